@@ -1,0 +1,34 @@
+"""Which slots of an AnnData the package writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FlowKeys:
+    """Slots of a fitted flow."""
+
+    uns: str
+
+    @property
+    def fold(self) -> str:
+        """`obs` column with the fold of every cell, -1 for cells that were not fitted."""
+        return f"{self.uns}_fold"
+
+
+@dataclass(frozen=True)
+class RatioKeys:
+    """Slots of a log ratio; `uns` holds how it was made."""
+
+    obs: str
+
+    @property
+    def sd(self) -> str:
+        """`obs` column with the standard error."""
+        return f"{self.obs}_sd"
+
+    @property
+    def extrapolated(self) -> str:
+        """`obs` column that flags cells without cells of the fit nearby."""
+        return f"{self.obs}_extrapolated"

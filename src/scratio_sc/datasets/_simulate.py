@@ -1,0 +1,78 @@
+"""From one mixture per condition to an AnnData with the exact log ratios."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ._mixture import GaussianMixture
+
+
+def simulate(
+    conditions: Mapping[str, GaussianMixture],
+    sizes: Mapping[str, int],
+    rng: np.random.Generator,
+    *,
+    contrasts: Mapping[str, tuple[str, str]],
+    cell_types: Sequence[str] = (),
+) -> AnnData:
+    """Draw ``sizes[condition]`` cells of every condition, in random order.
+
+    ``contrasts`` maps the name of an obs column to its target and reference; ``cell_types`` names the components.
+    """
+    drawn = [conditions[label].sample(n, rng) for label, n in sizes.items()]
+    n_cells = sum(sizes.values())
+    order = rng.permutation(n_cells)
+    codes = np.repeat(np.arange(len(sizes)), list(sizes.values()))[order]
+    component = np.concatenate([of_condition for _, of_condition in drawn])[order]
+    x = np.concatenate([points for points, _ in drawn])[order].astype(np.float32)
+
+    obs = pd.DataFrame(index=[f"cell_{i}" for i in range(n_cells)])
+    obs["condition"] = _categorical(codes, list(sizes))
+    if cell_types:
+        obs["cell_type"] = _categorical(component, cell_types)
+    # at the stored float32 coordinates, so that the columns are exact for what the user sees
+    log_density = {label: mixture.log_density(x.astype(np.float64)) for label, mixture in conditions.items()}
+    for name, (target, reference) in contrasts.items():
+        obs[name] = log_density[target] - log_density[reference]
+    for label, values in log_density.items():
+        obs[f"exact_log_density_{label}"] = values
+
+    # X repeats the embedding because scanpy falls back on X for data of at most 50 variables
+    var = pd.DataFrame(index=[f"dim_{i}" for i in range(x.shape[1])])
+    adata = AnnData(x.copy(), obs=obs, var=var, obsm={"X_pca": x})
+    for name, (target, reference) in contrasts.items():
+        adata.uns[name] = {"params": {"target": target, "reference": reference}}
+    return adata
+
+
+def cells_per_condition(labels: Sequence[str], n_cells: int, sizes: Mapping[str, int] | None) -> dict[str, int]:
+    """Give every condition its number of cells: the one in ``sizes``, else an equal share of ``n_cells``."""
+    if sizes is None:
+        share, rest = divmod(n_cells, len(labels))
+        sizes = {label: share + (i < rest) for i, label in enumerate(labels)}
+    if set(sizes) != set(labels):
+        msg = f"`sizes` has to name the conditions {list(labels)}, each once; found {list(sizes)}."
+        raise ValueError(msg)
+    if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
+        msg = f"Cannot draw {dict(sizes)} cells: numbers must not be negative, and at least one positive."
+        raise ValueError(msg)
+    return {label: sizes[label] for label in labels}
+
+
+def check_at_least(minimum: int, **parameters: int) -> None:
+    """Raise a ValueError that names the first of ``parameters`` below ``minimum``."""
+    for name, value in parameters.items():
+        if value < minimum:
+            msg = f"`{name}` must be at least {minimum}; found {value}."
+            raise ValueError(msg)
+
+
+def _categorical(codes: np.ndarray, labels: Sequence[str]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, categories=list(labels)).remove_unused_categories()

@@ -1,0 +1,70 @@
+"""What is compared with what: sides of a contrast, as level combinations with weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratio_sc.flow._design import Design
+
+SideSpec = str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
+"""A level of the condition, several of them (their mixture), or {column: level or levels}."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A mixture of level combinations ``(m, n_columns)`` with log weights ``(m,)`` that sum to one.
+
+    ``observed`` is False where a combination was never seen in the fit.
+    """
+
+    rows: np.ndarray
+    log_weights: np.ndarray
+    observed: bool
+
+
+def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
+    """Level codes that a side names, by column; errors name what is unknown."""
+    if isinstance(spec, Mapping):
+        unknown = [column for column in spec if column not in design.columns]
+        if unknown:
+            msg = f"The flow knows no column {unknown[0]!r}. Its columns: {', '.join(map(repr, design.columns))}."
+            raise KeyError(msg)
+        named = dict(spec)
+    elif design.n_condition_columns == 1:
+        named = {design.columns[0]: spec}
+    else:
+        columns = ", ".join(f"{c!r}: ..." for c in design.columns[: design.n_condition_columns])
+        msg = f"The condition has several columns: name the levels as {{{columns}}} instead of {spec!r}."
+        raise TypeError(msg)
+    out = {}
+    for column, value in named.items():
+        labels = [value] if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) else list(value)
+        if not labels:
+            msg = f"No level given for {column!r}. Known levels: {', '.join(map(repr, design.levels[0]))}."
+            raise ValueError(msg)
+        out[column] = sorted({design.level(column, str(label)) for label in labels})
+    if not out:
+        msg = "An empty side names no level: give at least one column and level."
+        raise ValueError(msg)
+    return out
+
+
+def side_of(design: Design, named: Mapping[str, list[int]], own: np.ndarray) -> Side:
+    """The side for cells whose own levels are ``own (n_columns,)``: columns not named keep them.
+
+    A mixture weighs its combinations by their cells in the fit.
+    """
+    choices = [named.get(column, [int(own[j])]) for j, column in enumerate(design.columns)]
+    rows = np.array(list(itertools.product(*choices)), np.int64)
+    group = design.group_of(rows)
+    sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
+    observed = sizes > 0
+    if observed.any():
+        rows, sizes = rows[observed], sizes[observed]
+    else:
+        sizes = np.ones(len(rows))
+    return Side(rows, np.log(sizes / sizes.sum()), bool(observed.any()))

@@ -1,0 +1,39 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def choose_device(device: str) -> torch.device:
+    """``"auto"`` takes CUDA, then MPS, then the processor; any torch device name is taken at its word."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            msg = f"device={device!r} is not a device. Use one of {', '.join(map(repr, DEVICES))}."
+            raise ValueError(msg) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_autocast(precision: str, device: torch.device) -> bool:
+    """Whether to train with bfloat16 matrix products: ``"auto"`` where the hardware has them."""
+    if precision not in PRECISIONS:
+        msg = f"precision={precision!r} is unknown. Use one of {', '.join(map(repr, PRECISIONS))}."
+        raise ValueError(msg)
+    if precision == "auto":
+        return _has_bfloat16(device)
+    return precision == "bfloat16"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this; an unknown build trains in float32, slower and no worse
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(probe is not None and probe() for probe in probes)

@@ -1,0 +1,371 @@
+"""The trained model: several members, and what is needed to ask them questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from tqdm.auto import tqdm
+
+from scratio_sc.flow import _storage
+from scratio_sc.flow._bandwidth import HeldOut, choose_cut, cut_at, cut_weights
+from scratio_sc.flow._contrast import Side, SideSpec, named_levels, side_of
+from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._member import Member, MemberDensity
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+Method = Literal["denoising", "ode"]
+CELLS_PER_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class LogRatio:
+    """Log ratios of some cells.
+
+    Attributes
+    ----------
+    value
+        log p(x | target) / p(x | reference), nats, ``(n,)``.
+    sd
+        Standard error of `value`, nats, ``(n,)``; NaN for a flow of one member.
+    extrapolated
+        Whether a side has no cells of the fit nearby, ``(n,)``.
+    weights
+        Weight of each node of the log likelihood, ``(n_nodes,)``.
+    """
+
+    value: np.ndarray
+    sd: np.ndarray
+    extrapolated: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass
+class ConditionalFlow:
+    """Conditional density of cells, as a denoiser trained by flow matching.
+
+    Knows arrays, not AnnData. Made by `ConditionalFlow.fit`, `ConditionalFlow.load` or :func:`scratio_sc.get.flow`.
+
+    Attributes
+    ----------
+    design
+        Columns, labels and groups of the fit.
+    scale
+        The embedding is divided by this before anything else.
+    members
+        Networks with their anchors; member ``m`` has not seen the cells of fold ``left_out[m]``.
+    left_out
+        Fold that each member left out, ``(n_members,)``.
+    held_out
+        Log likelihoods of cells by members that had not seen them: they choose the bandwidth of every contrast.
+    support
+        Log density (nats, scaled embedding) below which a cell counts as far from all cells of a condition, ``(n_conditions,)``.
+    history
+        ``step (k,)``, ``loss (k, n_members)`` and ``held_out_loss (k, n_members)`` of training.
+    seed
+        Seed of the noise that log likelihoods are averaged over.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scratio_sc.flow import ConditionalFlow
+    >>> rng = np.random.default_rng(0)
+    >>> x = np.concatenate([rng.normal(0, 1, (500, 2)), rng.normal(1, 1, (500, 2))])
+    >>> labels = np.repeat(["ctrl", "stim"], 500)
+    >>> flow = ConditionalFlow.fit(x, labels, max_steps=20, n_members=2)
+    >>> flow.log_ratio(x, "stim", "ctrl").value.shape
+    (1000,)
+    """
+
+    design: Design
+    scale: float
+    members: list[Member]
+    left_out: np.ndarray
+    held_out: HeldOut
+    support: np.ndarray
+    history: dict[str, np.ndarray]
+    seed: int
+
+    @classmethod
+    def fit(cls, x: ArrayLike, labels: ArrayLike, **options: Any) -> ConditionalFlow:
+        """Fit cells ``(n, d)`` with labels ``(n,)`` or ``(n, n_columns)``; see :func:`scratio_sc.flow.fit_flow`."""
+        from scratio_sc.flow._fit import fit_flow  # noqa: PLC0415  fit_flow makes flows
+
+        return fit_flow(x, labels, **options)[0]
+
+    @property
+    def n_dims(self) -> int:
+        """Dimensions of the embedding."""
+        return len(self.members[0].anchor.center)
+
+    @property
+    def node_bandwidths(self) -> np.ndarray:
+        """Width of the Gaussian kernel down to which each node sees, in the embedding's units, ``(n_nodes,)``."""
+        return nodes().bandwidth * self.scale
+
+    def to(self, device: str) -> ConditionalFlow:
+        """The same flow on another device."""
+        target = choose_device(device)
+        members = [Member(member.anchor, member.network, target) for member in self.members]
+        return ConditionalFlow(**{**vars(self), "members": members})
+
+    def log_ratio(
+        self,
+        x: ArrayLike,
+        target: SideSpec,
+        reference: SideSpec,
+        *,
+        own: np.ndarray | None = None,
+        fold: np.ndarray | None = None,
+        method: Method = "denoising",
+        bandwidth: float | Literal["auto"] = "auto",
+        progress: bool = False,
+    ) -> LogRatio:
+        """Log ratio of cells under two sides.
+
+        Parameters
+        ----------
+        x
+            Cells ``(n, d)`` in the embedding of the fit.
+        target, reference
+            A level, several (their mixture), or {column: level or levels}.
+        own
+            Each cell's own labels ``(n, n_columns)``, needed for columns that a side does not name.
+        fold
+            Fold of each cell in the fit ``(n,)``, -1 for cells that were not in it: a cell is scored by the members that did not
+            see it where there are any. Without it, all members score all cells.
+        method
+            ``"denoising"`` sums the denoising identity, ``"ode"`` follows the probability flow (slow; the finest bandwidth only).
+        bandwidth
+            ``"auto"`` weighs the bandwidths by held-out log-loss, 0 is the plain ratio, a number fixes the width of the kernel in
+            the embedding's units.
+        progress
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        LogRatio
+        """
+        x = self._cells(x)
+        sides = named_levels(self.design, target), named_levels(self.design, reference)
+        weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
+        value, sd = np.full(len(x), np.nan), np.full(len(x), np.nan)
+        extrapolated = np.zeros(len(x), bool)
+        with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
+            for cells, own_row, unseen in self._batches(len(x), sides, own, fold):
+                pair = side_of(self.design, sides[0], own_row), side_of(self.design, sides[1], own_row)
+                score = partial(self._ode_ratios if method == "ode" else self._denoising_ratios, weights=weights)
+                ratios, far = score(x[cells], pair, unseen)
+                value[cells] = ratios[unseen].mean(0)
+                sd[cells] = self._standard_error(ratios)
+                extrapolated[cells] = far | (not (pair[0].observed and pair[1].observed))
+                bar.update(len(cells))
+        return LogRatio(value, sd, extrapolated, weights)
+
+    def log_likelihood(
+        self,
+        x: ArrayLike,
+        condition: SideSpec,
+        *,
+        own: np.ndarray | None = None,
+        fold: np.ndarray | None = None,
+        method: Method = "denoising",
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Log density log p(x | condition) of cells ``(n, d)``, nats in the embedding's units, ``(n,)``; as `log_ratio`."""
+        x = self._cells(x)
+        side = named_levels(self.design, condition)
+        value = np.full(len(x), np.nan)
+        with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
+            for cells, own_row, unseen in self._batches(len(x), (side,), own, fold):
+                mixture = side_of(self.design, side, own_row)
+                if method == "ode":
+                    each = self._ode_densities(x[cells], mixture, unseen)
+                else:
+                    each = logsumexp(
+                        self._parts(x[cells], mixture.rows, unseen).sum(-1) + mixture.log_weights, axis=2
+                    )[unseen]
+                value[cells] = each.mean(0) - self.n_dims * np.log(self.scale)
+                bar.update(len(cells))
+        return value
+
+    def sample(
+        self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
+    ) -> np.ndarray:
+        """Draw ``n`` cells from p(x | condition), ``(n, d)`` in the embedding; ``own (n_columns,)`` labels fill unnamed columns."""
+        from scratio_sc.flow._ode import ode_sample  # noqa: PLC0415  loads an ODE solver
+
+        named = named_levels(self.design, condition)
+        own_row = self._own_row(named, own)
+        side, draw = side_of(self.design, named, own_row), np.random.default_rng(rng)
+        row = draw.choice(len(side.rows), size=n, p=np.exp(side.log_weights))
+        which = draw.permutation(n) % len(self.members)
+        out = np.empty((n, self.n_dims))
+        for m, member in enumerate(self.members):
+            groups = member.groups(self.design, side.rows)
+            for c in range(len(side.rows)):
+                cells = np.flatnonzero((which == m) & (row == c))
+                if len(cells):
+                    generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
+                    cloud = ode_sample(len(cells), MemberDensity(member, groups, c), generator=generator)
+                    out[cells] = member.embedding(cloud) * self.scale
+        return out
+
+    def weights(
+        self, target: SideSpec, reference: SideSpec, *, bandwidth: float | Literal["auto"] = "auto"
+    ) -> np.ndarray:
+        """Weights of the nodes for a contrast, coarse to fine ``(n_nodes,)``."""
+        if bandwidth == "auto":
+            cut = choose_cut(self._rivals(target, reference))
+        else:
+            cut = cut_at(bandwidth, self.node_bandwidths)
+        return cut_weights(cut, N_NODES)
+
+    def held_out_log_loss(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> tuple[float, float]:
+        """Log-loss (nats a held-out cell) of the conditions of a contrast, by the flow and by class frequencies alone."""
+        rivals = self._rivals(target, reference)
+        return rivals.log_loss(weights), rivals.prior_log_loss()
+
+    def save(self, path: str | Path) -> None:
+        """Write the flow as a safetensors file."""
+        _storage.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> ConditionalFlow:
+        """Read a flow written by `save`."""
+        return _storage.load(Path(path), device=device)
+
+    def _cells(self, x: ArrayLike) -> np.ndarray:
+        cells = np.asarray(x, np.float64)
+        if cells.ndim != 2 or cells.shape[1] != self.n_dims:  # noqa: PLR2004
+            msg = f"The cells have shape {cells.shape}, but the flow was fitted on {self.n_dims} dimensions: (n, {self.n_dims})."
+            raise ValueError(msg)
+        return cells / self.scale
+
+    def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
+        """Held-out cells of the conditions that a contrast is about; all conditions where it is about covariates alone."""
+        condition = self.design.columns[: self.design.n_condition_columns]
+        wanted = np.zeros(len(self.design.conditions), bool)
+        for named in (named_levels(self.design, target), named_levels(self.design, reference)):
+            hit = np.ones(len(wanted), bool)
+            for j, column in enumerate(condition):
+                if column in named:
+                    hit &= np.isin(self.design.conditions[:, j], named[column])
+            wanted |= hit
+        if wanted.sum() < 2:  # noqa: PLR2004  both sides name the same condition
+            wanted[:] = True
+        return self.held_out.of(np.flatnonzero(wanted))
+
+    def _own_row(self, named: Mapping[str, list[int]], own: np.ndarray | None) -> np.ndarray:
+        missing = [column for column in self.design.columns if column not in named]
+        if own is None and missing:
+            msg = f"Name a level of {missing[0]!r} too, or pass the cells' own labels as `own`."
+            raise ValueError(msg)
+        if own is None:
+            return np.zeros(len(self.design.columns), np.int64)
+        return self.design.encode(np.asarray(own, str).reshape(1, -1))[0]
+
+    def _batches(
+        self, n: int, sides: Sequence[Mapping[str, list[int]]], own: np.ndarray | None, fold: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Cells that are scored alike: their indices, own levels and the members ``(n_members,)`` that did not see them.
+
+        Cells whose own level is needed and unknown belong to no batch.
+        """
+        design, needed = self.design, np.zeros(len(self.design.columns), bool)
+        for j, column in enumerate(design.columns):
+            needed[j] = any(column not in named for named in sides)
+        if own is None:
+            for named in sides:
+                self._own_row(named, None)
+            levels = np.zeros((n, len(design.columns)), np.int64)
+        else:
+            levels = np.where(needed, design.encode(np.asarray(own)), 0)
+        fold = np.full(n, -1) if fold is None else np.asarray(fold)
+        kinds, kind = np.unique(np.column_stack([levels, fold]), axis=0, return_inverse=True)
+        for i, (*own_row, own_fold) in enumerate(kinds):
+            if min(own_row) < 0:
+                continue
+            unseen = self.left_out == own_fold
+            unseen = unseen if unseen.any() else np.ones(len(self.members), bool)
+            cells = np.flatnonzero(kind.reshape(-1) == i)
+            for start in range(0, len(cells), CELLS_PER_CHUNK):
+                yield cells[start : start + CELLS_PER_CHUNK], np.array(own_row), unseen
+
+    def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+        """Log likelihood by member and node, ``(n_members, n, k, n_nodes)``.
+
+        Members that did not see the cells share all directions; the others, asked for their spread alone, take a part each.
+        """
+        directions = {
+            count: draw_directions(self.n_dims, count, rng=np.random.default_rng(self.seed))
+            for count in {int(unseen.sum()), len(self.members)}
+        }
+        turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
+        counts = np.where(unseen, unseen.sum(), len(unseen))
+        return np.stack([
+            node_log_likelihoods(member, x, directions[int(count)][part], member.groups(self.design, rows))
+            for member, part, count in zip(self.members, turn, counts, strict=True)
+        ])
+
+    def _denoising_ratios(
+        self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log ratio by member ``(n_members, n)``, and whether a side is far away ``(n,)``."""
+        rows, inverse = np.unique(np.concatenate([side.rows for side in pair]), axis=0, return_inverse=True)
+        parts = self._parts(x, rows, unseen)
+        split = np.split(inverse.reshape(-1), [len(pair[0].rows)])
+        mixed, far = [], np.zeros(len(x), bool)
+        for side, columns in zip(pair, split, strict=True):
+            mixed.append(logsumexp(parts[:, :, columns] @ weights + side.log_weights, axis=2))
+            density = logsumexp(parts[unseen].mean(0)[:, columns].sum(-1) + side.log_weights, axis=1)
+            far |= density < self.support[self.design.condition_of(side.rows)].min()
+        return mixed[0] - mixed[1], far
+
+    def _ode_ratios(
+        self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from scratio_sc.flow._ode import ode_log_ratio  # noqa: PLC0415  loads an ODE solver
+
+        out = np.empty((len(self.members), len(x)))
+        generator = torch.Generator().manual_seed(self.seed)
+        for m, member in enumerate(self.members):
+            sides, cells = [member.groups(self.design, side.rows) for side in pair], member.coordinates(x)
+            if max(len(side.rows) for side in pair) > 1:
+                msg = "method='ode' compares one level with one level; use method='denoising' for mixtures."
+                raise ValueError(msg)
+            target, reference = (MemberDensity(member, groups, 0) for groups in sides)
+            out[m] = ode_log_ratio(cells, target, reference, generator=generator).cpu().numpy()
+        return out, np.zeros(len(x), bool)
+
+    def _ode_densities(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
+        from scratio_sc.flow._ode import ode_log_density  # noqa: PLC0415  loads an ODE solver
+
+        out = []
+        for member in (self.members[m] for m in np.flatnonzero(unseen)):
+            cells, groups = member.coordinates(x), member.groups(self.design, side.rows)
+            generator = torch.Generator().manual_seed(self.seed)
+            each = [
+                ode_log_density(cells, MemberDensity(member, groups, c), generator=generator).double().cpu().numpy()
+                for c in range(len(side.rows))
+            ]
+            out.append(logsumexp(np.stack(each, axis=1) + side.log_weights, axis=1))
+        return np.stack(out)
+
+    def _standard_error(self, ratios: np.ndarray) -> np.ndarray:
+        """Delete-a-fold jackknife over members ``(n_members, n)``: sqrt((F - 1) / F sum_f (r_f - mean r)^2)."""
+        folds = np.unique(self.left_out)
+        if len(folds) < 2:  # noqa: PLR2004
+            return np.full(ratios.shape[1], np.nan)
+        by_fold = np.stack([ratios[self.left_out == f].mean(0) for f in folds])
+        return np.sqrt((len(folds) - 1) * by_fold.var(0))

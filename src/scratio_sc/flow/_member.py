@@ -1,0 +1,107 @@
+"""One member of the flow: an anchor and the network that corrects it, in the anchor's coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._gaussians import Gaussians
+from scratio_sc.flow._network import ResidualNetwork
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups a question is about: feature vectors ``(k, n_features)`` and Gaussians, on the member's device."""
+
+    features: Tensor
+    gaussians: Gaussians
+
+    def take(self, index: Tensor) -> Groups:
+        """Some of the groups."""
+        return Groups(self.features[index], self.gaussians.take(index))
+
+
+class Member:
+    """Denoiser D_c(y, sigma) = A_c(y, sigma) + c_out(sigma) F(z, log sigma, c).
+
+    A_c is the posterior mean of the Gaussian anchor, z = y / sqrt(spread + sigma^2) and
+    c_out = sqrt(lambda sigma^2 / (lambda + sigma^2)) per coordinate, lambda the anchor's shared variance.
+    """
+
+    def __init__(self, anchor: Anchor, network: ResidualNetwork, device: torch.device) -> None:
+        self.anchor = anchor
+        self.network = network.to(device)
+        self.device = device
+        self.variance = self._tensor(anchor.variance)
+        self.spread = self._tensor(anchor.spread)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=self.device)
+
+    def coordinates(self, x: np.ndarray) -> Tensor:
+        """Cells ``(n, d)`` in the anchor's coordinates."""
+        return self._tensor((np.asarray(x, np.float64) - self.anchor.center) @ self.anchor.basis)
+
+    def embedding(self, x: Tensor) -> np.ndarray:
+        """Inverse of `coordinates`."""
+        return x.double().cpu().numpy() @ self.anchor.basis.T + self.anchor.center
+
+    def groups(self, design: Design, rows: np.ndarray) -> Groups:
+        """Level combinations ``(k, n_columns)`` as groups; one never observed has the mean its columns predict."""
+        anchor, features = self.anchor, design.features(rows)
+        index = design.group_of(rows)
+        seen = index >= 0
+        mean = np.where(seen[:, None], anchor.mean[index], features @ anchor.effect)
+        variance = np.tile(anchor.variance, (len(rows), 1))
+        basis = None
+        if anchor.own_share:
+            eye = np.eye(len(anchor.variance))
+            variance = np.where(seen[:, None], anchor.own_variance[index], variance)
+            basis = self._tensor(np.where(seen[:, None, None], anchor.own_basis[index], eye))
+        gaussians = Gaussians(self._tensor(mean), self._tensor(variance), basis)
+        return Groups(self._tensor(features), gaussians)
+
+    def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""
+        return y / (self.spread + sigma**2).sqrt()
+
+    def output_scale(self, sigma: Tensor) -> Tensor:
+        """c_out ``(..., d)`` at ``sigma (..., 1)``."""
+        return sigma * (self.variance / (self.variance + sigma**2)).sqrt()
+
+    def residual(self, y: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+        """c_out F of noisy cells ``y (n, d)`` at one noise level, a 0-d tensor, under one group ``(n_features,)``."""
+        noise = self.network.noise_code(sigma.log())
+        hidden = self.network.trunk(self.whiten(y, sigma), noise)
+        return self.network.head(hidden, self.network.group_code(noise, features)) * self.output_scale(sigma)
+
+
+@dataclass(frozen=True)
+class MemberDensity:
+    """The density of one group according to one member, at any noise level, in the member's coordinates."""
+
+    member: Member
+    groups: Groups
+    index: int
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """Score (D - y) / sigma^2 of the density of y, ``(n, d)``; ``sigma`` is a 0-d tensor in the trained range."""
+        correction = self.member.residual(y, sigma, self.groups.features[self.index])
+        return self.groups.gaussians.score(y, sigma, self.index) + correction / sigma**2
+
+    def gaussian_log_density(self, y: Tensor, sigma: float) -> Tensor:
+        """log N(y; mu, Sigma + sigma^2 I), nats, ``(n,)``."""
+        return self.groups.gaussians.log_density(y, sigma, self.index)
+
+    def gaussian_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+        """Draws from N(mu, Sigma + sigma^2 I), ``(n, d)``."""
+        return self.groups.gaussians.sample(n, sigma, self.index, generator=generator)
+
+    def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
+        """Exact probability flow of the Gaussian between two noise levels, ``(n, d)``."""
+        return self.groups.gaussians.transport(y, sigma_from, sigma_to, self.index)

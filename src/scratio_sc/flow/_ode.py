@@ -1,0 +1,258 @@
+"""Log ratios, log densities and new cells by following the probability flow between data and noise.
+
+In the coordinates y = x + sigma eps and s = log sigma, a condition's density p smoothed to noise level sigma has score
+S, its probability flow is dy/ds = -sigma^2 S, and by the heat equation log p changes along any dy/ds = -sigma^2 V by
+
+    d/ds log p(y_s; sigma) = sigma^2 [div S + (S - V) . S].
+
+The difference of two such rates carries a log ratio along any path. Scores are asked only between `SIGMA_MIN` and
+`SIGMA_MAX`; finer and coarser than that, a condition counts as its Gaussian, in closed form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
+from scratio_sc.flow._solve import Field, integrate
+
+EXACT_DIVERGENCE_DIMS = 100
+"""Largest number of dimensions whose divergence is taken exactly; above, one random probe a cell estimates it."""
+
+
+class SmoothedDensity(Protocol):
+    """One condition's density of y = x + sigma eps, at any noise level sigma.
+
+    Rows are independent cells. `score` is asked only for sigma between `SIGMA_MIN` and `SIGMA_MAX`; outside, the
+    Gaussian with mean mu and covariance Sigma stands for the condition.
+    """
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """Gradient ``(n, d)`` of the log density at ``y`` ``(n, d)``, ``sigma`` 0-d; has to work under `torch.func`."""
+        ...
+
+    def gaussian_log_density(self, y: Tensor, sigma: float) -> Tensor:
+        """Log density of N(mu, Sigma + sigma^2 I) at ``y`` ``(n, d)``, ``(n,)``, in nats."""
+        ...
+
+    def gaussian_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+        """Draws from N(mu, Sigma + sigma^2 I), ``(n, d)``."""
+        ...
+
+    def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
+        """Where the Gaussian's probability flow carries ``y`` ``(n, d)`` between two noise levels, ``(n, d)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class OdeOptions:
+    """How an ODE is solved.
+
+    Attributes
+    ----------
+    n_steps
+        Steps, equal in log sigma.
+    method
+        One of ``"dopri5"``, ``"tsit5"``, ``"midpoint"``, ``"euler"``.
+    chunk_size
+        Cells solved together. It bounds the memory and does not change the results.
+    """
+
+    n_steps: int = 24
+    method: str = "dopri5"
+    chunk_size: int = 512
+
+
+DEFAULT_OPTIONS = OdeOptions()
+
+Scores = tuple[Tensor, ...]
+Pullback = Callable[[Tensor], tuple[Tensor]]
+Rates = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""(y, sigma, probe) -> score V of the path (n, d), and the rate along it of the log density or ratio / sigma^2 (n,)."""
+
+
+def ode_log_ratio(
+    x: Tensor,
+    target: SmoothedDensity,
+    reference: SmoothedDensity,
+    *,
+    along: SmoothedDensity | None = None,
+    generator: torch.Generator | None = None,
+    options: OdeOptions = DEFAULT_OPTIONS,
+) -> Tensor:
+    """Log likelihood ratio log p(x | target) - log p(x | reference) of cells, carried along one probability flow.
+
+    Parameters
+    ----------
+    x
+        Cells, ``(n, d)``.
+    target, reference
+        The two conditions.
+    along
+        Condition whose probability flow the cells follow; ``None`` for the target's. Exact scores give the same ratio
+        along any, learned ones do not. To follow each cell's own condition, call once per condition with its cells.
+    generator
+        Source of the random probes, needed for more than `EXACT_DIVERGENCE_DIMS` dimensions.
+    options
+        Solver, steps and chunks.
+
+    Returns
+    -------
+    Ratio in nats, ``(n,)``, positive where the cell is more likely under ``target``.
+    """
+    path = target if along is None else along
+
+    def rates(y: Tensor, sigma: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]:
+        def difference(y: Tensor) -> tuple[Tensor, Scores]:
+            a, b = target.score(y, sigma), reference.score(y, sigma)
+            return a - b, (a, b)
+
+        divergence, (a, b) = _divergence(difference, y, probe)
+        v = a if path is target else b if path is reference else path.score(y, sigma)
+        return v, divergence + ((a - v) * a - (b - v) * b).sum(1)
+
+    def gaussian(y: Tensor, sigma: float) -> Tensor:
+        return target.gaussian_log_density(y, sigma) - reference.gaussian_log_density(y, sigma)
+
+    return _evaluate(x, rates, gaussian, generator=generator, options=options)
+
+
+def ode_log_density(
+    x: Tensor,
+    density: SmoothedDensity,
+    *,
+    generator: torch.Generator | None = None,
+    options: OdeOptions = DEFAULT_OPTIONS,
+) -> Tensor:
+    """Log density log p(x | condition) of cells, by the instantaneous change of variables.
+
+    Parameters
+    ----------
+    x
+        Cells, ``(n, d)``.
+    density
+        The condition.
+    generator
+        Source of the random probes, needed for more than `EXACT_DIVERGENCE_DIMS` dimensions.
+    options
+        Solver, steps and chunks.
+
+    Returns
+    -------
+    Log density in nats, in the units of ``x``, ``(n,)``.
+    """
+
+    def rates(y: Tensor, sigma: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]:
+        def score(y: Tensor) -> tuple[Tensor, Scores]:
+            s = density.score(y, sigma)
+            return s, (s,)
+
+        divergence, (s,) = _divergence(score, y, probe)
+        return s, divergence
+
+    return _evaluate(x, rates, density.gaussian_log_density, generator=generator, options=options)
+
+
+@torch.no_grad()
+def ode_sample(
+    n: int, density: SmoothedDensity, *, generator: torch.Generator, options: OdeOptions = DEFAULT_OPTIONS
+) -> Tensor:
+    """Draw new cells of a condition: noise, carried along its probability flow to the data.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    density
+        The condition.
+    generator
+        Source of the noise.
+    options
+        Solver, steps and chunks.
+
+    Returns
+    -------
+    Cells, ``(n, d)``.
+    """
+
+    def flow(s: Tensor, y: Tensor) -> Tensor:
+        sigma = _sigma(s)
+        return -(sigma**2) * density.score(y, sigma)
+
+    chunks = torch.split(density.gaussian_sample(n, SIGMA_MAX, generator), options.chunk_size)
+    fine = [_integrate(flow, noise, options, sigma_from=SIGMA_MAX, sigma_to=SIGMA_MIN) for noise in chunks]
+    return density.gaussian_transport(torch.cat(fine), SIGMA_MIN, 0.0)
+
+
+@torch.no_grad()
+def _evaluate(
+    x: Tensor,
+    rates: Rates,
+    gaussian: Callable[[Tensor, float], Tensor],
+    *,
+    generator: torch.Generator | None,
+    options: OdeOptions,
+) -> Tensor:
+    """Join the integral of the rate along the path to the closed forms below `SIGMA_MIN` and above `SIGMA_MAX`."""
+    probes = _rademacher(x, generator) if x.shape[1] > EXACT_DIVERGENCE_DIMS else None
+    values = []
+    for rows in torch.split(torch.arange(len(x), device=x.device), options.chunk_size):
+        y0, probe = x[rows], None if probes is None else probes[rows].to(x.dtype)
+        y, gained = _follow(y0, rates, probe, options=options)
+        values.append(gaussian(y0, 0.0) - gaussian(y0, SIGMA_MIN) - gained + gaussian(y, SIGMA_MAX))
+    return torch.cat(values)
+
+
+def _follow(y0: Tensor, rates: Rates, probe: Tensor | None, *, options: OdeOptions) -> tuple[Tensor, Tensor]:
+    """End ``(n, d)`` at `SIGMA_MAX` of the path from ``y0`` at `SIGMA_MIN`, and the integral ``(n,)`` of the rate."""
+
+    def field(s: Tensor, state: Tensor) -> Tensor:
+        sigma = _sigma(s)
+        path_score, rate = rates(state[:, :-1], sigma, probe)
+        return sigma**2 * torch.cat([-path_score, rate[:, None]], dim=1)
+
+    state = torch.cat([y0, y0.new_zeros(len(y0), 1)], dim=1)
+    end = _integrate(field, state, options, sigma_from=SIGMA_MIN, sigma_to=SIGMA_MAX)
+    return end[:, :-1], end[:, -1]
+
+
+def _integrate(field: Field, y0: Tensor, options: OdeOptions, *, sigma_from: float, sigma_to: float) -> Tensor:
+    start, stop = math.log(sigma_from), math.log(sigma_to)
+    return integrate(field, y0, start=start, stop=stop, n_steps=options.n_steps, method=options.method).y
+
+
+def _sigma(s: Tensor) -> Tensor:
+    # rounding may carry the last step out of the trained range
+    return s.exp().clamp(SIGMA_MIN, SIGMA_MAX)
+
+
+def _divergence(
+    field: Callable[[Tensor], tuple[Tensor, Scores]], y: Tensor, probe: Tensor | None
+) -> tuple[Tensor, Scores]:
+    """Divergence ``(n,)`` of a field whose rows are independent, and the scores it returns besides.
+
+    Exact, one backward pass a dimension; or with a ``probe`` ``(n, d)`` of +-1 the unbiased estimate probe^T J probe.
+    """
+    _, pullback, scores = cast("tuple[Tensor, Pullback, Scores]", vjp(field, y, has_aux=True))
+    if probe is not None:
+        return (pullback(probe)[0] * probe).sum(1), scores
+    d = y.shape[1]
+    basis = torch.eye(d, dtype=y.dtype, device=y.device)[:, None].expand(d, *y.shape)
+    (jacobian,) = vmap(pullback)(basis)
+    return jacobian.diagonal(dim1=0, dim2=2).sum(1), scores
+
+
+def _rademacher(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Probes of +-1 ``(n, d)``, drawn for all cells at once so that they do not depend on the chunks."""
+    if generator is None:
+        msg = f"{x.shape[1]} dimensions are more than {EXACT_DIVERGENCE_DIMS}: pass a generator to draw probes from."
+        raise ValueError(msg)
+    signs = torch.randint(2, x.shape, generator=generator, device=generator.device, dtype=torch.int8)
+    return (2 * signs - 1).to(x.device)

@@ -1,0 +1,196 @@
+"""A flow as plain arrays, scalars and strings: what h5ad, zarr and safetensors can hold. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._member import Member
+from scratio_sc.flow._network import ResidualNetwork
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._flow import ConditionalFlow
+
+FORMAT_VERSION = 1
+_ANCHOR_ARRAYS = ("center", "basis", "mean", "effect", "variance", "spread", "own_variance", "own_basis")
+_HELD_OUT = ("parts", "condition", "log_prior")
+_HISTORY = ("step", "loss", "held_out_loss")
+_SEPARATOR = "|"
+
+
+def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
+    """The flow as nested dicts of numpy arrays, scalars and str; labels are values, never keys."""
+    design = flow.design
+    return {
+        "format_version": FORMAT_VERSION,
+        "package_version": package_version(),
+        "scale": flow.scale,
+        "seed": flow.seed,
+        "design": {
+            "columns": np.array(design.columns, object),
+            "n_condition_columns": design.n_condition_columns,
+            "levels": {str(j): np.array(names, object) for j, names in enumerate(design.levels)},
+            "groups": design.groups,
+            "sizes": design.sizes,
+        },
+        "left_out": np.asarray(flow.left_out),
+        "members": {str(m): _member_to_dict(member) for m, member in enumerate(flow.members)},
+        "held_out": {name: getattr(flow.held_out, name) for name in _HELD_OUT},
+        "support": flow.support,
+        "history": dict(flow.history),
+    }
+
+
+def _member_to_dict(member: Member) -> dict[str, Any]:
+    anchor = {name: getattr(member.anchor, name) for name in _ANCHOR_ARRAYS}
+    weights = {name: tensor.detach().cpu().numpy().copy() for name, tensor in member.network.state_dict().items()}
+    return {"anchor": {**anchor, "own_share": member.anchor.own_share}, "weights": weights}
+
+
+def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
+    """The flow of `to_dict`; a ValueError names what is missing, misshapen or of another version."""
+    from scratio_sc.flow._flow import ConditionalFlow  # noqa: PLC0415  flows are stored and store themselves
+
+    found = stored.get("format_version") if isinstance(stored, Mapping) else None
+    if found is None:
+        msg = "This is no stored flow: it has no 'format_version'. Fit one with `scratio_sc.tl.fit(adata, condition)`."
+        raise ValueError(msg)
+    if int(found) != FORMAT_VERSION:
+        msg = (
+            f"The stored flow has format_version {found}, written by scratio_sc {stored.get('package_version', '?')}; "
+            f"scratio_sc {package_version()} reads {FORMAT_VERSION}. Fit again, or install the version that wrote it."
+        )
+        raise ValueError(msg)
+    design = _design(_get(stored, "design"))
+    place = choose_device(device)
+    stored_members = _get(stored, "members")
+    members = [_member(_get(stored_members, str(m)), place) for m in range(len(stored_members))]
+    n_dims = len(members[0].anchor.center) if members else 0
+    for m, member in enumerate(members):
+        expected = {"mean": (len(design.groups), n_dims), "effect": (design.n_features, n_dims), "basis": (n_dims, n_dims)}
+        for name, shape in expected.items():
+            if getattr(member.anchor, name).shape != shape:
+                _damaged(f"members.{m}.anchor.{name}", f"shape {getattr(member.anchor, name).shape} instead of {shape}")
+    held_out = HeldOut(*(_array(stored, "held_out", name) for name in _HELD_OUT))
+    return ConditionalFlow(
+        design=design,
+        scale=float(_get(stored, "scale")),
+        members=members,
+        left_out=_array(stored, "left_out"),
+        held_out=held_out,
+        support=_array(stored, "support"),
+        history={name: _array(stored, "history", name) for name in _HISTORY},
+        seed=int(_get(stored, "seed")),
+    )
+
+
+def _design(stored: Mapping[str, Any]) -> Design:
+    columns = tuple(str(name) for name in np.atleast_1d(_get(stored, "columns")))
+    names = _get(stored, "levels")
+    levels = tuple(tuple(str(label) for label in np.atleast_1d(_get(names, str(j)))) for j in range(len(columns)))
+    groups, sizes = _array(stored, "groups"), _array(stored, "sizes")
+    return Design(columns, int(_get(stored, "n_condition_columns")), levels, groups.reshape(-1, len(columns)), sizes)
+
+
+def _member(stored: Mapping[str, Any], device: torch.device) -> Member:
+    arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
+    anchor = Anchor(**arrays, own_share=float(_get(_get(stored, "anchor"), "own_share")))
+    weights = _get(stored, "weights")
+    state = {name: torch.as_tensor(np.array(array, np.float32)) for name, array in weights.items()}
+    inlet, embedding = state.get("inlet.weight"), state.get("embedding.weight")
+    if inlet is None or embedding is None:
+        _damaged("weights", "no inlet or embedding")
+    blocks = [len({name.split(".")[1] for name in state if name.startswith(part)}) for part in ("shared.", "grouped.")]
+    with torch.random.fork_rng(devices=[]):
+        network = ResidualNetwork(
+            inlet.shape[1], embedding.shape[1], width=inlet.shape[0], n_trunk=blocks[0], n_head=blocks[1]
+        )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        _damaged("weights", str(error).splitlines()[-1].strip())
+    return Member(anchor, network, device)
+
+
+def _get(stored: Mapping[str, Any], name: str) -> Any:
+    if not isinstance(stored, Mapping) or name not in stored:
+        _damaged(name, "missing")
+    return stored[name]
+
+
+def _array(stored: Mapping[str, Any], *path: str) -> np.ndarray:
+    value: Any = stored
+    for name in path:
+        value = _get(value, name)
+    array = np.asarray(value)
+    if array.dtype.kind not in "iufb" or (array.dtype.kind == "f" and np.isnan(array).any() and path[0] != "history"):
+        _damaged(".".join(path), "not finite numbers")
+    return array
+
+
+def _damaged(name: str, what: str) -> None:
+    msg = f"The stored flow is damaged at {name!r}: {what}. Fit again with `scratio_sc.tl.fit(adata, condition)`."
+    raise ValueError(msg)
+
+
+def save(flow: ConditionalFlow, path: Path) -> None:
+    """Write a safetensors file: arrays as tensors, the rest as JSON in its header."""
+    arrays: dict[str, np.ndarray] = {}
+    header: dict[str, Any] = {}
+    _flatten(to_dict(flow), (), arrays, header)
+    save_file(arrays, path, metadata={"scratio_sc": json.dumps(header)})
+
+
+def _flatten(node: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            _flatten(value, (*path, name), arrays, header)
+    elif isinstance(node, np.ndarray) and node.dtype.kind != "O":
+        arrays[_SEPARATOR.join(path)] = np.ascontiguousarray(node)
+    else:
+        header[_SEPARATOR.join(path)] = node.tolist() if isinstance(node, np.ndarray) else node
+
+
+def load(path: Path, *, device: str = "auto") -> ConditionalFlow:
+    """Read a file written by `save`."""
+    if not path.exists():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get("scratio_sc", "null"))
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except SafetensorError as error:
+        msg = f"{str(path)!r} is not a safetensors file: {error}"
+        raise ValueError(msg) from error
+    if header is None:
+        msg = f"{str(path)!r} holds tensors, but no scratio_sc flow."
+        raise ValueError(msg)
+    nested: dict[str, Any] = {}
+    for name, value in {**header, **flat}.items():
+        *parents, leaf = name.split(_SEPARATOR)
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return from_dict(nested, device=device)
+
+
+def package_version() -> str:
+    """Version of this package, "unknown" where it is not installed."""
+    try:
+        return version("scratio-sc")
+    except PackageNotFoundError:
+        return "unknown"

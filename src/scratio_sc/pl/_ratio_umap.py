@@ -1,0 +1,278 @@
+"""Log ratios on an embedding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from math import ceil
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pandas.api.types import is_numeric_dtype
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Contrast = tuple[str, str]
+
+_AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
+_MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
+_RASTERISE_ABOVE = 50_000
+_LARGEST_POINT = 30.0
+_LINE_WIDTH = 40
+_LONGEST_NAME = 60
+
+
+def ratio_umap(
+    adata: AnnData,
+    keys: str | Sequence[str] = "log_ratio",
+    *,
+    basis: str = "umap",
+    vmax: float | str | None = None,
+    cmap: str | Colormap = "RdBu_r",
+    size: float | None = None,
+    na_color: str = "lightgray",
+    frameon: bool = True,
+    title: str | Sequence[str] | None = None,
+    ncols: int = 4,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+    **kwargs: Any,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw log ratios on a UMAP or another embedding.
+
+    The colours are centred at 0, with limits that are the same on both sides and in all panels. Cells with large
+    absolute ratios are on top. Cells whose ratio is extrapolated or missing are grey, and beneath.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.obs[key]` (nats) and `adata.obsm['X_umap']`, and where there are any, the flags in
+        `adata.obs[key + '_extrapolated']` and the two sides of the ratio in `adata.uns[key]['params']`.
+    keys
+        Columns of `adata.obs` with log ratios, one for each panel.
+    basis
+        Embedding to draw on: "umap", "tsne", "pca" or any other; "X_umap" is understood as well.
+    vmax
+        Largest absolute ratio that the colours tell apart, in nats; or a percentile of the absolute ratios in all
+        panels, such as "p95". By default "p99".
+    cmap
+        Diverging colour map.
+    size
+        Area of the points, in square points; by default 120000 / number of cells, and at most 30.
+    na_color
+        Colour of cells whose ratio is extrapolated or missing.
+    frameon
+        Whether to draw the frame and the names of the axes.
+    title
+        Titles of the panels. By default several panels are named by their contrast, or by their key if all have the
+        same contrast.
+    ncols
+        Panels in a row.
+    ax
+        Axes to draw on, for a single panel.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+    kwargs
+        Passed to :meth:`matplotlib.axes.Axes.scatter`.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes, as a list if there are several panels.
+    `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If a key is not in `adata.obs`, or the basis is not in `adata.obsm`.
+    TypeError
+        If the column of a key is not numeric.
+    ValueError
+        If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
+        several panels, or the number of titles not the number of panels.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(1_000)
+    >>> axes = scratio.pl.ratio_umap(adata, "exact_log_ratio", basis="pca", show=False)
+    """
+    from matplotlib.colors import CenteredNorm
+
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    if not keys:
+        msg = "`keys` has to name at least one log ratio in `adata.obs`."
+        raise ValueError(msg)
+    ratios = [_ratio(adata, key) for key in keys]
+    contrasts = [_contrast(adata, key) for key in keys]
+    titles = _titles(title, keys, contrasts)
+    xy, axis_name = _coordinates(adata, basis)
+    limit = _limit(np.concatenate(ratios), vmax)
+    style = {
+        "s": min(120_000 / max(adata.n_obs, 1), _LARGEST_POINT) if size is None else size,
+        "linewidths": 0,
+        "rasterized": adata.n_obs > _RASTERISE_ABOVE,
+        **kwargs,
+    }
+    with panels(len(keys), ax=ax, panel_size=(4.2, 3.8), ncols=ncols) as axes:
+        colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
+        for panel, ratio, name in zip(axes, ratios, titles, strict=True):
+            _draw_cells(panel, xy, ratio, na_color=na_color, colours=colours, style=style)
+            _decorate(panel, axis_name, frameon=frameon)
+            # the name of a condition may contain dollar signs; a title from the user may contain mathematics
+            panel.set_title(name, parse_math=title is not None)
+        _draw_colour_bar(axes, np.concatenate(ratios), colours=colours, contrasts=contrasts, ncols=ncols)
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _ratio(adata: AnnData, key: str) -> Floats:
+    """Log ratios ``(n_obs,)``, NaN where they are extrapolated or missing."""
+    if key not in adata.obs:
+        known = [column for column in adata.obs if _contrast(adata, str(column)) is not None]
+        msg = (
+            f"No log ratio {key!r} in `adata.obs`; the log ratios there are {known}. "
+            f"Run `scratio.tl.log_ratio(adata, target=..., reference=...)` first."
+        )
+        raise KeyError(msg)
+    column = adata.obs[key]
+    if not is_numeric_dtype(column):
+        msg = f"`adata.obs[{key!r}]` is not a log ratio: its dtype is {column.dtype}, not a number."
+        raise TypeError(msg)
+    ratio: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    ratio[~np.isfinite(ratio)] = np.nan
+    flag = f"{key}_extrapolated"
+    if flag in adata.obs:
+        ratio[np.asarray(adata.obs[flag].isin([True]))] = np.nan
+    return ratio
+
+
+def _contrast(adata: AnnData, key: str) -> Contrast | None:
+    """Target and reference of the ratio `key`, if they were written down."""
+    entry = adata.uns.get(key)
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    if isinstance(params, Mapping) and "target" in params and "reference" in params:
+        return str(params["target"]), str(params["reference"])
+    return None
+
+
+def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
+    """First two coordinates ``(n_obs, 2)`` of the embedding, and the name of its axes."""
+    name = basis.removeprefix("X_")
+    slot = next((slot for slot in (basis, f"X_{name}") if slot in adata.obsm), None)
+    if slot is None:
+        make = f" Run `{_MAKE_BASIS[name]}` first." if name in _MAKE_BASIS else ""
+        msg = f"No 'X_{name}' in `adata.obsm`; the bases there are {list(adata.obsm)}.{make}"
+        raise KeyError(msg)
+    coordinates = np.asarray(adata.obsm[slot], dtype=np.float64)
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2:
+        msg = f"`adata.obsm[{slot!r}]` has the shape {coordinates.shape}; two dimensions are needed to draw on it."
+        raise ValueError(msg)
+    return coordinates[:, :2], _AXIS_NAMES.get(name, name)
+
+
+def _limit(ratios: Floats, vmax: float | str | None) -> float:
+    """Absolute ratio at which the colours end, in nats."""
+    vmax = "p99" if vmax is None else vmax
+    percentile = re.fullmatch(r"p(\d+\.?\d*)", vmax) if isinstance(vmax, str) else None
+    number = float(percentile[1]) if percentile else vmax
+    if isinstance(number, str) or not 0 < number <= (100 if percentile else np.finfo(float).max):
+        msg = f"`vmax` must be a positive number of nats, or a percentile such as 'p95'; found {vmax!r}."
+        raise ValueError(msg)
+    if not percentile:
+        return float(number)
+    known = np.abs(ratios[~np.isnan(ratios)])
+    # where no ratio differs from 0 any limit will do, but it must not be 0
+    return float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0
+
+
+def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:
+    """One title for each panel: the user's, or what sets it apart from the other panels and the colour bar."""
+    if title is not None:
+        titles = [title] if isinstance(title, str) else list(title)
+        if len(titles) != len(keys):
+            msg = f"`title` has to name each of the {len(keys)} panels; found {len(titles)}."
+            raise ValueError(msg)
+        return titles
+    if len(set(contrasts)) == 1:
+        return [""] if len(keys) == 1 and contrasts[0] else keys
+    names = [_name("{} vs {}", contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
+    return [name if names.count(name) == 1 else f"{name}\n{key}" for key, name in zip(keys, names, strict=True)]
+
+
+def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
+    """Name the ratio, by both sides if they are the same in all panels, and its unit."""
+    shared = contrasts[0] if len(set(contrasts)) == 1 else None
+    return _name("log p({}) / p({})  [nats]", shared or ("target", "reference"))
+
+
+def _name(template: str, contrast: Contrast) -> str:
+    """Fill both names into `template`, on several lines and shortened where they are long."""
+    names = (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in contrast)
+    return fill(template.format(*names), _LINE_WIDTH)
+
+
+def _draw_cells(
+    ax: Axes, xy: Floats, ratio: Floats, *, na_color: str, colours: dict[str, Any], style: dict[str, Any]
+) -> None:
+    """Draw the cells without a ratio first, and of the others those with the largest last."""
+    order = np.argsort(np.abs(ratio), kind="stable")
+    known, unknown = np.split(order, [np.count_nonzero(~np.isnan(ratio))])
+    x, y = xy.T
+    if len(unknown):
+        ax.scatter(x[unknown], y[unknown], color=na_color, **style)
+        _draw_legend(ax, na_color)
+    # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
+    ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
+    ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
+
+
+def _draw_legend(ax: Axes, na_color: str) -> None:
+    """Explain the grey cells in the corner below the panel, where no cells are."""
+    from matplotlib.lines import Line2D
+
+    grey = Line2D([], [], color=na_color, marker="o", linestyle="", label="extrapolated or missing")
+    legend = ax.legend(handles=[grey], loc="upper right", bbox_to_anchor=(1, 0), borderaxespad=0.2, handletextpad=0)
+    legend.set_frame_on(False)
+
+
+def _draw_colour_bar(
+    axes: list[Axes], ratios: Floats, *, colours: dict[str, Any], contrasts: list[Contrast | None], ncols: int
+) -> None:
+    """Draw one colour bar for all panels, pointed where colours stand for ratios beyond the limits."""
+    from matplotlib.cm import ScalarMappable
+
+    limit = colours["norm"].halfrange
+    below, above = np.nanmin(ratios, initial=0) < -limit, np.nanmax(ratios, initial=0) > limit
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((below, above), "neither")
+    nrows, ncols = ceil(len(axes) / ncols), min(len(axes), ncols)
+    bar = axes[0].figure.colorbar(
+        ScalarMappable(**colours),
+        ax=axes,
+        extend=extend,
+        extendfrac=0.03 / nrows,
+        aspect=30 * nrows,
+        fraction=0.15 / ncols,
+        pad=0.03 / ncols,
+    )
+    bar.outline.set_visible(False)
+    bar.set_label(_colour_bar_label(contrasts), parse_math=False)
+
+
+def _decorate(ax: Axes, axis_name: str, *, frameon: bool) -> None:
+    """Name the axes, whose numbers mean nothing."""
+    ax.set(xticks=[], yticks=[])
+    ax.set_xlabel(f"{axis_name}1", loc="left")
+    ax.set_ylabel(f"{axis_name}2", loc="bottom")
+    if not frameon:
+        ax.set_axis_off()

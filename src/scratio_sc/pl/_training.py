@@ -1,0 +1,103 @@
+"""Training curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
+
+
+def training(
+    adata: AnnData,
+    *,
+    key: str = "scratio",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the training curves of a fitted flow.
+
+    The loss is the mean squared error of the denoiser, in units of the error of the Gaussian anchor that training
+    starts from: below 1, the network knows more about the cells than a Gaussian says. Lower is better. A held-out
+    curve that rises while the other one falls tells of overfitting.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.uns[key]['history']`, and `adata.uns[key]['held_out']` if there is one.
+    key
+        Slot of `adata.uns` with the fitted flow.
+    ax
+        Axes to draw on.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes. `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there is no fitted flow in `adata.uns[key]`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(1_000)
+    >>> step = np.arange(0, 1_500, 50)
+    >>> loss = 1 - 0.2 * np.log1p(step)[:, None] / 8
+    >>> adata.uns["scratio"] = {"history": {"step": step, "loss": loss, "held_out_loss": loss + 0.02}}
+    >>> axes = scratio.pl.training(adata, show=False)
+    """
+    flow = adata.uns.get(key, {})
+    if "history" not in flow:
+        msg = f"No fitted flow in `adata.uns[{key!r}]`. Run `scratio.tl.fit(adata, ...)` first."
+        raise KeyError(msg)
+    history = flow["history"]
+    step = np.asarray(history["step"])
+    with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
+        panel = axes[0]
+        for name, (label, colour) in _CURVES.items():
+            loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
+            _draw_curves(panel, step, loss, label=label, color=colour)
+        panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="Gaussian anchor")
+        panel.set(xlabel="training step", ylabel="error relative to the Gaussian anchor")
+        panel.set_title(_held_out(flow.get("held_out", {})), fontsize="medium")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False)
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _draw_curves(ax: Axes, step: NDArray[Any], loss: Floats, *, label: str, color: str) -> None:
+    """Draw a thin line for each member, and their mean; `loss` is ``(n_steps, n_members)``, NaN where not computed."""
+    computed = ~np.isnan(loss)
+    for member, at in zip(loss.T, computed.T, strict=True):
+        ax.plot(step[at], member[at], color=color, linewidth=0.7, alpha=0.4)
+    at = computed.any(axis=1)
+    if at.any():
+        ax.plot(step[at], np.nanmean(loss[at], axis=1), color=color, linewidth=2, label=label)
+
+
+def _held_out(held_out: Mapping[str, Any]) -> str:
+    """Sentence on the log-loss of held-out labels, empty if it is not known."""
+    if "log_loss" not in held_out or "log_loss_prior" not in held_out:
+        return ""
+    return f"held-out log-loss {held_out['log_loss']:.3f} (proportions alone {held_out['log_loss_prior']:.3f})"

@@ -1,0 +1,10 @@
+"""Tools: fit a flow on cells and ask it questions."""
+
+from __future__ import annotations
+
+from scratio_sc.tl._fit import fit
+from scratio_sc.tl._log_density import log_density
+from scratio_sc.tl._log_ratio import log_ratio
+from scratio_sc.tl._sample import sample
+
+__all__ = ["fit", "log_density", "log_ratio", "sample"]

@@ -1,0 +1,151 @@
+"""Fit a flow on the cells of an AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from scratio_sc._check import (
+    check_levels,
+    check_varies,
+    columns_of,
+    log_written,
+    read_labels,
+    read_representation,
+)
+from scratio_sc._keys import FlowKeys
+from scratio_sc.flow import fit_flow
+from scratio_sc.flow._storage import to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+def fit(
+    adata: AnnData,
+    condition: str | Sequence[str],
+    *,
+    covariates: Sequence[str] = (),
+    use_rep: str = "X_pca",
+    n_comps: int | None = None,
+    n_members: int = 4,
+    max_steps: int | Literal["auto"] = "auto",
+    batch_size: int = 1024,
+    rng: int | np.random.Generator | None = 0,
+    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    progress: bool = True,
+    key_added: str = "scratio",
+    copy: bool = False,
+) -> AnnData | None:
+    """Fit the density of cells under every condition.
+
+    One flow-matching model learns p(x | condition) of an embedding for all conditions at once. After it, any two of them are
+    compared by :func:`scratio_sc.tl.log_ratio` without a refit.
+
+    Parameters
+    ----------
+    adata
+        Cells. Reads `adata.obsm[use_rep]` and the named columns of `adata.obs`.
+    condition
+        Column of `adata.obs`, or several whose combination is the condition. Category, text, number or bool.
+    covariates
+        Columns of `adata.obs` held fixed in comparisons: donor, batch, cell type.
+    use_rep
+        Embedding in `adata.obsm`, shape ``(n_obs, d)``: PCs, an scVI or Harmony space. Its scale does not matter.
+    n_comps
+        How many of its dimensions, from the first; all by default.
+    n_members
+        Networks. Each leaves out a fold of the cells; with four or more, every cell is scored by networks that have not seen it.
+    max_steps
+        Training steps a network; ``"auto"`` goes by the number of cells.
+    batch_size
+        Cells a step.
+    rng
+        Seed or generator of all randomness. The same seed gives the same numbers on one machine.
+    device
+        ``"auto"`` takes a GPU where there is one; or any torch device.
+    precision
+        Of training; ``"auto"`` is bfloat16 where the hardware has it. Scores are always computed in float32.
+    progress
+        Whether to show a progress bar.
+    key_added
+        Name of the slots.
+    copy
+        Whether to return a copy instead of writing to `adata`.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
+
+    `adata.uns[key_added]` : :class:`dict`
+        The trained flow as arrays, scalars and text; h5ad and zarr keep it. Read it with :func:`scratio_sc.get.flow`.
+    `adata.obs[key_added + '_fold']` : :class:`pandas.Series` (dtype ``int8``)
+        Fold of every cell; -1 for cells without a label, which are left out.
+
+    Raises
+    ------
+    KeyError
+        If a column or the embedding is missing.
+    ValueError
+        If the embedding is not finite or constant, or the condition has one level or a level of fewer than 20 cells.
+
+    Notes
+    -----
+    The method starts from scRatio (arXiv 2602.24201). Interrupted, it leaves `adata` as it was.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    >>> scratio.tl.fit(adata, "condition", max_steps=20, n_members=2, progress=False)
+    >>> sorted(adata.uns["scratio"]["history"])
+    ['held_out_loss', 'loss', 'step']
+    """
+    conditions, covariates = columns_of(condition), columns_of(covariates)
+    x = read_representation(adata, use_rep, n_comps)
+    check_varies(x, use_rep)
+    labels = read_labels(adata, (*conditions, *covariates))
+    check_levels(labels, len(conditions))
+    _check_positive(n_members=n_members, batch_size=batch_size)
+    flow, fitted_fold = fit_flow(
+        x[labels.complete],
+        labels.text[labels.complete],
+        columns=labels.columns,
+        n_condition_columns=len(conditions),
+        n_members=n_members,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        rng=rng,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+    fold = np.full(adata.n_obs, -1, np.int8)
+    fold[labels.complete] = fitted_fold
+    adata = adata.copy() if copy else adata
+    keys = FlowKeys(key_added)
+    params = {
+        "condition": np.array(conditions, object),
+        "covariates": np.array(covariates, object),
+        "use_rep": use_rep,
+        "n_comps": n_comps or 0,
+        "n_members": n_members,
+        "max_steps": str(max_steps),
+        "batch_size": batch_size,
+        "rng": rng if isinstance(rng, int) else "generator",
+    }
+    adata.uns[keys.uns] = {**to_dict(flow), "params": params}
+    adata.obs[keys.fold] = fold
+    log_written("fit", [f"uns[{keys.uns!r}]", f"obs[{keys.fold!r}]"])
+    return adata if copy else None
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            msg = f"{name}={value}, expected 1 or more."
+            raise ValueError(msg)

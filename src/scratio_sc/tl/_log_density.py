@@ -1,0 +1,97 @@
+"""Write the log density of every cell under one condition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from scratio_sc._check import (
+    as_spec,
+    check_method,
+    describe,
+    log_written,
+    read_flow_and_cells,
+    read_own_labels,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
+
+
+def log_density(
+    adata: AnnData,
+    *,
+    condition: str | Sequence[str] | Mapping[str, Any],
+    key: str = "scratio",
+    flow: ConditionalFlow | None = None,
+    method: Literal["denoising", "ode"] = "denoising",
+    use_rep: str | None = None,
+    progress: bool = True,
+    key_added: str = "log_density",
+    copy: bool = False,
+) -> AnnData | None:
+    """Log density log p(x | condition) of every cell, in nats, in the units of the embedding.
+
+    Parameters
+    ----------
+    adata
+        Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that `condition` does not name,
+        the cells' own labels in `adata.obs`.
+    condition
+        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}.
+    key
+        Slot of `adata.uns` with the fitted flow.
+    flow
+        A flow fitted elsewhere, instead of `key`.
+    method
+        ``"denoising"`` averages over noise; ``"ode"`` is the instantaneous change of variables along the probability flow.
+    use_rep
+        Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
+    progress
+        Whether to show a progress bar.
+    key_added
+        Name of the slots.
+    copy
+        Whether to return a copy instead of writing to `adata`.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
+
+    `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
+        The log density in nats; NaN for cells whose own level is needed and missing. Differences between cells of one embedding
+        mean something, the level itself depends on its units.
+    `adata.uns[key_added]['params']` : :class:`dict`
+        Condition, method and flow.
+
+    Raises
+    ------
+    KeyError
+        If there is no flow, no embedding, or a level or column is unknown.
+    ValueError
+        If the cells have other dimensions than the fit, or the method is unknown.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    >>> scratio.tl.fit(adata, "condition", max_steps=20, n_members=2, progress=False)
+    >>> scratio.tl.log_density(adata, condition="target", progress=False)
+    >>> bool(adata.obs["log_density"].notna().all())
+    True
+    """
+    condition = as_spec(condition)
+    check_method(method)
+    flow, x, fold = read_flow_and_cells(adata, key, flow, use_rep=use_rep)
+    own = read_own_labels(adata, flow, (condition,))
+    value = flow.log_likelihood(x, condition, own=own, fold=fold, method=method, progress=progress)
+    adata = adata.copy() if copy else adata
+    adata.obs[key_added] = value.astype(np.float32)
+    adata.uns[key_added] = {"params": {"condition": describe(condition), "key": key, "method": method}}
+    log_written("log_density", [f"obs[{key_added!r}]", f"uns[{key_added!r}]"])
+    return adata if copy else None

@@ -1,0 +1,260 @@
+"""What the picture of a log ratio shows, and what it refuses."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm, to_rgba
+from matplotlib.figure import Figure
+
+from scratio_sc import pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+    from matplotlib.collections import PathCollection
+
+GREY = "lightgray"
+
+
+def _coloured(ax: Axes) -> PathCollection:
+    """Points that show ratios."""
+    (points,) = [c for c in ax.collections if c.get_array() is not None]
+    return points
+
+
+def _grey(ax: Axes) -> np.ndarray:
+    """Coordinates of the grey points."""
+    found = [c for c in ax.collections if c.get_array() is None and tuple(c.get_facecolor()[0]) == to_rgba(GREY)]
+    return np.asarray(found[0].get_offsets()) if found else np.empty((0, 2))
+
+
+def _bar(figure: Figure) -> Axes:
+    (bar,) = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    return bar
+
+
+def test_colours_are_centred_with_robust_symmetric_limits(adata: AnnData) -> None:
+    ax = pl.ratio_umap(adata, show=False)
+    norm = _coloured(ax).norm
+    assert isinstance(norm, CenteredNorm)
+    assert norm.vcenter == 0
+    assert norm(0) == 0.5
+    assert norm.vmax == -norm.vmin == pytest.approx(np.percentile(np.abs(adata.obs["log_ratio"]), 99))
+
+
+@pytest.mark.parametrize(("vmax", "limit"), [(2, 2), (0.5, 0.5), ("p50", None), ("p99.5", None)])
+def test_vmax(adata: AnnData, vmax: float | str, limit: float | None) -> None:
+    if limit is None:
+        limit = np.percentile(np.abs(adata.obs["log_ratio"]), float(str(vmax)[1:]))
+    assert _coloured(pl.ratio_umap(adata, vmax=vmax, show=False)).norm.vmax == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("vmax", [0, -1, np.nan, np.inf, "p101", "p0", "99", "max"])
+def test_vmax_refused(adata: AnnData, vmax: float | str) -> None:
+    with pytest.raises(ValueError, match="`vmax` must be a positive number of nats, or a percentile"):
+        pl.ratio_umap(adata, vmax=vmax, show=False)
+
+
+def test_large_absolute_ratios_are_on_top(adata: AnnData) -> None:
+    points = _coloured(pl.ratio_umap(adata, show=False))
+    assert (np.diff(np.abs(points.get_array())) >= 0).all()
+    largest = adata.obs["log_ratio"].abs().argmax()
+    np.testing.assert_allclose(points.get_offsets()[-1], adata.obsm["X_umap"][largest])
+
+
+def test_panels_share_limits_and_one_colour_bar(adata: AnnData) -> None:
+    axes = pl.ratio_umap(adata, ["log_ratio", "wide"], show=False)
+    assert [ax.get_title() for ax in axes] == ["log_ratio", "wide"]
+    limit = np.percentile(np.abs(adata.obs[["log_ratio", "wide"]]), 99)
+    assert [_coloured(ax).norm.vmax for ax in axes] == pytest.approx([limit, limit])
+    assert _bar(axes[0].figure).get_ylabel() == "log p(stim) / p(ctrl)  [nats]"
+
+
+def test_panels_of_different_contrasts_are_named(adata: AnnData) -> None:
+    axes = pl.ratio_umap(adata, ["log_ratio", "wide", "other"], show=False)
+    assert [ax.get_title() for ax in axes] == ["stim vs ctrl\nlog_ratio", "stim vs ctrl\nwide", "drug vs ctrl"]
+    assert _bar(axes[0].figure).get_ylabel() == "log p(target) / p(reference)  [nats]"
+
+
+def test_ratio_without_names_of_its_sides(adata: AnnData) -> None:
+    del adata.uns["log_ratio"]
+    ax = pl.ratio_umap(adata, show=False)
+    assert ax.get_title() == "log_ratio"
+    assert _bar(ax.figure).get_ylabel() == "log p(target) / p(reference)  [nats]"
+
+
+def test_names_are_not_read_as_mathematics_and_long_ones_wrapped(adata: AnnData) -> None:
+    adata.uns["log_ratio"]["params"] = {"target": "$x^$ {0}", "reference": "many " * 50}
+    figure = pl.ratio_umap(adata, ["log_ratio", "other"], return_fig=True)
+    figure.draw_without_rendering()
+    lines = figure.axes[0].get_title().split("\n")
+    assert lines[0].startswith("$x^$ {0} vs many")
+    assert len(lines) <= 3
+    assert all(len(line) <= 40 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "extend"), [(-9, 9, "both"), (-1, 9, "max"), (-9, 1, "min"), (-1, 1, "neither")]
+)
+def test_colour_bar_points_where_values_are_clipped(adata: AnnData, low: float, high: float, extend: str) -> None:
+    adata.obs["log_ratio"] = np.linspace(low, high, 60)
+    ax = pl.ratio_umap(adata, vmax=2, show=False)
+    assert _bar(ax.figure)._colorbar.extend == extend
+
+
+def test_missing_and_extrapolated_cells_are_grey_and_beneath(adata: AnnData) -> None:
+    adata.obs.loc[adata.obs_names[:3], "log_ratio"] = [np.nan, np.inf, 99]
+    adata.obs["log_ratio_extrapolated"] = [False, False, True] + [False] * 57
+    ax = pl.ratio_umap(adata, show=False)
+    np.testing.assert_allclose(np.sort(_grey(ax), axis=0), np.sort(adata.obsm["X_umap"][:3], axis=0))
+    assert ax.collections.index(_coloured(ax)) == len(ax.collections) - 1
+    assert len(_coloured(ax).get_offsets()) == 57
+    assert _coloured(ax).norm.vmax < 99
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated or missing"]
+
+
+def test_no_legend_without_grey_cells(adata: AnnData) -> None:
+    adata.obs["log_ratio_extrapolated"] = False
+    ax = pl.ratio_umap(adata, show=False)
+    assert ax.get_legend() is None
+    assert len(_grey(ax)) == 0
+
+
+def test_flags_with_gaps(adata: AnnData) -> None:
+    adata.obs["log_ratio_extrapolated"] = np.array([True, np.nan] + [False] * 58, dtype=object)
+    assert len(_grey(pl.ratio_umap(adata, show=False))) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_nothing_to_tell_apart(adata: AnnData, value: float) -> None:
+    adata.obs["log_ratio"] = value
+    assert _coloured(pl.ratio_umap(adata, show=False)).norm.vmax == 1
+
+
+@pytest.mark.parametrize(("basis", "name"), [("umap", "UMAP"), ("X_umap", "UMAP"), ("pca", "PC"), ("mine", "mine")])
+def test_bases(adata: AnnData, basis: str, name: str) -> None:
+    adata.obsm["mine"] = adata.obsm["X_umap"]
+    ax = pl.ratio_umap(adata, basis=basis, show=False)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == (f"{name}1", f"{name}2")
+    assert not len(ax.get_xticks())
+    assert not len(ax.get_yticks())
+
+
+def test_looks(adata: AnnData) -> None:
+    ax = pl.ratio_umap(adata, size=7, marker="s", frameon=False, title="$a$", show=False)
+    assert _coloured(ax).get_sizes() == [7]
+    assert not ax.axison
+    assert ax.get_title() == "$a$"
+    axes = pl.ratio_umap(adata, ["log_ratio", "wide", "other"], ncols=2, title=["a", "b", "c"], show=False)
+    assert axes[0].get_subplotspec().get_geometry()[:2] == (2, 2)
+    assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
+
+
+def test_many_cells_are_rasterised(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not _coloured(pl.ratio_umap(adata, show=False)).get_rasterized()
+    monkeypatch.setattr("scratio_sc.pl._ratio_umap._RASTERISE_ABOVE", 10)
+    assert _coloured(pl.ratio_umap(adata, show=False)).get_rasterized()
+
+
+def test_return_types(adata: AnnData) -> None:
+    assert isinstance(pl.ratio_umap(adata, show=False), Axes)
+    assert [type(ax) for ax in pl.ratio_umap(adata, ["log_ratio", "wide"], show=False)] == [Axes, Axes]
+    assert isinstance(pl.ratio_umap(adata, return_fig=True), Figure)
+
+
+@pytest.fixture
+def _restored_autoshow() -> Iterator[None]:
+    before = sc.settings.autoshow
+    yield
+    sc.settings.autoshow = before
+
+
+@pytest.mark.usefixtures("_restored_autoshow")
+def test_show(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    assert pl.ratio_umap(adata, show=True) is None
+    sc.settings.autoshow = True
+    assert pl.ratio_umap(adata) is None
+    assert len(shown) == 2
+    sc.settings.autoshow = False
+    assert isinstance(pl.ratio_umap(adata), Axes)
+    assert len(shown) == 2
+
+
+def test_ax_of_the_user(adata: AnnData) -> None:
+    figure, (left, _) = plt.subplots(1, 2)
+    assert pl.ratio_umap(adata, ax=left, show=False) is left
+    assert pl.ratio_umap(adata, ax=left, return_fig=True) is figure
+    inner = figure.subfigures().subplots()
+    assert pl.ratio_umap(adata, ax=inner, return_fig=True) is figure
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_ax_is_refused_for_several_panels(adata: AnnData) -> None:
+    _, ax = plt.subplots()
+    with pytest.raises(ValueError, match="`ax` takes a single panel, but there are 2"):
+        pl.ratio_umap(adata, ["log_ratio", "wide"], ax=ax, show=False)
+    assert not ax.collections
+
+
+def test_missing_key(adata: AnnData) -> None:
+    with pytest.raises(KeyError) as error:
+        pl.ratio_umap(adata, ["log_ratio", "typo"], show=False)
+    message = str(error.value)
+    assert "'typo'" in message
+    assert "['exact_log_ratio', 'log_ratio', 'wide', 'other']" in message
+    assert "scratio.tl.log_ratio(adata, target=..., reference=...)" in message
+
+
+@pytest.mark.parametrize("basis", ["umap", "X_umap"])
+def test_missing_basis(adata: AnnData, basis: str) -> None:
+    del adata.obsm["X_umap"]
+    with pytest.raises(KeyError, match=r"No 'X_umap' in .* \['X_pca'\]. Run `sc.tl.umap\(adata\)` first"):
+        pl.ratio_umap(adata, basis=basis, show=False)
+
+
+def test_other_refusals(adata: AnnData) -> None:
+    with pytest.raises(TypeError, match="dtype is category"):
+        pl.ratio_umap(adata, "condition", show=False)
+    with pytest.raises(ValueError, match="at least one log ratio"):
+        pl.ratio_umap(adata, [], show=False)
+    with pytest.raises(ValueError, match="each of the 2 panels; found 1"):
+        pl.ratio_umap(adata, ["log_ratio", "wide"], title="one", show=False)
+    adata.obsm["X_line"] = adata.obsm["X_pca"][:, :1]
+    with pytest.raises(ValueError, match="two dimensions are needed"):
+        pl.ratio_umap(adata, basis="line", show=False)
+    assert not plt.get_fignums()
+
+
+def test_figure_is_closed_when_drawing_fails(adata: AnnData) -> None:
+    with pytest.raises(AttributeError):
+        pl.ratio_umap(adata, no_such_property=1, show=False)
+    assert not plt.get_fignums()
+
+
+def test_adata_and_views_are_not_changed(adata: AnnData) -> None:
+    adata.obs.loc[adata.obs_names[0], "log_ratio"] = np.nan
+    adata.obs["log_ratio_extrapolated"] = np.arange(60) < 4
+    before = adata.copy()
+    pl.ratio_umap(adata, show=False)
+    view = adata[10:40]
+    pl.ratio_umap(view, show=False)
+    assert view.is_view
+    assert adata.obs.equals(before.obs)
+    assert adata.uns == before.uns
+    np.testing.assert_array_equal(adata.obsm["X_umap"], before.obsm["X_umap"])
+
+
+def test_signature() -> None:
+    parameters = signature(pl.ratio_umap).parameters
+    assert list(parameters)[:2] == ["adata", "keys"]
+    assert "save" not in parameters
