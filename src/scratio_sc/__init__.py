@@ -1,4 +1,4 @@
-"""How much more likely is this cell state under one condition than under another?"""
+"""How much more likely a cell state is under one condition than under another."""
 
 from __future__ import annotations
 

@@ -2,131 +2,227 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scratio_sc._arguments import check_integer, closest, listed, named, refuse
 from scratio_sc._keys import FlowKeys
 from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._storage import from_dict
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 MIN_CELLS = 20
-METHODS = ("denoising", "ode")
+MANY_LEVELS = 50
+UNKNOWN = "\0unknown"
+"""In place of a label that a cell does not have; no label of a fit, so the flow gives the cell no ratio."""
 logger = logging.getLogger("scratio_sc")
 
 
-def named(names: Iterable[object]) -> str:
-    """Names quoted and joined for a message."""
-    return ", ".join(map(repr, names)) or "none"
+def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: ConditionalFlow | None = None) -> None:
+    """Refuse slots that files do not keep, that would overwrite the flow or its labels, or that cannot be written."""
+    if not isinstance(key_added, str) or not key_added:
+        refuse("key_added", key_added, "the name of the slots to write", types=str)
+    if "/" in key_added:
+        msg = (
+            f"key_added={key_added!r} contains '/', which h5ad and zarr files do not keep in names. "
+            f"Use for example key_added={key_added.replace('/', '_')!r}."
+        )
+        raise ValueError(msg)
+    if flow is not None and (key_added in flow.design.columns or _is_flow(adata.uns.get(key_added))):
+        what = "the labels of the fit" if key_added in flow.design.columns else "a fitted flow"
+        msg = f"key_added={key_added!r} would overwrite {what}. Use another name."
+        raise ValueError(msg)
+    if adata.isbacked and (copy or adata.is_view):
+        what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
+        msg = f"{what} in memory: `adata = adata.to_memory()` first."
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels as text ``(n_cells, n_columns)`` and whether a cell has all of them ``(n_cells,)``."""
+    """Labels as text and whether a cell has them, ``(n_cells, n_columns)`` each."""
 
     columns: tuple[str, ...]
     text: np.ndarray
-    complete: np.ndarray
+    known: np.ndarray
+
+    @property
+    def complete(self) -> np.ndarray:
+        """Whether a cell has all labels ``(n_cells,)``."""
+        return np.asarray(self.known.all(1))
 
 
-def columns_of(condition: str | Sequence[str]) -> tuple[str, ...]:
-    """One column name or several, as a tuple."""
-    return (condition,) if isinstance(condition, str) else tuple(condition)
-
-
-def read_representation(adata: AnnData, use_rep: str, n_comps: int | None) -> np.ndarray:
-    """Embedding ``(n_cells, d)`` in float64, finite and not constant."""
-    if use_rep not in adata.obsm:
-        make = "`sc.pp.pca(adata)`" if use_rep == "X_pca" else f"store it as `adata.obsm[{use_rep!r}]`"
-        msg = f"No {use_rep!r} in adata.obsm (there: {named(adata.obsm)}). Make it first: {make}; or set `use_rep`."
-        raise KeyError(msg)
-    stored = adata.obsm[use_rep]
-    x = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, np.float64)
-    if x.ndim != 2 or not x.shape[1]:
-        msg = f"adata.obsm[{use_rep!r}] has shape {x.shape}; expected (n_cells, n_dims)."
+def columns_of(condition: Any, covariates: Any, adata: AnnData) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Columns of the condition and of the covariates, each named once."""
+    conditions, others = _names("condition", condition), _names("covariates", covariates)
+    if not conditions:
+        msg = f"`condition` names no column. Name the one with the conditions (there: {named(adata.obs.columns)})."
         raise ValueError(msg)
+    for name, n in Counter((*conditions, *others)).items():
+        if n == 1:
+            continue
+        if name in conditions and name in others:
+            msg = f"{name!r} is the condition, so it cannot be held fixed: leave it out of `covariates`."
+        else:
+            where = "condition" if name in conditions else "covariates"
+            msg = f"{name!r} is named {n} times in `{where}`. Name each column once."
+        raise ValueError(msg)
+    return conditions, others
+
+
+def _names(argument: str, columns: Any) -> tuple[str, ...]:
+    if isinstance(columns, str):
+        return (columns,)
+    names = tuple(columns) if isinstance(columns, Iterable) else (columns,)
+    if not all(isinstance(name, str) for name in names):
+        refuse(argument, columns, "the name of a column of adata.obs, or a list of names", types=())
+    return tuple(sorted(names)) if isinstance(columns, set | frozenset) else names
+
+
+def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
+    """Embedding ``(n_cells, d)`` in float64, finite."""
+    x = _stored(adata, use_rep)
     if n_comps is not None:
-        if not 1 <= n_comps <= x.shape[1]:
+        check_integer(1, n_comps=n_comps)
+        if n_comps > x.shape[1]:
             msg = f"n_comps={n_comps}, but adata.obsm[{use_rep!r}] has {x.shape[1]} dimensions. Use 1 to {x.shape[1]}."
             raise ValueError(msg)
         x = x[:, :n_comps]
-    bad = ~np.isfinite(x).all(1)
-    if bad.any():
+    _check_finite(x, adata, use_rep)
+    return x
+
+
+def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
+    if use_rep not in adata.obsm:
+        make = "`sc.pp.pca(adata)`" if use_rep == "X_pca" else f"store it as `adata.obsm[{use_rep!r}]`"
         msg = (
-            f"adata.obsm[{use_rep!r}] is NaN or infinite in {bad.sum()} of {len(x)} cells "
-            f"(first: {named(adata.obs_names[bad][:3])}). Remove them: `adata = adata[np.isfinite(adata.obsm[{use_rep!r}]).all(1)]`."
+            f"No {use_rep!r} in adata.obsm (there: {named(adata.obsm)}).{closest(use_rep, adata.obsm)} "
+            f"Make it first: {make}; or name another with `use_rep`."
         )
+        raise KeyError(msg)
+    stored = adata.obsm[use_rep]
+    try:
+        x = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"adata.obsm[{use_rep!r}] has to hold numbers and nothing else: {error}."
+        raise ValueError(msg) from error
+    if x.ndim != 2 or not x.shape[1]:
+        msg = f"adata.obsm[{use_rep!r}] has shape {x.shape}, expected (cells, dimensions). Use another `use_rep`."
         raise ValueError(msg)
     return x
+
+
+def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
+    bad = ~np.isfinite(x).all(1)
+    if bad.any():
+        stored = f"adata.obsm[{use_rep!r}]"
+        array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
+        msg = (
+            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells (first: "
+            f"{named(adata.obs_names[bad][:3])}). Remove them: `adata = adata[np.isfinite({array}).all(1)].copy()`."
+        )
+        raise ValueError(msg)
 
 
 def check_varies(x: np.ndarray, use_rep: str) -> None:
     """Refuse an embedding in which all cells are the same."""
     if not np.ptp(x, axis=0).any():
-        msg = f"All cells are the same point in adata.obsm[{use_rep!r}]: there is nothing to fit. Use another `use_rep`."
+        msg = f"All cells are the same point in adata.obsm[{use_rep!r}]: nothing can be fitted. Use another `use_rep`."
         raise ValueError(msg)
 
 
-def read_labels(adata: AnnData, columns: Sequence[str]) -> Labels:
-    """Labels of obs columns as text; a KeyError names a missing column and the closest there is."""
+def read_labels(adata: AnnData, columns: Sequence[str], *, instead: str = "") -> Labels:
+    """Labels of obs columns as text; a KeyError names a missing column, the closest one, and what to do instead."""
     for column in columns:
         if column not in adata.obs:
-            close = difflib.get_close_matches(str(column), map(str, adata.obs.columns), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            msg = f"No column {column!r} in adata.obs (there: {named(adata.obs.columns)}).{hint}"
+            hint = closest(column, adata.obs.columns)
+            msg = f"No column {column!r} in adata.obs (there: {named(adata.obs.columns)}).{hint}{instead}"
             raise KeyError(msg)
-    parts = [_as_text(adata.obs[column]) for column in columns]
-    return Labels(tuple(columns), np.column_stack([p[0] for p in parts]), np.all([p[1] for p in parts], axis=0))
+    text, known = zip(*(_as_text(adata.obs[column]) for column in columns), strict=True)
+    return Labels(tuple(columns), np.column_stack(text), np.column_stack(known))
 
 
 def _as_text(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    known = column.notna().to_numpy()
-    text = np.full(len(column), "", object)
-    values = column.to_numpy(object)[known]
-    # a NaN among integers makes them floats; 1.0 should still be called "1"
-    whole = pd.api.types.is_float_dtype(column) and all(float(v).is_integer() for v in values)
-    text[known] = [str(int(v)) if whole else str(v) for v in values]
-    return text.astype(str), known
+    codes, values = pd.factorize(column)
+    return np.array([*map(_label, np.asarray(values)), UNKNOWN])[codes], codes >= 0
+
+
+def _label(value: object) -> str:
+    # a NaN among integers makes them floats; 1.0 is still called "1"
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(pd.Timestamp(value)) if isinstance(value, np.datetime64) else str(value)
 
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
-    """Refuse a condition of one level, or a level of too few cells; warn of cells without labels."""
-    missing = int((~labels.complete).sum())
-    condition = labels.columns[:n_condition_columns]
-    combined = pd.Series([" / ".join(row) for row in labels.text[labels.complete, :n_condition_columns]], dtype=object)
-    sizes = combined.value_counts()
+    """Refuse a single level, levels of too few cells, and measurements for labels; warn of cells without a label."""
+    condition, columns = named(labels.columns[:n_condition_columns]), named(labels.columns)
+    rows = labels.text[labels.complete]
+    missing = len(labels.text) - len(rows)
+    sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, :n_condition_columns].tolist())
+    left_out = f" (the {missing} cells without a label in {columns} do not count)" if missing else ""
     if len(sizes) < 2:
-        msg = f"{named(condition)} has one level only ({named(sizes.index)}): a comparison needs two. Use another column."
+        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else f"no cell has a label in {columns}"
+        msg = f"{condition} cannot be compared: {found}. Name a condition with two levels or more."
         raise ValueError(msg)
-    small = sizes[sizes < MIN_CELLS]
-    if len(small):
-        listed = ", ".join(f"{level!r} ({n})" for level, n in small.items())
+    small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
+    if small:
+        drop = f"`adata = adata[~adata.obs[{labels.columns[0]!r}].isin([...])].copy()`"
+        way_out = f"Drop these cells, {drop}, or merge the levels."
+        if len(sizes) > MANY_LEVELS:
+            way_out = f"It has {len(sizes)} levels: if it is a measurement, cut it into classes first, with `pd.cut`."
         msg = (
-            f"Too few cells in {named(condition)} for {listed}: at least {MIN_CELLS} are needed. "
-            "Drop these cells, for example `adata = adata[~adata.obs[column].isin([...])]`, or merge the levels."
+            f"Too few cells in {condition} for {listed([f'{level} ({n})' for level, n in small])}{left_out}: "
+            f"at least {MIN_CELLS} are needed. {way_out}"
         )
         raise ValueError(msg)
+    for j, column in enumerate(labels.columns[n_condition_columns:], n_condition_columns):
+        n_levels = len(set(rows[:, j].tolist()))
+        if n_levels > max(MANY_LEVELS, len(rows) / MIN_CELLS):
+            msg = (
+                f"The covariate {column!r} has {n_levels} levels in {len(rows)} cells: it looks like a measurement, "
+                "and covariates are labels such as donor or batch. Cut it into classes with `pd.cut`, or leave it out."
+            )
+            raise ValueError(msg)
     if missing:
-        names = named(labels.columns)
-        warnings.warn(f"{missing} cells without a label in {names} are left out of the fit.", UserWarning, stacklevel=4)
+        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def _is_flow(entry: object) -> bool:
+    return isinstance(entry, Mapping) and "format_version" in entry
 
 
 def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
     """Flow stored in `adata.uns[key]`."""
     if key not in adata.uns:
-        msg = f"No {key!r} in adata.uns. Fit a flow first: `scratio_sc.tl.fit(adata, condition)`."
+        flows = [name for name, entry in adata.uns.items() if _is_flow(entry)]
+        other = f"{closest(key, flows)} Name one with `key`, or fit one" if flows else " Fit one first"
+        msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: `scratio_sc.tl.fit(adata, condition)`."
         raise KeyError(msg)
-    return from_dict(adata.uns[key])
+    try:
+        return from_dict(adata.uns[key])
+    except ValueError as error:
+        msg = f"adata.uns[{key!r}]: {error}"
+        raise ValueError(msg) from error
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+        msg = (
+            f"adata.uns[{key!r}]: The stored flow is damaged ({error}). "
+            "Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        )
+        raise ValueError(msg) from error
 
 
 def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
@@ -134,62 +230,70 @@ def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
     column = FlowKeys(key).fold
     if column not in adata.obs:
         return None
-    return pd.to_numeric(adata.obs[column]).fillna(-1).to_numpy(np.int64)
+    try:
+        return pd.to_numeric(adata.obs[column]).fillna(-1).to_numpy(np.int64)
+    except (TypeError, ValueError) as error:
+        msg = f"adata.obs[{column!r}] does not hold the folds of the fit ({error}). Delete the column, or fit again."
+        raise ValueError(msg) from error
 
 
 def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
     """Representation that a flow was fitted on, and how many of its components."""
-    params = adata.uns.get(key, {}).get("params", {})
-    n_comps = int(params.get("n_comps", 0))
-    return str(params.get("use_rep", "X_pca")), n_comps or None
+    params = adata.uns[key].get("params")
+    use_rep = params.get("use_rep") if isinstance(params, Mapping) else None
+    n_comps = params.get("n_comps") if isinstance(params, Mapping) else None
+    if not isinstance(use_rep, str) or not isinstance(n_comps, Integral):
+        msg = (
+            f"adata.uns[{key!r}]: The stored flow is damaged at 'params': it does not say which embedding it was "
+            "fitted on. Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        )
+        raise ValueError(msg)
+    return use_rep, int(n_comps) or None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells to score ``(n_cells, d)``, their folds ``(n_cells,)`` if the flow was fitted on them, and the embedding."""
+
+    x: np.ndarray
+    fold: np.ndarray | None
+    use_rep: str
 
 
 def read_flow_and_cells(
     adata: AnnData, key: str, flow: ConditionalFlow | None, *, use_rep: str | None
-) -> tuple[ConditionalFlow, np.ndarray, np.ndarray | None]:
-    """The flow to score with, the cells ``(n_cells, d)``, and their folds where it was fitted on them."""
-    if flow is not None:
-        return flow, read_representation(adata, use_rep or "X_pca", None), None
-    stored = read_flow(adata, key)
-    fitted_rep, n_comps = read_flow_params(adata, key)
-    return stored, read_representation(adata, use_rep or fitted_rep, n_comps), read_fold(adata, key)
-
-
-def check_method(method: str) -> None:
-    """Refuse a way of scoring that does not exist."""
-    if method not in METHODS:
-        msg = f"method={method!r} is unknown. Use one of {named(METHODS)}."
+) -> tuple[ConditionalFlow, Cells]:
+    """The flow to score with, and the cells."""
+    n_comps, fold, fitted_rep = None, None, "X_pca"
+    if flow is None:
+        flow = read_flow(adata, key)
+        fitted_rep, n_comps = read_flow_params(adata, key)
+        fold = read_fold(adata, key)
+    elif not isinstance(flow, ConditionalFlow):
+        msg = (
+            f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
+            "cells it was fitted on, or `scratio_sc.flow.ConditionalFlow.load(path)`."
+        )
+        raise TypeError(msg)
+    rep = use_rep or fitted_rep
+    n_dims = _stored(adata, rep).shape[1]
+    if n_dims != flow.n_dims and not (n_comps and n_dims > flow.n_dims):
+        msg = (
+            f"adata.obsm[{rep!r}] has {n_dims} dimensions, but the flow was fitted on {flow.n_dims}. "
+            "Bring the cells into the embedding of the fit and name it with `use_rep`."
+        )
         raise ValueError(msg)
-
-
-def read_own_labels(adata: AnnData, flow: ConditionalFlow, specs: Sequence[object]) -> np.ndarray | None:
-    """Labels of the columns that not every side names ``(n_cells, n_columns)``; None where all are named."""
-    design = flow.design
-    needed = [column for column in design.columns if not all(_names(spec, column, design.columns) for spec in specs)]
-    if not needed:
-        return None
-    labels = read_labels(adata, needed)
-    out = np.full((adata.n_obs, len(design.columns)), "", object)
-    for j, column in enumerate(needed):
-        out[:, design.columns.index(column)] = labels.text[:, j]
-    return out.astype(str)
-
-
-def _names(spec: object, column: str, columns: Sequence[str]) -> bool:
-    return column in spec if isinstance(spec, Mapping) else column == columns[0]
+    return flow, Cells(read_representation(adata, rep, n_comps), fold, rep)
 
 
 def as_spec(side: Any) -> Any:
     """A side of a contrast with its labels as text."""
     if isinstance(side, Mapping):
         return {str(column): as_spec(value) for column, value in side.items()}
-    if isinstance(side, list | tuple | set | np.ndarray | pd.Index):
-        return [_label(value) for value in side]
+    if isinstance(side, Iterable) and not isinstance(side, str):
+        labels = [_label(value) for value in side]
+        return sorted(labels) if isinstance(side, set | frozenset) else labels
     return _label(side)
-
-
-def _label(value: object) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def describe(side: Any) -> str:
@@ -197,6 +301,53 @@ def describe(side: Any) -> str:
     if isinstance(side, Mapping):
         return ", ".join(f"{column}={describe(value)}" for column, value in side.items())
     return " + ".join(side) if isinstance(side, list) else str(side)
+
+
+def check_differ(flow: ConditionalFlow, target: Any, reference: Any) -> None:
+    """Refuse two sides that mean the same, however they are written."""
+    if named_levels(flow.design, target) == named_levels(flow.design, reference):
+        column = flow.design.columns[0]
+        msg = (
+            f"target ({describe(target)!r}) and reference ({describe(reference)!r}) are the same, so the log ratio is "
+            f"0 everywhere. Name two sides that differ (levels of {column!r}: {named(flow.design.levels[0])})."
+        )
+        raise ValueError(msg)
+
+
+def columns_not_named(flow: ConditionalFlow, sides: Sequence[Any]) -> list[str]:
+    """Columns of the fit that not every side names."""
+    named_columns = [named_levels(flow.design, side) for side in sides]
+    return [column for column in flow.design.columns if not all(column in side for side in named_columns)]
+
+
+def read_own_labels(adata: AnnData, flow: ConditionalFlow, sides: Sequence[Any]) -> np.ndarray | None:
+    """Labels of the columns that not every side names ``(n_cells, n_columns)``; None where all are named."""
+    needed = columns_not_named(flow, sides)
+    if not needed:
+        return None
+    example = ", ".join(f"{column!r}: ..." for column in dict.fromkeys((flow.design.columns[0], *needed)))
+    instead = f" Each cell's own label is taken where a side does not name one; name them all: {{{example}}}."
+    labels = read_labels(adata, needed, instead=instead)
+    out = np.full((adata.n_obs, len(flow.design.columns)), UNKNOWN, object)
+    out[:, [flow.design.columns.index(column) for column in needed]] = labels.text
+    for j, column in enumerate(needed):
+        strange = ~np.isin(labels.text[:, j], flow.design.levels[flow.design.columns.index(column)])
+        if strange.any():
+            others = sorted(set(labels.text[strange & labels.known[:, j], j].tolist()))
+            what = f"is missing, or one that the flow was not fitted on ({named(others)})" if others else "is missing"
+            msg = f"{strange.sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
+            warnings.warn(msg, UserWarning, stacklevel=3)
+    return out.astype(str)
+
+
+def check_all_named(flow: ConditionalFlow, side: Any) -> None:
+    """Refuse a side that leaves a column to the cells' own labels, where there are no cells."""
+    rest = columns_not_named(flow, [side])
+    if rest:
+        levels = "; ".join(f"{name!r}: {named(flow.design.levels[flow.design.columns.index(name)])}" for name in rest)
+        example = ", ".join(f"{name!r}: ..." for name in flow.design.columns)
+        msg = f"New cells need a level of {named(rest)} too. Name all as {{{example}}} (levels of {levels})."
+        raise ValueError(msg)
 
 
 def log_written(function: str, slots: Sequence[str]) -> None:

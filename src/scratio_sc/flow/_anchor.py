@@ -1,8 +1,8 @@
 """The Gaussian anchor: the exact answer for Gaussian groups, from which the network starts.
 
-Regularised discriminant analysis (Friedman 1989): group c is N(mu_c, Sigma_c) with Sigma_c between the covariance that all
-groups share and its own, and mu_c between its own mean and the one its columns predict. How far each goes is chosen by the
-held-out log-loss of the labels under the Gaussian ratio itself.
+Regularised discriminant analysis (Friedman 1989): group c is N(mu_c, Sigma_c) with Sigma_c between the covariance that
+all groups share and its own, and mu_c between its own mean and the one its columns predict. How far each goes is
+chosen by the held-out log-loss of the labels under the Gaussian ratio itself.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Moments:
 
     def shrunken_mean(self, pseudo_cells: float) -> np.ndarray:
         """Group means pulled towards what their columns predict, as if by so many cells of the prediction."""
-        keep = np.zeros(len(self.size)) if np.isinf(pseudo_cells) else self.size / np.maximum(self.size + pseudo_cells, 1)
+        keep = (
+            np.zeros(len(self.size)) if np.isinf(pseudo_cells) else self.size / np.maximum(self.size + pseudo_cells, 1)
+        )
         return self.additive + keep[:, None] * (self.mean - self.additive)
 
     def covariances(self, own_share: float) -> np.ndarray:
@@ -110,7 +112,7 @@ class _Trial:
         return float(np.mean(logsumexp(joint, axis=1) - joint[np.arange(len(self.x)), self.group]))
 
 
-def _trials(x: np.ndarray, group: np.ndarray, features: np.ndarray, rng: np.random.Generator) -> list[_Trial]:
+def _trials(x: np.ndarray, group: np.ndarray, features: np.ndarray, *, rng: np.random.Generator) -> list[_Trial]:
     first = np.empty(len(x), bool)
     for c in range(len(features)):
         cells = rng.permutation(np.flatnonzero(group == c))
@@ -170,7 +172,7 @@ class Anchor:
     def fit(cls, x: np.ndarray, group: np.ndarray, features: np.ndarray, *, rng: np.random.Generator) -> Anchor:
         """Anchor of cells ``(n, d)`` in groups ``(n,)`` with feature vectors ``(k, n_features)``."""
         x = np.asarray(x, np.float64)
-        pseudo_cells, own_share = choose_shrinkage(_trials(x, group, features, rng))
+        pseudo_cells, own_share = choose_shrinkage(_trials(x, group, features, rng=rng))
         moments = Moments.of(x, group, features)
         variance, basis = np.linalg.eigh(moments.within)
         variance, basis = np.maximum(variance[::-1], VARIANCE_FLOOR), basis[:, ::-1]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc.flow._design import Design
+if TYPE_CHECKING:
+    from scratio_sc.flow._design import Design
 
 SideSpec = str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
 """A level of the condition, several of them (their mixture), or {column: level or levels}."""

@@ -4,38 +4,58 @@ With gamma = 1 / sigma^2 and D_c(., sigma) the denoiser of group c, against any 
 
     log p_c(x) = log N_c(x) + 1/2 int_0^inf E_eps[ |x - A_c(x + sigma eps)|^2 - |x - D_c(x + sigma eps)|^2 ] d gamma.
 
-The Gaussian part is exact; only the network's correction u = D_c - A_c is summed over nodes in gamma, where the bracket is
-u . (2 (x - A_c) - u). All groups share nodes and directions, so noise that they have in common leaves their differences.
-Stopped at noise level h, the integral is the log likelihood of the cell seen through a Gaussian kernel of width h.
+The Gaussian part is exact; only the network's correction u = D_c - A_c is summed over nodes in gamma, where the
+bracket is u . (2 (x - A_c) - u). All groups share nodes and directions, so noise that they have in common leaves their
+differences. Stopped at noise level h, the integral is the log likelihood of the cell seen through a Gaussian kernel of
+width h.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._member import Groups, Member
+from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import Nodes, gauss_legendre_nodes
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._member import Groups, Member
 
 N_NODES = 8
 MIN_DIRECTIONS = 16
 ROWS_PER_CHUNK = 8192
 
 
+@cache
 def nodes() -> Nodes:
     """The nodes every log likelihood is summed over."""
     return gauss_legendre_nodes(N_NODES)
 
 
-def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Noise that stands for the Gaussian average, ``(n_parts, n_nodes, m, d)``: one share of it a part.
+N_COARSE = int((nodes().sigma > BOUNDARY).sum())
+"""How many of the nodes, from the coarsest, the coarse expert answers for."""
 
-    At each node the vectors +-sqrt(d) q_j of a random rotation: antithetic and orthogonal, so that their average is exact for
-    quadratic functions. In few dimensions several rotations are taken, with radii that match the fourth moment too. The
-    parts together hold every vector once; members that score the same cell take a part each.
+
+@dataclass(frozen=True)
+class Directions:
+    """Noise that stands for the Gaussian average: of the coarse and of the fine nodes, each ``(n_nodes, m, d)``."""
+
+    coarse: np.ndarray
+    fine: np.ndarray
+
+
+def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> list[Directions]:
+    """Directions for members that score the same cells: each takes a part, at the noisier coarse nodes twice as many.
+
+    At each node the vectors +-sqrt(d) q_j of a random rotation: antithetic and orthogonal, so that their average is
+    exact for quadratic functions. In few dimensions several rotations are taken, with radii that match the fourth
+    moment too.
     """
     n_rotations = max(1, math.ceil(MIN_DIRECTIONS / n_dims))
     n_rotations += n_rotations % 2 if n_rotations > 1 else 0
@@ -46,35 +66,45 @@ def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> n
             q, _ = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
             swing = 0.0 if n_rotations == 1 else (-1) ** r * math.sqrt(2 * n_dims)
             out[node, r * n_dims : (r + 1) * n_dims] = q * math.sqrt(n_dims + swing)
-    share = max(1, n_vectors // n_parts)
-    parts = [out[:, np.arange(p * share, (p + 1) * share) % n_vectors] for p in range(n_parts)]
-    half = np.stack(parts)
-    return np.concatenate([half, -half], axis=2)
+    coarse = _shares(n_vectors, max(1, n_parts // 2))
+    return [
+        Directions(_antithetic(out[:N_COARSE, coarse[p % len(coarse)]]), _antithetic(out[N_COARSE:, fine]))
+        for p, fine in enumerate(_shares(n_vectors, n_parts))
+    ]
 
 
-def remainders(member: Member, x: Tensor, directions: Tensor, groups: Groups) -> Tensor:
-    """Network's part of the log likelihood of each cell, group and node, ``(n, k, n_nodes)``.
+def _shares(n_vectors: int, n_parts: int) -> list[np.ndarray]:
+    share = math.ceil(n_vectors / n_parts)
+    return [np.arange(p * share, (p + 1) * share) % n_vectors for p in range(n_parts)]
 
-    ``x (n, d)`` in the member's coordinates; ``directions (n or 1, n_nodes, m, d)``. Differentiable.
+
+def _antithetic(vectors: np.ndarray) -> np.ndarray:
+    return np.concatenate([vectors, -vectors], axis=1)
+
+
+def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor, fine: bool) -> Tensor:
+    """One expert's part of the log likelihood of each cell, by group and node, ``(n, k, n_coarse or n_fine)``.
+
+    ``x (n, d)`` in the member's coordinates; ``directions (n or 1, n_coarse or n_fine, m, d)``. Differentiable.
     """
-    grid = nodes()
-    sigma = torch.as_tensor(grid.sigma, dtype=torch.float32, device=x.device)[:, None, None]
-    weight = torch.as_tensor(grid.weight, dtype=torch.float32, device=x.device)
+    grid, expert = nodes(), member.network.fine if fine else member.network.coarse
+    mine = slice(N_COARSE, None) if fine else slice(N_COARSE)
+    sigma = torch.as_tensor(grid.sigma[mine], dtype=torch.float32, device=x.device)[:, None, None]
+    weight = torch.as_tensor(grid.weight[mine], dtype=torch.float32, device=x.device)
     y = x[:, None, None] + sigma * directions
-    noise = member.network.noise_code(sigma[None, :, :, 0].log())
-    hidden = member.network.trunk(member.whiten(y, sigma), noise)
+    noise = expert.noise_code(sigma[None, :, :, 0].log())
+    hidden = expert.trunk(member.whiten(y, sigma), noise)
     scale = member.output_scale(sigma)
     parts = []
     for c, features in enumerate(groups.features):
-        code = member.network.group_code(noise, features)
-        correction = member.network.head(hidden, code).float() * scale
+        correction = expert.head(hidden, expert.group_code(noise, features)).float() * scale
         error = x[:, None, None] - groups.gaussians.denoise(y, sigma, c)
         parts.append((correction * (2 * error - correction)).sum(-1).mean(-1) * weight)
     return torch.stack(parts, dim=1)
 
 
 def anchor_parts(x: Tensor, groups: Groups) -> Tensor:
-    """The Gaussians' part of the log likelihood in the band of each node, in closed form, ``(n, k, n_nodes)`` float64."""
+    """The Gaussians' part of the log likelihood, by the band of each node, ``(n, k, n_nodes)`` float64."""
     edges = [*nodes().bandwidth[:-1].tolist(), 0.0]
     parts = [
         torch.stack([groups.gaussians.smoothed_log_density(x, h, c) for h in edges], dim=-1)
@@ -85,16 +115,23 @@ def anchor_parts(x: Tensor, groups: Groups) -> Tensor:
 
 
 @torch.inference_mode()
-def node_log_likelihoods(member: Member, x: np.ndarray, directions: np.ndarray, groups: Groups) -> np.ndarray:
-    """Log likelihood of cells ``(n, d)`` under groups, by node, ``(n, k, n_nodes)`` float64; the sum over nodes is log p_c(x).
+def node_log_likelihoods(member: Member, x: np.ndarray, groups: Groups, *, directions: Directions) -> np.ndarray:
+    """Log likelihood of cells ``(n, d)`` by group and node, ``(n, k, n_nodes)``; over nodes it sums to log p_c(x).
 
     Works through the cells in chunks whose number of network rows is bounded; no cell depends on its neighbours.
     """
-    noise = torch.as_tensor(directions, dtype=torch.float32, device=member.device)[None]
-    step = max(1, ROWS_PER_CHUNK // (noise.shape[1] * noise.shape[2]))
+    noises = [
+        torch.as_tensor(part, dtype=torch.float32, device=member.device)[None]
+        for part in (directions.coarse, directions.fine)
+    ]
+    step = max(1, ROWS_PER_CHUNK // max(noise.shape[1] * noise.shape[2] for noise in noises))
     out = np.empty((len(x), len(groups.features), N_NODES))
     for start in range(0, len(x), step):
         cells = member.coordinates(x[start : start + step])
-        part = remainders(member, cells, noise, groups).double().cpu() + anchor_parts(cells, groups).cpu()
+        learned = [
+            remainders(member, cells, groups, directions=noise, fine=fine)
+            for noise, fine in zip(noises, (False, True), strict=True)
+        ]
+        part = torch.cat(learned, dim=-1).double().cpu() + anchor_parts(cells, groups).cpu()
         out[start : start + step] = part.numpy()
     return out

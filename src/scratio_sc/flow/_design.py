@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
 class Design:
     """The groups of a fit: every observed combination of the condition columns and the covariates.
 
-    A group's feature vector is one-hot in each column and, where there are several columns, one-hot in the group itself;
-    so groups share what their columns have in common, and a combination never observed still has a meaning.
+    A group's feature vector is one-hot in each column and, where there are several columns, one-hot in the group
+    itself; so groups share what their columns have in common, and a combination never observed still has a meaning.
 
     Attributes
     ----------
@@ -80,6 +83,13 @@ class Design:
         """Group of each level combination ``(m, n_columns)``, -1 for one that was never observed."""
         table = {tuple(row): i for i, row in enumerate(self.groups.tolist())}
         return np.array([table.get(tuple(row), -1) for row in np.atleast_2d(rows).tolist()], np.int64)
+
+    def log_frequencies(self, rows: np.ndarray) -> np.ndarray:
+        """Log share of the cells of some level combinations that each has, ``(m,)``; -inf for one never observed."""
+        group = self.group_of(rows)
+        sizes = np.where(group >= 0, self.sizes[group], 0)
+        with np.errstate(divide="ignore"):
+            return np.log(sizes) - np.log(sizes.sum())
 
     @property
     def conditions(self) -> np.ndarray:

@@ -8,7 +8,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def choose_device(device: str) -> torch.device:
+def choose_device(device: str | torch.device) -> torch.device:
     """``"auto"`` takes CUDA, then MPS, then the processor; any torch device name is taken at its word."""
     if device != "auto":
         try:

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._bandwidth import HeldOut
-from scratio_sc.flow._denoising_ratio import draw_directions, node_log_likelihoods
+from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device
 from scratio_sc.flow._flow import ConditionalFlow
 from scratio_sc.flow._member import Member
-from scratio_sc.flow._network import EMBEDDING_STD, ResidualNetwork
+from scratio_sc.flow._network import Experts
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
-WIDTH, N_TRUNK, N_HEAD = 192, 1, 2
+MIN_HELD_OUT = 500
+MAX_SPREAD_SCORES = 6_000
+WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 4
-MAX_HELD_OUT_SCORES = 24_000
+MAX_HELD_OUT_SCORES = 18_000
 SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Fold of every cell ``(n,)``, and the fold that each member left out ``(n_members,)``."""
+
+    of_cell: np.ndarray
+    left_out: np.ndarray
 
 
 def fit_flow(
@@ -90,11 +100,11 @@ def fit_flow(
             (member_rng,) = rng.spawn(1)
             member = new_member(x[seen], group[seen], design, rng=member_rng, device=place)
             generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
-            cells = [training_cells(member, x[part], group[part], design) for part in (seen, ~seen)]
+            cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
             records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
             members.append(member)
     seed = int(rng.integers(2**31))
-    held_out, total = score_held_out(members, x, group, design, folds=(fold, left_out), seed=seed)
+    held_out, total = score_held_out(members, x, design, group=group, folds=Folds(fold, left_out), seed=seed)
     support = find_support(held_out, total)
     flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed)
     return flow, fold
@@ -102,7 +112,7 @@ def fit_flow(
 
 def auto_steps(n_cells: int) -> int:
     """Training steps that a number of cells deserves."""
-    return int(np.clip(1000 * np.sqrt(n_cells / 20_000), 300, 1500))
+    return int(np.clip(1050 * np.sqrt(n_cells / 20_000), 300, 1500))
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -122,12 +132,11 @@ def new_member(
     seed = int(rng.integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = ResidualNetwork(x.shape[1], design.n_features, width=WIDTH, n_trunk=N_TRUNK, n_head=N_HEAD)
-        torch.nn.init.normal_(network.embedding.weight, std=EMBEDDING_STD)
+        network = Experts(x.shape[1], design.n_features, widths=WIDTHS, n_trunk=N_TRUNK, n_head=N_HEAD)
     return Member(anchor, network, device)
 
 
-def training_cells(member: Member, x: np.ndarray, group: np.ndarray, design: Design) -> TrainingCells:
+def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: Design) -> TrainingCells:
     """Cells in a member's coordinates, with the strata of equal covariates in which conditions compete."""
     covariates = design.groups[:, design.n_condition_columns :]
     _, stratum_of = np.unique(covariates, axis=0, return_inverse=True)
@@ -143,44 +152,35 @@ def training_cells(member: Member, x: np.ndarray, group: np.ndarray, design: Des
 
 
 def score_held_out(
-    members: list[Member],
-    x: np.ndarray,
-    group: np.ndarray,
-    design: Design,
-    *,
-    folds: tuple[np.ndarray, np.ndarray],
-    seed: int,
+    members: list[Member], x: np.ndarray, design: Design, *, group: np.ndarray, folds: Folds, seed: int
 ) -> tuple[HeldOut, np.ndarray]:
-    """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats."""
-    fold, left_out = folds
-    conditions, condition_of = design.conditions, design.condition_of(design.groups)
-    covariates = design.groups[group, design.n_condition_columns :]
-    limit = max(MAX_HELD_OUT_SCORES // len(conditions), 500)
-    chosen = np.isin(fold, left_out)
-    cells = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(chosen))[:limit])
-    parts, log_prior = [], []
-    kinds, kind = np.unique(np.column_stack([covariates[cells], fold[cells]]), axis=0, return_inverse=True)
-    out = np.empty((len(cells), len(conditions), 0))
-    for i, (*own, own_fold) in enumerate(kinds):
-        where = np.flatnonzero(kind.reshape(-1) == i)
-        rows = np.column_stack([conditions, np.tile(np.array(own, np.int64), (len(conditions), 1))])
-        judges = [members[m] for m in np.flatnonzero(left_out == own_fold)]
-        directions = draw_directions(x.shape[1], len(judges), rng=np.random.default_rng(seed))
-        each = [
-            node_log_likelihoods(member, x[cells[where]], part, member.groups(design, rows))
-            for member, part in zip(judges, directions, strict=True)
-        ]
-        if not out.shape[2]:
-            out = np.empty((len(cells), len(conditions), each[0].shape[2]))
-            log_prior = np.empty((len(cells), len(conditions)))
-        out[where] = np.mean(each, axis=0)
-        index = design.group_of(rows)
-        sizes = np.where(index >= 0, design.sizes[index], 0)
-        with np.errstate(divide="ignore"):
-            log_prior[where] = np.log(sizes / sizes.sum())
-    own_condition = condition_of[group[cells]]
-    total = out.sum(2)[np.arange(len(cells)), own_condition]
-    return HeldOut(out.astype(np.float32), own_condition, np.asarray(log_prior, np.float32)), total
+    """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
+
+    Of many cells, a random part, and of these the first few by every member. A cell keeps its own covariates.
+    """
+    conditions = design.conditions
+    judged = np.flatnonzero(np.isin(folds.of_cell, folds.left_out))
+    limit = max(MAX_HELD_OUT_SCORES // len(conditions), MIN_HELD_OUT)
+    cells = np.random.default_rng(seed).permutation(judged)[:limit]
+    covariates = design.groups[group[cells], design.n_condition_columns :]
+    left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
+    n_few = min(len(cells), max(MAX_SPREAD_SCORES // (len(conditions) * len(members)), MIN_HELD_OUT // 5))
+    by_member = np.full((len(members), len(cells), len(conditions), N_NODES), np.nan, np.float32)
+    log_prior = np.empty((len(cells), len(conditions)), np.float32)
+    (directions,) = draw_directions(x.shape[1], 1, rng=np.random.default_rng(seed))
+    for own in np.unique(covariates, axis=0):
+        same = (covariates == own).all(1)
+        rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
+        log_prior[same] = design.log_frequencies(rows)
+        for m, member in enumerate(members):
+            asked = np.flatnonzero(same & (left_out[m] | (np.arange(len(cells)) < n_few)))
+            groups = member.groups(design, rows)
+            by_member[m, asked] = node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+    parts = np.where(left_out[..., None, None], by_member, 0).sum(0) / left_out.sum(0)[:, None, None]
+    condition = design.condition_of(design.groups[group[cells]])
+    excess = 1 / left_out.sum(0).mean() - 1 / len(members)
+    held_out = HeldOut(parts.astype(np.float32), condition, log_prior, by_member[:, :n_few].copy(), float(excess))
+    return held_out, parts.sum(2)[np.arange(len(cells)), condition]
 
 
 def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
@@ -195,8 +195,12 @@ def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
 
 
 def _history(records: list[Progress]) -> dict[str, np.ndarray]:
-    return {
-        "step": records[0].step,
-        "loss": np.stack([record.loss for record in records], axis=1),
-        "held_out_loss": np.stack([record.held_out_loss for record in records], axis=1),
-    }
+    """Losses by step and member, NaN after a member stopped early."""
+    step = max((record.step for record in records), key=len)
+    out = {"step": step}
+    for name in ("loss", "held_out_loss"):
+        out[name] = np.full((len(step), len(records)), np.nan, np.float32)
+        for m, record in enumerate(records):
+            losses = getattr(record, name)
+            out[name][: len(losses), m] = losses
+    return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,15 @@ from scratio_sc.flow import _storage
 from scratio_sc.flow._bandwidth import HeldOut, choose_cut, cut_at, cut_weights
 from scratio_sc.flow._contrast import Side, SideSpec, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
-from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member, MemberDensity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from numpy.typing import ArrayLike
+
+    from scratio_sc.flow._design import Design
 
 Method = Literal["denoising", "ode"]
 CELLS_PER_CHUNK = 2048
@@ -69,7 +71,8 @@ class ConditionalFlow:
     held_out
         Log likelihoods of cells by members that had not seen them: they choose the bandwidth of every contrast.
     support
-        Log density (nats, scaled embedding) below which a cell counts as far from all cells of a condition, ``(n_conditions,)``.
+        Log density (nats, scaled embedding) below which a cell counts as far from all cells of a condition,
+        ``(n_conditions,)``.
     history
         ``step (k,)``, ``loss (k, n_members)`` and ``held_out_loss (k, n_members)`` of training.
     seed
@@ -99,7 +102,7 @@ class ConditionalFlow:
     @classmethod
     def fit(cls, x: ArrayLike, labels: ArrayLike, **options: Any) -> ConditionalFlow:
         """Fit cells ``(n, d)`` with labels ``(n,)`` or ``(n, n_columns)``; see :func:`scratio_sc.flow.fit_flow`."""
-        from scratio_sc.flow._fit import fit_flow  # noqa: PLC0415  fit_flow makes flows
+        from scratio_sc.flow._fit import fit_flow
 
         return fit_flow(x, labels, **options)[0]
 
@@ -142,13 +145,14 @@ class ConditionalFlow:
         own
             Each cell's own labels ``(n, n_columns)``, needed for columns that a side does not name.
         fold
-            Fold of each cell in the fit ``(n,)``, -1 for cells that were not in it: a cell is scored by the members that did not
-            see it where there are any. Without it, all members score all cells.
+            Fold of each cell in the fit ``(n,)``, -1 for cells that were not in it: a cell is scored by the members
+            that did not see it where there are any. Without it, all members score all cells.
         method
-            ``"denoising"`` sums the denoising identity, ``"ode"`` follows the probability flow (slow; the finest bandwidth only).
+            ``"denoising"`` sums the denoising identity, ``"ode"`` follows the probability flow (slow; the finest
+            bandwidth only).
         bandwidth
-            ``"auto"`` weighs the bandwidths by held-out log-loss, 0 is the plain ratio, a number fixes the width of the kernel in
-            the embedding's units.
+            ``"auto"`` weighs the bandwidths by held-out log-loss, 0 is the plain ratio, a number fixes the width of
+            the kernel in the embedding's units.
         progress
             Whether to show a progress bar.
 
@@ -162,7 +166,7 @@ class ConditionalFlow:
         value, sd = np.full(len(x), np.nan), np.full(len(x), np.nan)
         extrapolated = np.zeros(len(x), bool)
         with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
-            for cells, own_row, unseen in self._batches(len(x), sides, own, fold):
+            for cells, own_row, unseen in self._batches(len(x), sides, own=own, fold=fold):
                 pair = side_of(self.design, sides[0], own_row), side_of(self.design, sides[1], own_row)
                 score = partial(self._ode_ratios if method == "ode" else self._denoising_ratios, weights=weights)
                 ratios, far = score(x[cells], pair, unseen)
@@ -182,19 +186,19 @@ class ConditionalFlow:
         method: Method = "denoising",
         progress: bool = False,
     ) -> np.ndarray:
-        """Log density log p(x | condition) of cells ``(n, d)``, nats in the embedding's units, ``(n,)``; as `log_ratio`."""
+        """Log density log p(x | condition) of cells ``(n, d)``, nats, ``(n,)``; parameters as in `log_ratio`."""
         x = self._cells(x)
         side = named_levels(self.design, condition)
         value = np.full(len(x), np.nan)
         with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
-            for cells, own_row, unseen in self._batches(len(x), (side,), own, fold):
+            for cells, own_row, unseen in self._batches(len(x), (side,), own=own, fold=fold):
                 mixture = side_of(self.design, side, own_row)
                 if method == "ode":
                     each = self._ode_densities(x[cells], mixture, unseen)
                 else:
-                    each = logsumexp(
-                        self._parts(x[cells], mixture.rows, unseen).sum(-1) + mixture.log_weights, axis=2
-                    )[unseen]
+                    each = logsumexp(self._parts(x[cells], mixture.rows, unseen).sum(-1) + mixture.log_weights, axis=2)[
+                        unseen
+                    ]
                 value[cells] = each.mean(0) - self.n_dims * np.log(self.scale)
                 bar.update(len(cells))
         return value
@@ -202,8 +206,8 @@ class ConditionalFlow:
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
     ) -> np.ndarray:
-        """Draw ``n`` cells from p(x | condition), ``(n, d)`` in the embedding; ``own (n_columns,)`` labels fill unnamed columns."""
-        from scratio_sc.flow._ode import ode_sample  # noqa: PLC0415  loads an ODE solver
+        """Draw cells from p(x | condition), ``(n, d)``; ``own (n_columns,)`` labels stand for columns not named."""
+        from scratio_sc.flow._ode import ode_sample
 
         named = named_levels(self.design, condition)
         own_row = self._own_row(named, own)
@@ -232,7 +236,7 @@ class ConditionalFlow:
         return cut_weights(cut, N_NODES)
 
     def held_out_log_loss(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> tuple[float, float]:
-        """Log-loss (nats a held-out cell) of the conditions of a contrast, by the flow and by class frequencies alone."""
+        """Log-loss (nats a held-out cell) of the conditions of a contrast, by the flow and by frequencies alone."""
         rivals = self._rivals(target, reference)
         return rivals.log_loss(weights), rivals.prior_log_loss()
 
@@ -247,13 +251,13 @@ class ConditionalFlow:
 
     def _cells(self, x: ArrayLike) -> np.ndarray:
         cells = np.asarray(x, np.float64)
-        if cells.ndim != 2 or cells.shape[1] != self.n_dims:  # noqa: PLR2004
-            msg = f"The cells have shape {cells.shape}, but the flow was fitted on {self.n_dims} dimensions: (n, {self.n_dims})."
+        if cells.ndim != 2 or cells.shape[1] != self.n_dims:
+            msg = f"The cells have shape {cells.shape}, but the flow was fitted on {self.n_dims} dimensions."
             raise ValueError(msg)
         return cells / self.scale
 
     def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
-        """Held-out cells of the conditions that a contrast is about; all conditions where it is about covariates alone."""
+        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone."""
         condition = self.design.columns[: self.design.n_condition_columns]
         wanted = np.zeros(len(self.design.conditions), bool)
         for named in (named_levels(self.design, target), named_levels(self.design, reference)):
@@ -262,7 +266,7 @@ class ConditionalFlow:
                 if column in named:
                     hit &= np.isin(self.design.conditions[:, j], named[column])
             wanted |= hit
-        if wanted.sum() < 2:  # noqa: PLR2004  both sides name the same condition
+        if wanted.sum() < 2:
             wanted[:] = True
         return self.held_out.of(np.flatnonzero(wanted))
 
@@ -276,9 +280,9 @@ class ConditionalFlow:
         return self.design.encode(np.asarray(own, str).reshape(1, -1))[0]
 
     def _batches(
-        self, n: int, sides: Sequence[Mapping[str, list[int]]], own: np.ndarray | None, fold: np.ndarray | None
+        self, n: int, sides: Sequence[Mapping[str, list[int]]], *, own: np.ndarray | None, fold: np.ndarray | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Cells that are scored alike: their indices, own levels and the members ``(n_members,)`` that did not see them.
+        """Cells that are scored alike: indices, own levels and the members ``(n_members,)`` that did not see them.
 
         Cells whose own level is needed and unknown belong to no batch.
         """
@@ -305,7 +309,8 @@ class ConditionalFlow:
     def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray) -> np.ndarray:
         """Log likelihood by member and node, ``(n_members, n, k, n_nodes)``.
 
-        Members that did not see the cells share all directions; the others, asked for their spread alone, take a part each.
+        Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
+        each.
         """
         directions = {
             count: draw_directions(self.n_dims, count, rng=np.random.default_rng(self.seed))
@@ -313,10 +318,14 @@ class ConditionalFlow:
         }
         turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
         counts = np.where(unseen, unseen.sum(), len(unseen))
-        return np.stack([
-            node_log_likelihoods(member, x, directions[int(count)][part], member.groups(self.design, rows))
-            for member, part, count in zip(self.members, turn, counts, strict=True)
-        ])
+        return np.stack(
+            [
+                node_log_likelihoods(
+                    member, x, member.groups(self.design, rows), directions=directions[int(count)][part]
+                )
+                for member, part, count in zip(self.members, turn, counts, strict=True)
+            ]
+        )
 
     def _denoising_ratios(
         self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
@@ -335,7 +344,7 @@ class ConditionalFlow:
     def _ode_ratios(
         self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        from scratio_sc.flow._ode import ode_log_ratio  # noqa: PLC0415  loads an ODE solver
+        from scratio_sc.flow._ode import ode_log_ratio
 
         out = np.empty((len(self.members), len(x)))
         generator = torch.Generator().manual_seed(self.seed)
@@ -349,7 +358,7 @@ class ConditionalFlow:
         return out, np.zeros(len(x), bool)
 
     def _ode_densities(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
-        from scratio_sc.flow._ode import ode_log_density  # noqa: PLC0415  loads an ODE solver
+        from scratio_sc.flow._ode import ode_log_density
 
         out = []
         for member in (self.members[m] for m in np.flatnonzero(unseen)):
@@ -365,7 +374,7 @@ class ConditionalFlow:
     def _standard_error(self, ratios: np.ndarray) -> np.ndarray:
         """Delete-a-fold jackknife over members ``(n_members, n)``: sqrt((F - 1) / F sum_f (r_f - mean r)^2)."""
         folds = np.unique(self.left_out)
-        if len(folds) < 2:  # noqa: PLR2004
+        if len(folds) < 2:
             return np.full(ratios.shape[1], np.nan)
         by_fold = np.stack([ratios[self.left_out == f].mean(0) for f in folds])
         return np.sqrt((len(folds) - 1) * by_fold.var(0))

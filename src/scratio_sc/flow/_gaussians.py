@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussians:
-    """N(mu_c, Sigma_c) of ``k`` groups with Sigma_c = V_c diag(lambda_c) V_c^T; V_c is the identity where `basis` is None.
+    """N(mu_c, Sigma_c) of ``k`` groups with Sigma_c = V_c diag(lambda_c) V_c^T; V_c is I where `basis` is None.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Gaussians:
         return z if self.basis is None else z @ self.basis[c].mT
 
     def denoise(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
-        """Posterior mean mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu) of a cell seen as ``y (..., d)``, ``sigma (..., 1)``."""
+        """Posterior mean mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu) at ``y (..., d)``, ``sigma (..., 1)``."""
         gain = self.variance[c] / (self.variance[c] + sigma**2)
         return self.mean[c] + self._back(self._into(y - self.mean[c], c) * gain, c)
 
@@ -52,7 +52,7 @@ class Gaussians:
         return out
 
     def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
-        """Score -(Sigma + sigma^2 I)^-1 (y - mu) at ``y (n, d)``; no small difference of large numbers at small sigma."""
+        """Score -(Sigma + sigma^2 I)^-1 (y - mu) at ``y (n, d)``, exact at small sigma too."""
         z = self._into(y - self.mean[c], c)
         return -self._back(z / (self.variance[c] + sigma**2), c)
 
@@ -62,7 +62,7 @@ class Gaussians:
         return -0.5 * (z.square().sum(-1) + torch.log(2 * math.pi * total).sum())
 
     def smoothed_log_density(self, x: Tensor, bandwidth: float, c: int) -> Tensor:
-        """E_eps log N(x + h eps; mu, Sigma + h^2 I): the part of log N(x; mu, Sigma) seen down to noise level h, ``(n,)``."""
+        """E_eps log N(x + h eps; mu, Sigma + h^2 I): log N(x; mu, Sigma) as seen down to noise h, ``(n,)``."""
         z, total = self._standardised(x, bandwidth, c)
         return -0.5 * (z.square().sum(-1) + (bandwidth**2 / total + torch.log(2 * math.pi * total)).sum())
 
@@ -72,7 +72,7 @@ class Gaussians:
         noise = torch.randn(n, len(mean), generator=generator, device=generator.device).to(mean.device)
         return mean + self._back(noise * (self.variance[c] + sigma**2).sqrt(), c)
 
-    def transport(self, y: Tensor, sigma_from: float, sigma_to: float, c: int) -> Tensor:
+    def transport(self, y: Tensor, c: int, *, sigma_from: float, sigma_to: float) -> Tensor:
         """Exact probability flow of the Gaussian from one noise level to another, ``(n, d)``."""
         stretch = ((self.variance[c] + sigma_to**2) / (self.variance[c] + sigma_from**2)).sqrt()
         return self.mean[c] + self._back(self._into(y - self.mean[c], c) * stretch, c)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._design import Design
 from scratio_sc.flow._gaussians import Gaussians
-from scratio_sc.flow._network import ResidualNetwork
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._anchor import Anchor
+    from scratio_sc.flow._design import Design
+    from scratio_sc.flow._network import Experts
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Member:
     c_out = sqrt(lambda sigma^2 / (lambda + sigma^2)) per coordinate, lambda the anchor's shared variance.
     """
 
-    def __init__(self, anchor: Anchor, network: ResidualNetwork, device: torch.device) -> None:
+    def __init__(self, anchor: Anchor, network: Experts, device: torch.device) -> None:
         self.anchor = anchor
         self.network = network.to(device)
         self.device = device
@@ -76,9 +79,10 @@ class Member:
 
     def residual(self, y: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
         """c_out F of noisy cells ``y (n, d)`` at one noise level, a 0-d tensor, under one group ``(n_features,)``."""
-        noise = self.network.noise_code(sigma.log())
-        hidden = self.network.trunk(self.whiten(y, sigma), noise)
-        return self.network.head(hidden, self.network.group_code(noise, features)) * self.output_scale(sigma)
+        expert = self.network.at(float(sigma))
+        noise = expert.noise_code(sigma.log())
+        hidden = expert.trunk(self.whiten(y, sigma), noise)
+        return expert.head(hidden, expert.group_code(noise, features)) * self.output_scale(sigma)
 
 
 @dataclass(frozen=True)
@@ -104,4 +108,4 @@ class MemberDensity:
 
     def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
         """Exact probability flow of the Gaussian between two noise levels, ``(n, d)``."""
-        return self.groups.gaussians.transport(y, sigma_from, sigma_to, self.index)
+        return self.groups.gaussians.transport(y, self.index, sigma_from=sigma_from, sigma_to=sigma_to)

@@ -1,4 +1,8 @@
-"""The residual network that says what a Gaussian cannot."""
+"""The residual networks that say what a Gaussian cannot: one for coarse noise, one for fine noise.
+
+They share nothing, so that what is learned to tell conditions apart at fine noise cannot disturb the coarse log
+ratios, which denoising alone learns best.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from torch.nn import functional
 N_FREQUENCIES = 16
 N_CODE = 64
 EMBEDDING_STD = 3.0
+BOUNDARY = 1.0
+"""Noise level, for an embedding of mean variance 1, above which the coarse expert answers."""
 
 
 class FilmBlock(nn.Module):
@@ -57,7 +63,7 @@ class ResidualNetwork(nn.Module):
         return code
 
     def group_code(self, noise_code: Tensor, features: Tensor) -> Tensor:
-        """Code ``(..., 2 N_CODE)`` of a noise level and a group's features ``(..., n_features)``, broadcast together."""
+        """Code ``(..., 2 N_CODE)`` of noise level and group ``(..., n_features)``, broadcast together."""
         embedded = self.embedding(features)
         shape = torch.broadcast_shapes(noise_code.shape[:-1], embedded.shape[:-1])
         return torch.cat([noise_code.expand(*shape, -1), embedded.expand(*shape, -1)], dim=-1)
@@ -75,3 +81,20 @@ class ResidualNetwork(nn.Module):
             hidden = block(hidden, group_code)
         out: Tensor = self.outlet(functional.silu(functional.layer_norm(hidden, hidden.shape[-1:])))
         return out
+
+
+class Experts(nn.Module):
+    """A coarse and a fine `ResidualNetwork`, each asked on its side of `BOUNDARY` only."""
+
+    def __init__(self, n_dims: int, n_features: int, *, widths: tuple[int, int], n_trunk: int, n_head: int) -> None:
+        super().__init__()
+        coarse, fine = (
+            ResidualNetwork(n_dims, n_features, width=width, n_trunk=n_trunk, n_head=n_head) for width in widths
+        )
+        self.coarse, self.fine = coarse, fine
+        for expert in (coarse, fine):
+            nn.init.normal_(expert.embedding.weight, std=EMBEDDING_STD)
+
+    def at(self, sigma: float) -> ResidualNetwork:
+        """The expert for a noise level."""
+        return self.coarse if sigma > BOUNDARY else self.fine

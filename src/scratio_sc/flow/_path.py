@@ -1,15 +1,19 @@
 """The straight path x_t = t x_1 + (1 - t) eps between noise (t = 0) and cells (t = 1).
 
 With the noise-to-signal ratio sigma = (1 - t) / t, everything on the path is a function of the denoiser
-D(y, sigma) = E[x_1 | y] of y = x_t / t = x_1 + sigma eps: velocity and score are closed forms of it and so always agree.
+D(y, sigma) = E[x_1 | y] of y = x_t / t = x_1 + sigma eps: velocity and score are closed forms of it and so always
+agree.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIGMA_MIN = 0.02
 """Finest noise level the network is trained on and asked about, for an embedding of mean variance 1."""
@@ -49,7 +53,8 @@ class Nodes:
     weight
         Weight of each node in 1/2 int ... d gamma, ``(n_nodes,)``.
     bandwidth
-        Noise level at the fine end of the part of the integral each node stands for, ``(n_nodes,)``, falling to `SIGMA_MIN`.
+        Noise level at the fine end of the part of the integral each node stands for, ``(n_nodes,)``, falling to
+        `SIGMA_MIN`.
     """
 
     sigma: np.ndarray

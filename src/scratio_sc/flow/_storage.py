@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,16 +17,21 @@ from scratio_sc.flow._bandwidth import HeldOut
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member
-from scratio_sc.flow._network import ResidualNetwork
+from scratio_sc.flow._network import Experts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
     from scratio_sc.flow._flow import ConditionalFlow
 
 FORMAT_VERSION = 1
 _ANCHOR_ARRAYS = ("center", "basis", "mean", "effect", "variance", "spread", "own_variance", "own_basis")
-_HELD_OUT = ("parts", "condition", "log_prior")
+_HELD_OUT = ("parts", "condition", "log_prior", "by_member")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
+BLOCKS = ("shared", "grouped")
 
 
 def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         },
         "left_out": np.asarray(flow.left_out),
         "members": {str(m): _member_to_dict(member) for m, member in enumerate(flow.members)},
-        "held_out": {name: getattr(flow.held_out, name) for name in _HELD_OUT},
+        "held_out": {name: getattr(flow.held_out, name) for name in (*_HELD_OUT, "excess")},
         "support": flow.support,
         "history": dict(flow.history),
     }
@@ -61,7 +65,7 @@ def _member_to_dict(member: Member) -> dict[str, Any]:
 
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
     """The flow of `to_dict`; a ValueError names what is missing, misshapen or of another version."""
-    from scratio_sc.flow._flow import ConditionalFlow  # noqa: PLC0415  flows are stored and store themselves
+    from scratio_sc.flow._flow import ConditionalFlow
 
     found = stored.get("format_version") if isinstance(stored, Mapping) else None
     if found is None:
@@ -79,11 +83,16 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     members = [_member(_get(stored_members, str(m)), place) for m in range(len(stored_members))]
     n_dims = len(members[0].anchor.center) if members else 0
     for m, member in enumerate(members):
-        expected = {"mean": (len(design.groups), n_dims), "effect": (design.n_features, n_dims), "basis": (n_dims, n_dims)}
+        expected = {
+            "mean": (len(design.groups), n_dims),
+            "effect": (design.n_features, n_dims),
+            "basis": (n_dims, n_dims),
+        }
         for name, shape in expected.items():
             if getattr(member.anchor, name).shape != shape:
                 _damaged(f"members.{m}.anchor.{name}", f"shape {getattr(member.anchor, name).shape} instead of {shape}")
-    held_out = HeldOut(*(_array(stored, "held_out", name) for name in _HELD_OUT))
+    judged = {name: _array(stored, "held_out", name) for name in _HELD_OUT}
+    held_out = HeldOut(**judged, excess=float(_get(_get(stored, "held_out"), "excess")))
     return ConditionalFlow(
         design=design,
         scale=float(_get(stored, "scale")),
@@ -109,19 +118,26 @@ def _member(stored: Mapping[str, Any], device: torch.device) -> Member:
     anchor = Anchor(**arrays, own_share=float(_get(_get(stored, "anchor"), "own_share")))
     weights = _get(stored, "weights")
     state = {name: torch.as_tensor(np.array(array, np.float32)) for name, array in weights.items()}
-    inlet, embedding = state.get("inlet.weight"), state.get("embedding.weight")
-    if inlet is None or embedding is None:
-        _damaged("weights", "no inlet or embedding")
-    blocks = [len({name.split(".")[1] for name in state if name.startswith(part)}) for part in ("shared.", "grouped.")]
-    with torch.random.fork_rng(devices=[]):
-        network = ResidualNetwork(
-            inlet.shape[1], embedding.shape[1], width=inlet.shape[0], n_trunk=blocks[0], n_head=blocks[1]
-        )
+    network = _empty_network(state)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         _damaged("weights", str(error).splitlines()[-1].strip())
     return Member(anchor, network, device)
+
+
+def _empty_network(state: Mapping[str, Tensor]) -> Experts:
+    """A network of the sizes that its stored weights have."""
+    shapes = {}
+    for name in ("coarse.inlet.weight", "fine.inlet.weight", "fine.embedding.weight"):
+        if name not in state:
+            _damaged(f"weights.{name}", "missing")
+        shapes[name] = state[name].shape
+    n_blocks = [len({name.split(".")[2] for name in state if name.startswith(f"fine.{b}.")}) for b in BLOCKS]
+    widths = (shapes["coarse.inlet.weight"][0], shapes["fine.inlet.weight"][0])
+    n_dims, n_features = shapes["fine.inlet.weight"][1], shapes["fine.embedding.weight"][1]
+    with torch.random.fork_rng(devices=[]):
+        return Experts(n_dims, n_features, widths=widths, n_trunk=n_blocks[0], n_head=n_blocks[1])
 
 
 def _get(stored: Mapping[str, Any], name: str) -> Any:
@@ -140,7 +156,7 @@ def _array(stored: Mapping[str, Any], *path: str) -> np.ndarray:
     return array
 
 
-def _damaged(name: str, what: str) -> None:
+def _damaged(name: str, what: str) -> NoReturn:
     msg = f"The stored flow is damaged at {name!r}: {what}. Fit again with `scratio_sc.tl.fit(adata, condition)`."
     raise ValueError(msg)
 
@@ -149,14 +165,14 @@ def save(flow: ConditionalFlow, path: Path) -> None:
     """Write a safetensors file: arrays as tensors, the rest as JSON in its header."""
     arrays: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {}
-    _flatten(to_dict(flow), (), arrays, header)
+    _flatten(to_dict(flow), (), arrays=arrays, header=header)
     save_file(arrays, path, metadata={"scratio_sc": json.dumps(header)})
 
 
-def _flatten(node: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+def _flatten(node: Any, path: tuple[str, ...], *, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     if isinstance(node, Mapping):
         for name, value in node.items():
-            _flatten(value, (*path, name), arrays, header)
+            _flatten(value, (*path, name), arrays=arrays, header=header)
     elif isinstance(node, np.ndarray) and node.dtype.kind != "O":
         arrays[_SEPARATOR.join(path)] = np.ascontiguousarray(node)
     else:

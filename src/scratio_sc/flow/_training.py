@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,14 +12,24 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from scratio_sc.flow._denoising_ratio import N_NODES, anchor_parts, remainders
-from scratio_sc.flow._member import Groups, Member
+from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, remainders
+from scratio_sc.flow._member import Member
+from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow._member import Groups
+    from scratio_sc.flow._network import Experts
+
 MAX_RIVALS = 6
-DETACH = 0
-FIRST_JUDGED_NODE = 2
-"""The coarsest nodes see too little of a cell to be asked for its condition."""
+FOCUS_SHARE = 0.6
+TRIAL_SHARE, MIN_TRIAL = 0.2, 150
+N_RECORDS = 20
+MAX_JUDGED = 4096
+FOCUS_COARSE = (BOUNDARY, 6.0)
+FOCUS_FINE = (0.1, BOUNDARY)
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,8 @@ class Schedule:
         Steps in all.
     contrast_share
         Share of them, at the end, in which the conditions are told apart too.
-    batch_size, contrast_batch_size
-        Cells a step for the denoising loss and for the contrast loss.
+    batch_size
+        Cells a step for the denoising loss; the contrast loss, with more work a cell, takes an eighth.
     contrast_weight
         Weight of the contrast loss (nats) against the denoising loss.
     learning_rate, warm_up, decay
@@ -44,8 +54,7 @@ class Schedule:
 
     n_steps: int
     batch_size: int = 1024
-    contrast_share: float = 0.4
-    contrast_batch_size: int = 128
+    contrast_share: float = 0.35
     contrast_weight: float = 4.0
     learning_rate: float = 2e-3
     warm_up: int = 200
@@ -64,7 +73,7 @@ class Stratum:
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """Cells in a member's coordinates ``(n, d)``, the group of each ``(n,)``, and the strata in which groups compete."""
+    """Cells in a member's coordinates ``(n, d)``, the group of each ``(n,)``, and the strata where groups compete."""
 
     x: Tensor
     group: Tensor
@@ -82,29 +91,51 @@ class Progress:
 
 
 def denoising_loss(member: Member, cells: TrainingCells, rows: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mean squared error of F against (x - A_c) / c_out at stratified noise levels.
+    """Mean squared error of F against (x - A_c) / c_out, half of the cells for either expert.
 
-    With log sigma uniform this is the likelihood weighting. A Gaussian that is right scores 1.
+    With log sigma uniform this is the likelihood weighting; most of the noise levels are drawn where conditions
+    differ. A Gaussian that is right scores 1.
     """
-    n = len(rows)
-    low, high = math.log(SIGMA_MIN), math.log(SIGMA_MAX)
-    stratified = (torch.arange(n) + torch.rand(n, generator=generator)) / n
-    log_sigma = (low + (high - low) * stratified).to(member.device)
+    half = len(rows) // 2
+    parts = [
+        _expert_loss(member, cells, part, fine=fine, generator=generator)
+        for fine, part in ((False, rows[:half]), (True, rows[half:]))
+    ]
+    return torch.stack(parts).mean()
+
+
+def _expert_loss(
+    member: Member, cells: TrainingCells, rows: Tensor, *, fine: bool, generator: torch.Generator
+) -> Tensor:
+    expert = member.network.fine if fine else member.network.coarse
+    log_sigma = draw_log_sigma(len(rows), fine=fine, generator=generator).to(member.device)
     x, group = cells.x[rows], cells.group[rows]
     sigma = log_sigma.exp()[:, None]
     y = x + sigma * torch.randn(x.shape, generator=generator).to(member.device)
     target = (x - cells.groups.gaussians.denoise_groups(y, sigma, group)) / member.output_scale(sigma)
-    code = member.network.noise_code(log_sigma)
-    hidden = member.network.trunk(member.whiten(y, sigma), code)
-    out = member.network.head(hidden, member.network.group_code(code, cells.groups.features[group]))
+    code = expert.noise_code(log_sigma)
+    hidden = expert.trunk(member.whiten(y, sigma), code)
+    out = expert.head(hidden, expert.group_code(code, cells.groups.features[group]))
     return functional.mse_loss(out.float(), target)
 
 
-def contrast_loss(member: Member, cells: TrainingCells, *, n: int, generator: torch.Generator) -> Tensor:
-    """Cross-entropy of the conditions under the flow's own log likelihoods, seen at every bandwidth.
+def draw_log_sigma(n: int, *, fine: bool, generator: torch.Generator) -> Tensor:
+    """Log noise levels of one expert ``(n,)``, stratified: most in its focus, the rest over its whole range."""
+    edges = (SIGMA_MIN, BOUNDARY) if fine else (BOUNDARY, SIGMA_MAX)
+    focus = FOCUS_FINE if fine else FOCUS_COARSE
+    uniform = (torch.arange(n) + torch.rand(n, generator=generator)) / n
+    low, high = (math.log(edge) for edge in edges)
+    start, stop = (math.log(edge) for edge in focus)
+    inside = start + (stop - start) * uniform / FOCUS_SHARE
+    outside = low + (high - low) * (uniform - FOCUS_SHARE) / (1 - FOCUS_SHARE)
+    return torch.where(uniform < FOCUS_SHARE, inside, outside)
 
-    The cells of a step share their covariates, so that groups differ in their condition alone. Judging the partial sums at
-    every node, not the whole alone, keeps the coarse log ratios as good as they can be.
+
+def contrast_loss(member: Member, cells: TrainingCells, *, n: int, generator: torch.Generator) -> Tensor:
+    """Cross-entropy of the conditions under the flow's own log likelihoods, at every bandwidth of the fine expert.
+
+    The cells of a step share their covariates, so that groups differ in their condition alone. Judging the partial
+    sums at every node, not the whole alone, keeps each bandwidth as good as it can be.
     """
     sizes = torch.tensor([float(len(stratum.rows)) for stratum in cells.strata])
     stratum = cells.strata[int(torch.multinomial(sizes, 1, generator=generator))]
@@ -115,12 +146,14 @@ def contrast_loss(member: Member, cells: TrainingCells, *, n: int, generator: to
     rows = rows[torch.randint(len(rows), (n,), generator=generator)]
     x, groups = cells.x[rows], cells.groups.take(rivals)
     noise = torch.randn(n, N_NODES, 1, x.shape[1], generator=generator).to(member.device)
-    parts = remainders(member, x, torch.cat([noise, -noise], dim=2), groups)
-    if DETACH: parts = torch.cat([parts[..., :DETACH].detach(), parts[..., DETACH:]], -1)
-    logits = (parts + anchor_parts(x, groups).to(parts)).cumsum(-1)[..., FIRST_JUDGED_NODE:]
-    logits = logits + stratum.log_prior[chosen][:, None]
-    label = (cells.group[rows][:, None] == rivals).int().argmax(1)
-    return functional.cross_entropy(logits, label[:, None].expand(-1, logits.shape[-1]))
+    noise = torch.cat([noise, -noise], dim=2)
+    with torch.no_grad():
+        coarse = remainders(member, x, groups, directions=noise[:, :N_COARSE], fine=False)
+    parts = torch.cat([coarse, remainders(member, x, groups, directions=noise[:, N_COARSE:], fine=True)], dim=-1)
+    logits = (parts + anchor_parts(x, groups).to(parts)).cumsum(-1)[..., N_COARSE:]
+    logits = logits + stratum.log_prior[chosen][:, None].to(logits)
+    label = (cells.group[rows][:, None] == rivals).int().argmax(1)[:, None].expand(-1, logits.shape[-1])
+    return functional.cross_entropy(logits, label)
 
 
 def train(
@@ -132,47 +165,63 @@ def train(
     generator: torch.Generator,
     on_step: Callable[[], None],
 ) -> Progress:
-    """Train the member's network in place; it ends as the moving average of its weights."""
+    """Train the member's network in place; it ends as the moving average of its weights.
+
+    Where the network does not denoise held-out cells better than the anchor alone, it is put back to silence: at the
+    end, and early on to save the steps where Gaussians are all there is.
+    """
     network, total = member.network, schedule.n_steps
-    fused = member.device.type in {"cpu", "cuda"}
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=fused
-    )
-    warm_up = min(schedule.warm_up, max(total // 4, 1))
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda i: min((i + 1) / warm_up, 1) * 0.5 * (1 + math.cos(math.pi * i / max(total, 1)))
-    )
+    optimiser, rate = _optimiser(network, schedule, fused=member.device.type in {"cpu", "cuda"})
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.decay))
+    averaged = Member(member.anchor, cast("Experts", average.module), member.device)
     contrast_from = round(total * (1 - schedule.contrast_share))
+    contrasted = any(len(stratum.groups) > 1 for stratum in cells.strata)
     autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
+    silent = {name: weight.clone() for name, weight in network.state_dict().items()}
+    silence = held_out_loss(member, held_out, autocast)
+    every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []
-    every = max(1, total // 20)
     for step in range(total):
         rows = torch.randint(len(cells.x), (schedule.batch_size,), generator=generator)
         with autocast:
             loss = denoising = denoising_loss(member, cells, rows, generator=generator)
-            if step >= contrast_from and any(len(s.groups) > 1 for s in cells.strata):
-                n = schedule.contrast_batch_size
+            if contrasted and step >= contrast_from:
+                n = max(schedule.batch_size // 8, 1)
                 loss = denoising + schedule.contrast_weight * contrast_loss(member, cells, n=n, generator=generator)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         rate.step()
         average.update_parameters(network)
-        if step % every == every - 1:
-            records.append((step + 1, float(denoising.detach()), _held_out_loss(member, held_out, autocast)))
         on_step()
-    if total:
-        network.load_state_dict(average.module.state_dict())
-    step_, loss_, held_out_ = np.array(records, np.float64).reshape(-1, 3).T
-    return Progress(step_.astype(np.int64), loss_.astype(np.float32), held_out_.astype(np.float32))
+        if step % every == every - 1:
+            judged = held_out_loss(averaged, held_out, autocast)
+            records.append((step + 1, float(denoising.detach()), judged))
+            if step + 1 >= max(TRIAL_SHARE * total, MIN_TRIAL) and judged >= silence:
+                break
+    network.load_state_dict(silent if records and records[-1][2] >= silence else average.module.state_dict())
+    steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
+    return Progress(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
+
+
+def _optimiser(
+    network: torch.nn.Module, schedule: Schedule, *, fused: bool
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    total, warm_up = max(schedule.n_steps, 1), min(schedule.warm_up, max(schedule.n_steps // 4, 1))
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=fused
+    )
+
+    def factor(step: int) -> float:
+        return min((step + 1) / warm_up, 1) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
 @torch.no_grad()
-def _held_out_loss(member: Member, cells: TrainingCells, autocast: torch.autocast) -> float:
-    if not len(cells.x):
-        return float("nan")
+def held_out_loss(member: Member, cells: TrainingCells, autocast: torch.autocast) -> float:
+    """Denoising loss of cells that the member was not trained on, always with the same noise."""
     same_noise = torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(cells.x), generator=same_noise)[:MAX_JUDGED]
     with autocast:
-        rows = torch.arange(min(len(cells.x), 1024))
         return float(denoising_loss(member, cells, rows, generator=same_noise))

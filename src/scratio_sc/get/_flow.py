@@ -24,7 +24,8 @@ def flow(adata: AnnData, *, key: str = "scratio") -> ConditionalFlow:
 
     Returns
     -------
-    The flow, pure torch and numpy: score other cells with it, save it as a file, pass it to :func:`scratio_sc.tl.log_ratio`.
+    The flow, pure torch and numpy: score other cells with it, save it as a file, pass it to
+    :func:`scratio_sc.tl.log_ratio`.
 
     Raises
     ------

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
 from scratio_sc._check import (
     check_levels,
+    check_slots,
     check_varies,
     columns_of,
     log_written,
@@ -43,8 +45,8 @@ def fit(
 ) -> AnnData | None:
     """Fit the density of cells under every condition.
 
-    One flow-matching model learns p(x | condition) of an embedding for all conditions at once. After it, any two of them are
-    compared by :func:`scratio_sc.tl.log_ratio` without a refit.
+    One flow-matching model learns p(x | condition) of an embedding for all conditions at once. After it, any two of
+    them are compared by :func:`scratio_sc.tl.log_ratio` without a refit.
 
     Parameters
     ----------
@@ -53,13 +55,14 @@ def fit(
     condition
         Column of `adata.obs`, or several whose combination is the condition. Category, text, number or bool.
     covariates
-        Columns of `adata.obs` held fixed in comparisons: donor, batch, cell type.
+        Columns of `adata.obs` held fixed in comparisons: donor, batch, cell type. Labels, not measurements.
     use_rep
         Embedding in `adata.obsm`, shape ``(n_obs, d)``: PCs, an scVI or Harmony space. Its scale does not matter.
     n_comps
         How many of its dimensions, from the first; all by default.
     n_members
-        Networks. Each leaves out a fold of the cells; with four or more, every cell is scored by networks that have not seen it.
+        Networks. Each leaves out a fold of the cells; with four or more, every cell is scored by networks that have not
+        seen it.
     max_steps
         Training steps a network; ``"auto"`` goes by the number of cells.
     batch_size
@@ -73,7 +76,7 @@ def fit(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots. Without "/", which files do not keep.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -83,6 +86,7 @@ def fit(
 
     `adata.uns[key_added]` : :class:`dict`
         The trained flow as arrays, scalars and text; h5ad and zarr keep it. Read it with :func:`scratio_sc.get.flow`.
+        `adata.uns[key_added]['params']` has the arguments of the call.
     `adata.obs[key_added + '_fold']` : :class:`pandas.Series` (dtype ``int8``)
         Fold of every cell; -1 for cells without a label, which are left out.
 
@@ -91,7 +95,10 @@ def fit(
     KeyError
         If a column or the embedding is missing.
     ValueError
-        If the embedding is not finite or constant, or the condition has one level or a level of fewer than 20 cells.
+        If the embedding is not finite or constant, the condition has one level or a level of fewer than 20 cells, a
+        column is named twice, or an argument is out of range.
+    TypeError
+        If an argument is of another type than documented.
 
     Notes
     -----
@@ -105,12 +112,16 @@ def fit(
     >>> sorted(adata.uns["scratio"]["history"])
     ['held_out_loss', 'loss', 'step']
     """
-    conditions, covariates = columns_of(condition), columns_of(covariates)
-    x = read_representation(adata, use_rep, n_comps)
-    check_varies(x, use_rep)
+    generator = generator_of(rng)
+    check_integer(1, n_members=n_members, batch_size=batch_size)
+    check_max_steps(max_steps)
+    check_device(device, precision)
+    check_slots(adata, key_added, copy=copy)
+    conditions, covariates = columns_of(condition, covariates, adata)
     labels = read_labels(adata, (*conditions, *covariates))
+    x = read_representation(adata, use_rep, n_comps)
     check_levels(labels, len(conditions))
-    _check_positive(n_members=n_members, batch_size=batch_size)
+    check_varies(x[labels.complete], use_rep)
     flow, fitted_fold = fit_flow(
         x[labels.complete],
         labels.text[labels.complete],
@@ -119,7 +130,7 @@ def fit(
         n_members=n_members,
         max_steps=max_steps,
         batch_size=batch_size,
-        rng=rng,
+        rng=generator,
         device=device,
         precision=precision,
         progress=progress,
@@ -132,20 +143,15 @@ def fit(
         "condition": np.array(conditions, object),
         "covariates": np.array(covariates, object),
         "use_rep": use_rep,
-        "n_comps": n_comps or 0,
-        "n_members": n_members,
+        "n_comps": int(n_comps or 0),
+        "n_members": int(n_members),
         "max_steps": str(max_steps),
-        "batch_size": batch_size,
-        "rng": rng if isinstance(rng, int) else "generator",
+        "batch_size": int(batch_size),
+        "rng": recorded(rng),
+        "device": str(device),
+        "precision": precision,
     }
     adata.uns[keys.uns] = {**to_dict(flow), "params": params}
     adata.obs[keys.fold] = fold
     log_written("fit", [f"uns[{keys.uns!r}]", f"obs[{keys.fold!r}]"])
     return adata if copy else None
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            msg = f"{name}={value}, expected 1 or more."
-            raise ValueError(msg)

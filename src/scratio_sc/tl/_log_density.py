@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scratio_sc._arguments import check_method
 from scratio_sc._check import (
     as_spec,
-    check_method,
+    check_slots,
     describe,
     log_written,
     read_flow_and_cells,
@@ -40,8 +41,8 @@ def log_density(
     Parameters
     ----------
     adata
-        Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that `condition` does not name,
-        the cells' own labels in `adata.obs`.
+        Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that `condition` does
+        not name, the cells' own labels in `adata.obs`.
     condition
         A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}.
     key
@@ -49,13 +50,14 @@ def log_density(
     flow
         A flow fitted elsewhere, instead of `key`.
     method
-        ``"denoising"`` averages over noise; ``"ode"`` is the instantaneous change of variables along the probability flow.
+        ``"denoising"`` averages over noise; ``"ode"`` is the instantaneous change of variables along the probability
+        flow.
     use_rep
         Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots. Without "/", which files do not keep.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -64,17 +66,19 @@ def log_density(
     Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
 
     `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
-        The log density in nats; NaN for cells whose own level is needed and missing. Differences between cells of one embedding
-        mean something, the level itself depends on its units.
+        The log density in nats; NaN for cells whose own level is needed, and missing or not in the fit. Differences
+        between cells of one embedding mean something, the level itself depends on its units.
     `adata.uns[key_added]['params']` : :class:`dict`
-        Condition, method and flow.
+        Condition, the flow's key (empty where `flow` is given), embedding and method.
 
     Raises
     ------
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If the cells have other dimensions than the fit, or the method is unknown.
+        If the cells have other dimensions than the fit, the stored flow is damaged, or the method is unknown.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------
@@ -85,13 +89,21 @@ def log_density(
     >>> bool(adata.obs["log_density"].notna().all())
     True
     """
-    condition = as_spec(condition)
     check_method(method)
-    flow, x, fold = read_flow_and_cells(adata, key, flow, use_rep=use_rep)
+    given, (flow, cells) = flow, read_flow_and_cells(adata, key, flow, use_rep=use_rep)
+    check_slots(adata, key_added, copy=copy, flow=flow)
+    condition = as_spec(condition)
     own = read_own_labels(adata, flow, (condition,))
-    value = flow.log_likelihood(x, condition, own=own, fold=fold, method=method, progress=progress)
+    value = flow.log_likelihood(cells.x, condition, own=own, fold=cells.fold, method=method, progress=progress)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = value.astype(np.float32)
-    adata.uns[key_added] = {"params": {"condition": describe(condition), "key": key, "method": method}}
+    adata.uns[key_added] = {
+        "params": {
+            "condition": describe(condition),
+            "key": key if given is None else "",
+            "use_rep": cells.use_rep,
+            "method": method,
+        }
+    }
     log_written("log_density", [f"obs[{key_added!r}]", f"uns[{key_added!r}]"])
     return adata if copy else None

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scratio_sc._arguments import check_bandwidth, check_method
 from scratio_sc._check import (
     as_spec,
-    check_method,
+    check_differ,
+    check_slots,
     describe,
     log_written,
     read_flow_and_cells,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
+
 
 def log_ratio(
     adata: AnnData,
@@ -39,33 +42,34 @@ def log_ratio(
 ) -> AnnData | None:
     """Log likelihood ratio of every cell, in nats: log p(x | target) / p(x | reference).
 
-    Positive where a cell state is more likely under the target; log 2 = 0.69 is twice as likely. It compares densities, so the
-    numbers of cells of the two conditions do not matter. A cell that was fitted is scored by networks that had not seen it.
+    Positive where a cell state is more likely under the target; log 2 = 0.69 is twice as likely. It compares densities,
+    so the numbers of cells of the two conditions do not matter. A cell that was fitted is scored by networks that had
+    not seen it.
 
     Parameters
     ----------
     adata
-        Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that a side does not name, the
-        cells' own labels in `adata.obs`.
+        Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that a side does not
+        name, the cells' own labels in `adata.obs`.
     target, reference
-        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. Columns not named
-        keep each cell's own level.
+        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. Columns not
+        named keep each cell's own level.
     key
         Slot of `adata.uns` with the fitted flow.
     flow
         A flow fitted elsewhere, to score these cells with; instead of `key`.
     method
-        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: slower, less accurate, the
-        finest bandwidth only.
+        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: slower, less
+        accurate, one level against one level only, and the finest bandwidth only.
     bandwidth
-        How finely to look. ``"auto"`` weighs the bandwidths so that held-out cells are told apart best, 0 is the plain ratio, a
-        number is the width of the Gaussian kernel in units of the embedding.
+        How finely to look. ``"auto"`` weighs the bandwidths so that held-out cells are told apart best, 0 is the plain
+        ratio, a number is the width of the Gaussian kernel in units of the embedding.
     use_rep
         Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots. Without "/", which files do not keep.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -74,21 +78,25 @@ def log_ratio(
     Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
 
     `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
-        The log ratio in nats; NaN for cells whose own level is needed and missing.
+        The log ratio in nats; NaN for cells whose own level is needed, and missing or not in the fit.
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
-        Its standard error in nats, by a jackknife over the networks and the folds they left out. It does not cover what all
-        networks share, such as the smoothing of the bandwidth. NaN for a flow of one network.
+        Its standard error in nats, by a jackknife over the networks and the folds they left out. It does not cover what
+        all networks share, such as the smoothing of the bandwidth. NaN for a flow of one network.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation.
     `adata.uns[key_added]['params']` : :class:`dict`
-        Both sides, method, bandwidth with the weights of the nodes, and the held-out log-loss beside that of class frequencies.
+        Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
+        bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
 
     Raises
     ------
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If both sides are the same, the cells have other dimensions than the fit, or the bandwidth is negative.
+        If both sides are the same, the cells have other dimensions than the fit, the stored flow is damaged, or the
+        bandwidth is negative.
+    TypeError
+        If an argument is of another type than documented.
 
     Notes
     -----
@@ -103,15 +111,17 @@ def log_ratio(
     >>> bool(adata.obs["log_ratio"].corr(adata.obs["exact_log_ratio"]) > 0.9)
     True
     """
-    target, reference = as_spec(target), as_spec(reference)
     check_method(method)
-    _check_question(target, reference, bandwidth=bandwidth)
-    flow, x, fold = read_flow_and_cells(adata, key, flow, use_rep=use_rep)
+    width = check_bandwidth(bandwidth, method)
+    given, (flow, cells) = flow, read_flow_and_cells(adata, key, flow, use_rep=use_rep)
+    check_slots(adata, key_added, copy=copy, flow=flow)
+    target, reference = as_spec(target), as_spec(reference)
+    check_differ(flow, target, reference)
     own = read_own_labels(adata, flow, (target, reference))
-    weights = flow.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
+    weights = flow.weights(target, reference, bandwidth=width)
     log_loss, prior_log_loss = flow.held_out_log_loss(target, reference, weights)
     ratio = flow.log_ratio(
-        x, target, reference, own=own, fold=fold, method=method, bandwidth=bandwidth, progress=progress
+        cells.x, target, reference, own=own, fold=cells.fold, method=method, bandwidth=width, progress=progress
     )
     adata = adata.copy() if copy else adata
     keys = RatioKeys(key_added)
@@ -122,23 +132,17 @@ def log_ratio(
         "params": {
             "target": describe(target),
             "reference": describe(reference),
-            "key": key,
+            "key": key if given is None else "",
+            "use_rep": cells.use_rep,
             "method": method,
-            "bandwidth": bandwidth,
+            "bandwidth": width,
             "node_weights": ratio.weights,
             "node_bandwidths": flow.node_bandwidths,
             "held_out_log_loss": log_loss,
             "held_out_log_loss_prior": prior_log_loss,
         }
     }
-    log_written("log_ratio", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"])
+    log_written(
+        "log_ratio", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"]
+    )
     return adata if copy else None
-
-
-def _check_question(target: Any, reference: Any, *, bandwidth: float | str) -> None:
-    if target == reference:
-        msg = f"target and reference are both {describe(target)!r}: their log ratio is 0 everywhere. Name two sides."
-        raise ValueError(msg)
-    if bandwidth != "auto" and not (isinstance(bandwidth, int | float) and bandwidth >= 0):
-        msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 (the plain ratio) or a positive width."
-        raise ValueError(msg)

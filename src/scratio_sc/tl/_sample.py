@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scratio_sc._check import as_spec, read_flow, read_flow_params
+from scratio_sc._arguments import check_integer, generator_of, recorded
+from scratio_sc._check import as_spec, check_all_named, describe, read_flow, read_flow_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +32,8 @@ def sample(
     n_cells
         How many cells to draw.
     condition
-        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. A fit with covariates
-        needs a level of each.
+        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. A fit with
+        covariates needs a level of each.
     key
         Slot of `adata.uns` with the fitted flow.
     rng
@@ -40,14 +41,18 @@ def sample(
 
     Returns
     -------
-    New cells with the embedding in `obsm[use_rep]`, shape ``(n_cells, d)``, and without genes. `uns['params']` names the condition.
+    New cells without genes, with the embedding in `obsm[use_rep]`, shape ``(n_cells, d)``, and a column of `obs` for
+    each column of which one level was asked for. `uns['sample']['params']` has the condition, the flow's key and the
+    seed.
 
     Raises
     ------
     KeyError
         If there is no flow, or a level or column is unknown.
     ValueError
-        If `n_cells` is not positive, or a covariate is not named.
+        If `n_cells` is not positive, a covariate is not named, or the stored flow is damaged.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------
@@ -57,15 +62,16 @@ def sample(
     >>> scratio.tl.sample(adata, 10, condition="target").obsm["X_pca"].shape
     (10, 2)
     """
-    if n_cells < 1:
-        msg = f"n_cells={n_cells}, expected 1 or more."
-        raise ValueError(msg)
+    check_integer(1, n_cells=n_cells)
+    generator = generator_of(rng)
     flow, (use_rep, _) = read_flow(adata, key), read_flow_params(adata, key)
     spec = as_spec(condition)
-    x = flow.sample(n_cells, spec, rng=np.random.default_rng(rng))
-    named = spec if isinstance(spec, dict) else {flow.design.columns[0]: spec}
-    obs = pd.DataFrame(index=[f"sample{i}" for i in range(n_cells)])
-    for column, level in named.items():
+    check_all_named(flow, spec)
+    x = flow.sample(n_cells, spec, rng=generator)
+    levels = spec if isinstance(spec, dict) else {flow.design.columns[0]: spec}
+    obs = pd.DataFrame(index=[f"sample_{i}" for i in range(n_cells)])
+    for column, level in levels.items():
         if isinstance(level, str):
             obs[column] = pd.Categorical([level] * n_cells)
-    return AnnData(obs=obs, obsm={use_rep: x.astype(np.float32)})
+    params = {"condition": describe(spec), "key": key, "rng": recorded(rng)}
+    return AnnData(obs=obs, obsm={use_rep: x.astype(np.float32)}, uns={"sample": {"params": params}})

@@ -1,0 +1,199 @@
+"""Small flows, fitted once and shared; tests must not change them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from scratio_sc.flow import ConditionalFlow, _fit, fit_flow
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._fit import new_member
+from scratio_sc.flow._member import Member
+from scratio_sc.flow._training import Progress, Schedule, TrainingCells
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow._design import Design
+
+CPU = torch.device("cpu")
+N_PER_LEVEL = 100
+MEAN = {"ctrl": [0.0, 0.0, 0.0], "drug": [0.0, 1.5, 0.5], "stim": [2.0, 0.0, 0.5]}
+COVARIANCE = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, 0.2], [0.0, 0.2, 0.5]])
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
+    """`fit_flow` in a way that is quick and the same on every machine."""
+
+    def quick(x: np.ndarray, labels: np.ndarray, **options: Any) -> tuple[ConditionalFlow, np.ndarray]:
+        defaults = {"max_steps": 0, "n_members": 4, "batch_size": 256, "device": "cpu", "precision": "float32"}
+        return fit_flow(x, labels, **{**defaults, **options})
+
+    return quick
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    return np.repeat(list(MEAN), N_PER_LEVEL)
+
+
+@pytest.fixture(scope="session")
+def cells(labels: np.ndarray) -> np.ndarray:
+    """Three Gaussian conditions that differ in their means alone, far from the origin and in odd units."""
+    rng = np.random.default_rng(1)
+    x = rng.multivariate_normal(np.zeros(3), COVARIANCE, size=len(labels))
+    return 3.0 * (x + np.array([MEAN[label] for label in labels])) + [5.0, -10.0, 2.0]
+
+
+@pytest.fixture(scope="session")
+def true_ratio() -> Callable[[np.ndarray, str, str], np.ndarray]:
+    """Exact log ratio of `cells` under two levels."""
+
+    def ratio(x: np.ndarray, target: str, reference: str) -> np.ndarray:
+        scaled = (x - [5.0, -10.0, 2.0]) / 3.0
+        a, b = (multivariate_normal(MEAN[level], COVARIANCE).logpdf(scaled) for level in (target, reference))
+        return a - b
+
+    return ratio
+
+
+def speak_at_random(
+    member: Member, cells: TrainingCells, held_out: TrainingCells, *, generator: torch.Generator, **_: Any
+) -> Progress:
+    """In place of training: a network that says something else in every member, about a tenth of a deviation."""
+    for name, weight in member.network.named_parameters():
+        if "outlet" in name:
+            torch.nn.init.normal_(weight, std=0.01, generator=generator)
+    losses = np.array([1.0, 0.5], np.float32)
+    return Progress(np.array([1, 2]), losses, losses + len(held_out.x) / len(cells.x))
+
+
+@pytest.fixture(scope="session")
+def random_fit(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], cells: np.ndarray, labels: np.ndarray
+) -> tuple[ConditionalFlow, np.ndarray]:
+    """A flow whose networks speak, though nonsense: what has to hold for any weights is tested on it. Folds of cells."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "train", speak_at_random)
+        return fit(cells, labels)
+
+
+@pytest.fixture(scope="session")
+def flow(random_fit: tuple[ConditionalFlow, np.ndarray]) -> ConditionalFlow:
+    return random_fit[0]
+
+
+@pytest.fixture(scope="session")
+def fold(random_fit: tuple[ConditionalFlow, np.ndarray]) -> np.ndarray:
+    return random_fit[1]
+
+
+QUICK = partial(Schedule, learning_rate=2e-3, warm_up=5, decay=0.5)
+
+
+@pytest.fixture
+def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that learns something in a few steps."""
+    monkeypatch.setattr(_fit, "Schedule", QUICK)
+
+
+@pytest.fixture(scope="session")
+def two_types() -> tuple[np.ndarray, np.ndarray]:
+    """Cells of two types and their labels; "stim" has more of one type."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(["ctrl", "stim"], 250)
+    x = rng.standard_normal((len(labels), 2)) * [0.2, 0.5]
+    x[:, 0] += np.where(rng.random(len(labels)) < np.where(labels == "stim", 0.85, 0.5), 1.5, -1.5)
+    return x, labels
+
+
+@pytest.fixture(scope="session")
+def anchor_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], cells: np.ndarray, labels: np.ndarray
+) -> ConditionalFlow:
+    """Without training: Gaussians that share their covariance."""
+    return fit(cells, labels)[0]
+
+
+@pytest.fixture(scope="session")
+def curved_cells(labels: np.ndarray) -> np.ndarray:
+    """Gaussian conditions that differ in their covariances too."""
+    rng = np.random.default_rng(2)
+    noise = rng.standard_normal((len(labels), 3))
+    stretch = {"ctrl": np.diag([1.0, 1.0, 1.0]), "drug": np.diag([0.3, 1.0, 2.0]), "stim": np.tri(3)}
+    return np.stack([z @ stretch[label].T + MEAN[label] for z, label in zip(noise, labels, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def curved_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], curved_cells: np.ndarray, labels: np.ndarray
+) -> ConditionalFlow:
+    """Without training: Gaussians, each with its own covariance."""
+    return fit(curved_cells, labels)[0]
+
+
+@pytest.fixture(scope="session")
+def donor_labels() -> np.ndarray:
+    """Treatment and donor of 300 cells; donor "d3" was never treated."""
+    pairs = [("ctrl", "d1"), ("stim", "d1"), ("ctrl", "d2"), ("stim", "d2"), ("ctrl", "d3")]
+    return np.repeat(np.array(pairs), [90, 30, 60, 60, 60], axis=0)
+
+
+@pytest.fixture(scope="session")
+def donor_cells(donor_labels: np.ndarray) -> np.ndarray:
+    """The treatment moves cells along the first axis, the donor along the second."""
+    x = np.random.default_rng(3).standard_normal((len(donor_labels), 2))
+    x[:, 0] += 2.0 * (donor_labels[:, 0] == "stim")
+    x[:, 1] += [{"d1": -2.0, "d2": 0.0, "d3": 2.0}[donor] for donor in donor_labels[:, 1]]
+    return x
+
+
+@pytest.fixture(scope="session")
+def donor_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], donor_cells: np.ndarray, donor_labels: np.ndarray
+) -> ConditionalFlow:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "train", speak_at_random)
+        return fit(donor_cells, donor_labels, columns=("treatment", "donor"), n_condition_columns=1)[0]
+
+
+@pytest.fixture(scope="session")
+def learned_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], two_types: tuple[np.ndarray, np.ndarray]
+) -> ConditionalFlow:
+    """A flow of `two_types` that was trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "Schedule", QUICK)
+        return fit(*two_types, max_steps=40, n_members=2)[0]
+
+
+@pytest.fixture
+def make_member() -> Callable[..., Member]:
+    """A member for Gaussians given by ``mean (k, d)`` and ``variance (d,)``, whose network is silent."""
+
+    def make(design: Design, mean: np.ndarray, variance: np.ndarray) -> Member:
+        mean, variance = np.asarray(mean, float), np.asarray(variance, float)
+        k, d = mean.shape
+        assert k == design.n_groups
+        anchor = Anchor(
+            center=np.zeros(d),
+            basis=np.eye(d),
+            mean=mean,
+            effect=np.zeros((design.n_features, d)),
+            variance=variance,
+            spread=variance + mean.var(0),
+            own_share=0.0,
+            own_variance=np.empty((0, d)),
+            own_basis=np.empty((0, d, d)),
+        )
+        rng = np.random.default_rng(0)
+        other = new_member(rng.standard_normal((20 * k, d)), np.arange(20 * k) % k, design, rng=rng, device=CPU)
+        return Member(anchor, other.network, CPU)
+
+    return make

@@ -1,0 +1,45 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scratio_sc.flow._device import choose_autocast, choose_device
+
+CPU = torch.device("cpu")
+
+
+def test_device_is_taken_at_its_word() -> None:
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_best_device_is_taken(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+def test_unknown_device_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'gpu' is not a device. Use one of 'auto', 'cpu', 'cuda', 'mps'"):
+        choose_device("gpu")
+
+
+def test_unknown_precision_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"'double' is unknown. Use one of 'auto', 'float32', 'bfloat16'"):
+        choose_autocast("double", CPU)
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", False), ("bfloat16", True)])
+def test_precision_is_taken_at_its_word(precision: str, expected: bool) -> None:
+    assert choose_autocast(precision, CPU) is expected
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_best_precision_is_that_of_the_hardware(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, probe, lambda: has, raising=False)
+    assert choose_autocast("auto", CPU) is has

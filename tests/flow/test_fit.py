@@ -1,0 +1,338 @@
+"""Folds, members and held-out scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratio_sc.flow import ConditionalFlow, _fit
+from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._fit import auto_steps, draw_folds, find_support
+from scratio_sc.flow._training import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow._member import Member
+    from scratio_sc.flow._training import TrainingCells
+
+    Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
+
+
+def small(n: int = 60, d: int = 2, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two conditions a deviation apart."""
+    labels = np.repeat(["a", "b"], n // 2)
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    return x + (labels == "b")[:, None], labels
+
+
+# --- folds
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5), n_folds=st.integers(1, 4), seed=st.integers(0, 99))
+def test_folds_are_balanced_within_groups(sizes: list[int], n_folds: int, seed: int) -> None:
+    group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    fold = draw_folds(group, n_folds, rng=np.random.default_rng(seed))
+    for c in range(len(sizes)):
+        counts = np.bincount(fold[group == c], minlength=n_folds)
+        assert len(counts) == n_folds
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_do_not_follow_the_order_of_cells() -> None:
+    fold = draw_folds(np.zeros(100, int), 2, rng=np.random.default_rng(0))
+    assert 20 < np.abs(np.diff(fold)).sum() < 80
+
+
+@pytest.mark.parametrize("n_members", [2, 3, 4, 6])
+def test_every_cell_is_left_out_by_a_member(fit: Fit, n_members: int) -> None:
+    flow, fold = fit(*small(), n_members=n_members)
+    assert len(flow.members) == n_members
+    assert set(fold) == set(flow.left_out)
+
+
+def test_one_member_leaves_out_a_minority_of_the_cells(fit: Fit) -> None:
+    flow, fold = fit(*small(), n_members=1)
+    assert 0 < np.isin(fold, flow.left_out).mean() < 0.5
+
+
+def test_every_cell_has_a_fold(fit: Fit) -> None:
+    x, labels = small()
+    _, fold = fit(x, labels)
+    assert fold.shape == (len(x),)
+    assert fold.min() >= 0
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cells that each member was trained on, and those it was judged by, in the scaled embedding."""
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def train(member: Member, cells: TrainingCells, held_out: TrainingCells, **_: Any) -> Progress:
+        seen.append((member.embedding(cells.x), member.embedding(held_out.x)))
+        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+
+    monkeypatch.setattr(_fit, "train", train)
+    return seen
+
+
+def rows_of(part: np.ndarray, whole: np.ndarray) -> list[int]:
+    """Where the rows of a part lie in the whole."""
+    distance = np.linalg.norm(part[:, None] - whole[None], axis=2)
+    assert distance.min(1).max() < 1e-5
+    return sorted(distance.argmin(1).tolist())
+
+
+def test_member_is_trained_on_the_other_folds_and_judged_by_its_own(
+    fit: Fit, training: list[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    x, labels = small()
+    flow, fold = fit(x, labels, n_members=6)
+    assert len(training) == 6
+    for own, (seen, judged) in zip(flow.left_out, training, strict=True):
+        assert rows_of(seen, x / flow.scale) == np.flatnonzero(fold != own).tolist()
+        assert rows_of(judged, x / flow.scale) == np.flatnonzero(fold == own).tolist()
+
+
+def test_anchor_has_not_seen_the_left_out_fold(fit: Fit) -> None:
+    x, labels = small()
+    flow, fold = fit(x, labels)
+    for own, member in zip(flow.left_out, flow.members, strict=True):
+        np.testing.assert_allclose(member.anchor.center, x[fold != own].mean(0) / flow.scale)
+
+
+# --- held-out scores
+
+
+def test_held_out_scores_are_by_the_members_that_have_not_seen_the_cells(
+    flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray
+) -> None:
+    """Held-out cells come in an order of their own, so their totals are compared sorted."""
+    for c, level in enumerate(flow.design.levels[0]):
+        density = flow.log_likelihood(cells, level, fold=fold) + flow.n_dims * np.log(flow.scale)
+        np.testing.assert_allclose(np.sort(flow.held_out.parts[:, c].sum(1)), np.sort(density), atol=1e-3)
+
+
+def test_held_out_scores_by_all_members_would_be_others(flow: ConditionalFlow, cells: np.ndarray) -> None:
+    density = flow.log_likelihood(cells, "ctrl") + flow.n_dims * np.log(flow.scale)
+    assert np.abs(np.sort(flow.held_out.parts[:, 0].sum(1)) - np.sort(density)).max() > 0.01
+
+
+def test_held_out_scores_by_single_members_average_to_those_of_the_cells(flow: ConditionalFlow) -> None:
+    """With a member a fold, one of the single members is the one that has not seen the cell."""
+    few = flow.held_out.by_member
+    assert few.shape[0] == len(flow.members)
+    gap = np.abs(few - flow.held_out.parts[None, : few.shape[1]]).max((2, 3))
+    np.testing.assert_allclose(gap.min(0), 0, atol=1e-5)
+
+
+def test_held_out_conditions_are_those_of_the_cells(flow: ConditionalFlow, fit: Fit) -> None:
+    assert np.bincount(flow.held_out.condition).tolist() == flow.design.sizes.tolist()
+    x, labels = small()
+    far, _ = fit(x + 100.0 * (labels == "b")[:, None], labels)
+    joint = far.held_out.parts.sum(2)
+    np.testing.assert_array_equal(joint.argmax(1), far.held_out.condition)
+
+
+def test_cells_of_a_fold_that_nobody_left_out_are_not_held_out(fit: Fit) -> None:
+    flow, fold = fit(*small(), n_members=1)
+    assert len(flow.held_out.parts) == np.isin(fold, flow.left_out).sum()
+
+
+def test_held_out_cells_are_limited(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    monkeypatch.setattr(_fit, "MAX_HELD_OUT_SCORES", 20)
+    monkeypatch.setattr(_fit, "MIN_HELD_OUT", 5)
+    flow, _ = fit(*small())
+    assert flow.held_out.parts.shape[:2] == (10, 2)
+
+
+def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
+    donor_flow: ConditionalFlow, donor_labels: np.ndarray
+) -> None:
+    share = {"d1": 0.25, "d2": 0.5, "d3": 0.0}
+    expected = [share[donor] for donor in donor_labels[:, 1]]
+    prior = np.exp(donor_flow.held_out.log_prior)
+    np.testing.assert_allclose(np.sort(prior[:, 1]), np.sort(expected), atol=1e-6)
+    np.testing.assert_allclose(prior.sum(1), 1, atol=1e-6)
+
+
+def held_out(condition: np.ndarray) -> HeldOut:
+    n = len(condition)
+    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), by_member=np.empty((1, 0, 2, 1)), excess=0.0)
+
+
+def test_support_lies_below_nearly_all_cells_of_a_condition() -> None:
+    rng = np.random.default_rng(0)
+    condition, total = np.repeat([0, 1], 500), np.concatenate([rng.normal(0, 1, 500), rng.normal(9, 1, 500)])
+    support = find_support(held_out(condition), total)
+    assert np.mean(total < support[condition]) < 0.01
+    assert support[1] - support[0] == pytest.approx(9.0, abs=1.0)
+
+
+def test_support_of_a_condition_without_held_out_cells_is_everywhere() -> None:
+    assert find_support(held_out(np.zeros(3, int)), np.zeros(3))[1] == -np.inf
+
+
+# --- what is fitted
+
+
+def test_scale_makes_the_mean_variance_one(fit: Fit) -> None:
+    x, labels = small()
+    flow, _ = fit(7.0 * x, labels)
+    assert (7.0 * x / flow.scale).var(0).mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "levels"),
+    [
+        (np.repeat([1, 2], 30), ("1", "2")),
+        (np.repeat([True, False], 30), ("False", "True")),
+        (np.repeat(np.array(["a/b", "ü"], object), 30), ("a/b", "ü")),
+    ],
+    ids=["numbers", "bools", "objects"],
+)
+def test_labels_of_any_kind_become_text(fit: Fit, labels: np.ndarray, levels: tuple[str, ...]) -> None:
+    flow, _ = fit(small()[0], labels)
+    assert flow.design.levels == (levels,)
+
+
+def test_all_columns_make_the_condition_unless_told(fit: Fit) -> None:
+    x, labels = small()
+    both = np.column_stack([labels, np.tile(["c", "d"], 30)])
+    flow, _ = fit(x, both, columns=("first", "second"))
+    assert flow.design.n_condition_columns == 2
+    assert len(flow.design.conditions) == 4
+
+
+def test_columns_without_names_are_numbered(fit: Fit) -> None:
+    x, labels = small()
+    flow, _ = fit(x, np.column_stack([labels, labels]))
+    assert flow.design.columns == ("column0", "column1")
+
+
+def test_class_method_fits_the_same_flow(fit: Fit) -> None:
+    x, labels = small()
+    made = ConditionalFlow.fit(x, labels, max_steps=0, n_members=2, device="cpu")
+    expected, _ = fit(x, labels, n_members=2)
+    np.testing.assert_array_equal(made.held_out.parts, expected.held_out.parts)
+
+
+def test_history_has_a_column_for_each_member(learned_flow: ConditionalFlow) -> None:
+    n = len(learned_flow.history["step"])
+    assert n > 0
+    assert learned_flow.history["loss"].shape == learned_flow.history["held_out_loss"].shape == (n, 2)
+
+
+def test_members_that_stop_early_leave_their_history_open(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    lengths = iter([2, 3])
+
+    def train(*_: Any, **__: Any) -> Progress:
+        n = next(lengths)
+        return Progress(np.arange(n), np.ones(n, np.float32), np.ones(n, np.float32))
+
+    monkeypatch.setattr(_fit, "train", train)
+    flow, _ = fit(*small(), n_members=2)
+    np.testing.assert_array_equal(flow.history["loss"], [[1, 1], [1, 1], [np.nan, 1]])
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(first=st.integers(10, 10**7), second=st.integers(10, 10**7))
+def test_more_cells_deserve_no_fewer_steps(first: int, second: int) -> None:
+    fewer, more = sorted([first, second])
+    assert 0 < auto_steps(fewer) <= auto_steps(more) <= 5000
+
+
+# --- randomness
+
+
+def scores(fit: Fit, rng: int | np.random.Generator) -> np.ndarray:
+    x, labels = small(80)
+    x = np.sign(x) * np.sqrt(np.abs(x))
+    flow, fold = fit(x, labels, rng=rng, max_steps=4, n_members=2, batch_size=64)
+    return np.concatenate([flow.log_ratio(x, "a", "b", bandwidth=0).value, fold])
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_same_seed_gives_the_same_numbers(fit: Fit) -> None:
+    np.testing.assert_array_equal(scores(fit, 1), scores(fit, 1))
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_seed_and_its_generator_give_the_same_numbers(fit: Fit) -> None:
+    np.testing.assert_array_equal(scores(fit, 1), scores(fit, np.random.default_rng(1)))
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_another_seed_gives_other_numbers(fit: Fit) -> None:
+    first, second = scores(fit, 1)[:80], scores(fit, 2)[:80]
+    assert not np.isclose(first, second, rtol=1e-6).any()
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_numbers_do_not_depend_on_the_global_random_state(fit: Fit) -> None:
+    first = scores(fit, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(123)
+        np.testing.assert_array_equal(scores(fit, 1), first)
+
+
+# --- cells at the edge
+
+
+def test_group_smaller_than_the_number_of_folds_is_fitted(fit: Fit) -> None:
+    x, labels = small()
+    labels[:2] = "r"
+    flow, _ = fit(x, labels)
+    assert np.isfinite(flow.log_ratio(x, "r", "a").value).all()
+
+
+@pytest.mark.xfail(reason="no directions in one dimension", raises=ValueError, strict=True)
+def test_one_dimension_is_fitted(fit: Fit) -> None:
+    x, labels = small(d=1)
+    flow, _ = fit(x, labels)
+    ratio = flow.log_ratio(x, "b", "a", bandwidth=0).value
+    assert np.corrcoef(ratio, x[:, 0])[0, 1] > 0.99
+
+
+def test_constant_dimension_is_fitted(fit: Fit) -> None:
+    x, labels = small()
+    flow, _ = fit(np.column_stack([x, np.ones(len(x))]), labels)
+    plain, _ = fit(x, labels)
+    found, expected = (
+        f.log_ratio(cells, "b", "a", bandwidth=0).value
+        for f, cells in ((flow, np.column_stack([x, np.ones(len(x))])), (plain, x))
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_cells_that_are_all_alike_have_no_ratio(fit: Fit) -> None:
+    flow, _ = fit(np.ones((60, 2)), small()[1])
+    np.testing.assert_allclose(flow.log_ratio(np.ones((3, 2)), "a", "b").value, 0, atol=1e-6)
+
+
+def test_single_condition_is_fitted(fit: Fit) -> None:
+    x, _ = small()
+    flow, _ = fit(x, np.full(60, "a"))
+    assert np.isfinite(flow.log_likelihood(x, "a")).all()
+
+
+# --- progress
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_progress_bar_counts_the_steps_of_all_members(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*small(), n_members=2, max_steps=3, batch_size=16, progress=True)
+    err = capsys.readouterr().err
+    assert "fitting" in err
+    assert "6/6" in err
+
+
+def test_without_progress_nothing_is_printed(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*small(), n_members=2, max_steps=1, batch_size=16)
+    assert capsys.readouterr() == ("", "")

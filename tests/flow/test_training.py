@@ -1,0 +1,282 @@
+"""Training: what the losses measure, and that they fall."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from scratio_sc.flow import _training
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._fit import new_member, training_cells
+from scratio_sc.flow._network import BOUNDARY
+from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
+from scratio_sc.flow._training import Progress, Schedule, contrast_loss, denoising_loss, draw_log_sigma, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from scratio_sc.flow._member import Member
+    from scratio_sc.flow._training import TrainingCells
+
+    MakeMember = Callable[..., Member]
+
+DESIGN, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), 1)
+MEAN, VARIANCE = np.array([[-1.0, 0.0], [1.0, 0.5]]), np.array([1.5, 0.5])
+CPU = torch.device("cpu")
+quick = partial(Schedule, learning_rate=2e-3, warm_up=5, decay=0.5, batch_size=256, contrast_batch_size=32)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian_cells(member: Member, *, n: int = 2000, n_second: int | None = None) -> TrainingCells:
+    """Cells of N(MEAN, VARIANCE), as the member sees them."""
+    group = np.repeat([0, 1], [n, n_second or n])
+    x = MEAN[group] + np.sqrt(VARIANCE) * np.random.default_rng(0).standard_normal((len(group), 2))
+    return training_cells(member, x, group, design=DESIGN)
+
+
+@pytest.fixture
+def two_halves(two_types: tuple[np.ndarray, np.ndarray]) -> tuple[Member, TrainingCells, TrainingCells]:
+    """A silent member of cells in two bumps, half of them to train on and half held out."""
+    x, labels = two_types
+    design, group = Design.of(labels[:, None], ("condition",), 1)
+    member = new_member(x[::2], group[::2], design, rng=np.random.default_rng(0), device=CPU)
+    return member, *(training_cells(member, x[i::2], group[i::2], design=design) for i in range(2))
+
+
+def trained(
+    halves: tuple[Member, TrainingCells, TrainingCells],
+    *,
+    n_steps: int = 20,
+    seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> Progress:
+    return train(*halves, schedule=quick(n_steps, **options), generator=generator(seed), on_step=on_step)
+
+
+def weights(member: Member) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(member.network.parameters()).detach().clone()
+
+
+# --- the noise levels
+
+
+@pytest.mark.parametrize(("fine", "low", "high"), [(True, SIGMA_MIN, BOUNDARY), (False, BOUNDARY, SIGMA_MAX)])
+def test_noise_levels_lie_on_the_side_of_the_expert(fine: bool, low: float, high: float) -> None:
+    sigma = draw_log_sigma(1000, fine=fine, generator=generator()).exp()
+    assert sigma.min() >= low * (1 - 1e-6)
+    assert sigma.max() <= high * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("fine", "low", "high"), [(True, SIGMA_MIN, BOUNDARY), (False, BOUNDARY, SIGMA_MAX)])
+def test_noise_levels_cover_the_range_of_the_expert(fine: bool, low: float, high: float) -> None:
+    """Never more than a tenth of it without a level: what is not trained must not be asked."""
+    log_sigma = draw_log_sigma(1000, fine=fine, generator=generator()).sort().values
+    edges = torch.cat([torch.tensor([math.log(low)]), log_sigma, torch.tensor([math.log(high)])])
+    assert edges.diff().max() < 0.1 * math.log(high / low)
+
+
+# --- the denoising loss
+
+
+def test_right_gaussian_has_a_denoising_loss_of_one(make_member: MakeMember) -> None:
+    member = make_member(DESIGN, MEAN, VARIANCE)
+    cells = gaussian_cells(member)
+    loss = denoising_loss(member, cells, torch.arange(len(cells.x)), generator=generator())
+    assert loss.item() == pytest.approx(1.0, abs=0.06)
+
+
+def test_denoising_loss_trains_both_experts(make_member: MakeMember) -> None:
+    member = make_member(DESIGN, MEAN, VARIANCE)
+    cells = gaussian_cells(member)
+    denoising_loss(member, cells, torch.arange(100), generator=generator()).backward()
+    for expert in (member.network.coarse, member.network.fine):
+        assert expert.outlet.weight.grad is not None
+        assert expert.outlet.weight.grad.abs().max() > 0
+
+
+# --- the contrast loss
+
+
+def test_conditions_that_are_alike_have_the_contrast_loss_of_chance(make_member: MakeMember) -> None:
+    member = make_member(DESIGN, np.zeros((2, 2)), VARIANCE)
+    loss = contrast_loss(member, gaussian_cells(member), n=100, generator=generator())
+    assert loss.item() == pytest.approx(math.log(2))
+
+
+def test_conditions_that_are_alike_have_the_contrast_loss_of_their_frequencies(make_member: MakeMember) -> None:
+    member = make_member(DESIGN, np.zeros((2, 2)), VARIANCE)
+    cells = gaussian_cells(member, n=900, n_second=100)
+    loss = contrast_loss(member, cells, n=1000, generator=generator())
+    assert loss.item() == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.1), rel=0.1)
+
+
+def test_right_gaussians_have_a_lower_contrast_loss_than_swapped_ones(make_member: MakeMember) -> None:
+    right, swapped = make_member(DESIGN, MEAN, VARIANCE), make_member(DESIGN, MEAN[::-1], VARIANCE)
+    good, bad = (contrast_loss(m, gaussian_cells(m), n=500, generator=generator()).item() for m in (right, swapped))
+    assert good < math.log(2) < bad
+
+
+def test_contrast_loss_leaves_the_coarse_expert_alone(make_member: MakeMember) -> None:
+    member = make_member(DESIGN, MEAN, VARIANCE)
+    contrast_loss(member, gaussian_cells(member), n=50, generator=generator()).backward()
+    assert member.network.fine.outlet.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in member.network.coarse.parameters())
+
+
+@pytest.fixture
+def rivals(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Feature vectors of the groups that were compared, a comparison an entry."""
+    seen: list[np.ndarray] = []
+    original = _training.remainders
+
+    def remainders(member: Member, x: torch.Tensor, groups: Any, **options: Any) -> torch.Tensor:
+        seen.append(groups.features.numpy())
+        return original(member, x, groups, **options)
+
+    monkeypatch.setattr(_training, "remainders", remainders)
+    return seen
+
+
+def test_conditions_compete_among_equal_covariates(rivals: list[np.ndarray]) -> None:
+    labels = np.repeat(np.array([("a", "x"), ("b", "x"), ("a", "y"), ("b", "y"), ("c", "y")]), 30, axis=0)
+    design, group = Design.of(labels, ("condition", "donor"), 1)
+    x = np.random.default_rng(0).standard_normal((len(labels), 2))
+    member = new_member(x, group, design, rng=np.random.default_rng(0), device=CPU)
+    cells = training_cells(member, x, group, design=design)
+    for seed in range(6):
+        contrast_loss(member, cells, n=10, generator=generator(seed))
+    donors = [features[:, 3:5] for features in rivals]
+    assert {len(each) for each in donors} == {2, 3}
+    assert all((each == each[0]).all() for each in donors)
+
+
+def test_rivals_are_limited_and_their_cells_alone_are_judged(
+    monkeypatch: pytest.MonkeyPatch, rivals: list[np.ndarray]
+) -> None:
+    monkeypatch.setattr(_training, "MAX_RIVALS", 2)
+    labels = np.repeat([["a"], ["b"], ["c"], ["d"]], 30, axis=0)
+    design, group = Design.of(labels, ("condition",), 1)
+    x = 20.0 * group[:, None] + np.random.default_rng(0).standard_normal((len(labels), 1)) * np.ones(2)
+    x[:, 1] = np.random.default_rng(1).standard_normal(len(x))
+    member = new_member(x, group, design, rng=np.random.default_rng(0), device=CPU)
+    cells = training_cells(member, x, group, design=design)
+    losses = [contrast_loss(member, cells, n=30, generator=generator(seed)).item() for seed in range(6)]
+    assert {len(features) for features in rivals} == {2}
+    assert len({features.tobytes() for features in rivals}) > 1
+    assert max(losses) < math.log(2)
+
+
+# --- training
+
+
+def test_training_lowers_the_held_out_loss(two_halves: tuple[Member, TrainingCells, TrainingCells]) -> None:
+    progress = trained(two_halves, n_steps=30)
+    assert progress.held_out_loss[-1] < progress.held_out_loss[0] - 0.01
+
+
+def test_trained_network_is_the_one_that_was_judged_last(
+    two_halves: tuple[Member, TrainingCells, TrainingCells],
+) -> None:
+    progress = trained(two_halves)
+    member, _, held_out = two_halves
+    again = _training.held_out_loss(member, held_out, torch.autocast("cpu", enabled=False))
+    assert again == pytest.approx(float(progress.held_out_loss[-1]), rel=1e-5)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, losses: Iterator[float]) -> None:
+    monkeypatch.setattr(_training, "held_out_loss", lambda *_: next(losses))
+
+
+def test_network_no_better_than_its_anchor_is_put_back_to_silence(
+    monkeypatch: pytest.MonkeyPatch, two_halves: tuple[Member, TrainingCells, TrainingCells]
+) -> None:
+    judged(monkeypatch, iter([1.0] * 100))
+    trained(two_halves)
+    residual = two_halves[0].residual(torch.ones(3, 2), torch.tensor(0.5), torch.eye(2)[0])
+    assert torch.equal(residual, torch.zeros(3, 2))
+
+
+def test_network_better_than_its_anchor_speaks(
+    monkeypatch: pytest.MonkeyPatch, two_halves: tuple[Member, TrainingCells, TrainingCells]
+) -> None:
+    judged(monkeypatch, iter([1.0] + [0.9] * 100))
+    trained(two_halves)
+    assert two_halves[0].residual(torch.ones(3, 2), torch.tensor(0.5), torch.eye(2)[0]).abs().max() > 0
+
+
+def test_training_stops_early_where_it_is_of_no_use(
+    monkeypatch: pytest.MonkeyPatch, two_halves: tuple[Member, TrainingCells, TrainingCells]
+) -> None:
+    monkeypatch.setattr(_training, "MIN_TRIAL", 4)
+    judged(monkeypatch, iter([1.0] * 100))
+    steps: list[None] = []
+    progress = trained(two_halves, n_steps=20, on_step=lambda: steps.append(None))
+    assert 4 <= len(steps) < 20
+    assert progress.step[-1] <= len(steps)
+
+
+@pytest.mark.parametrize("n_steps", [1, 20, 25])
+def test_records_run_to_the_end_of_training(
+    two_halves: tuple[Member, TrainingCells, TrainingCells], n_steps: int
+) -> None:
+    progress = trained(two_halves, n_steps=n_steps)
+    assert np.all(np.diff(progress.step) > 0)
+    assert progress.step[-1] == n_steps
+    assert len(progress.step) == len(progress.loss) == len(progress.held_out_loss)
+
+
+def test_every_step_is_reported(two_halves: tuple[Member, TrainingCells, TrainingCells]) -> None:
+    steps: list[None] = []
+    trained(two_halves, n_steps=7, on_step=lambda: steps.append(None))
+    assert len(steps) == 7
+
+
+def test_no_steps_leave_the_network_as_it_was(two_halves: tuple[Member, TrainingCells, TrainingCells]) -> None:
+    before = weights(two_halves[0])
+    progress = trained(two_halves, n_steps=0)
+    assert torch.equal(weights(two_halves[0]), before)
+    assert len(progress.step) == 0
+
+
+def test_same_generator_gives_the_same_losses(two_halves: tuple[Member, TrainingCells, TrainingCells]) -> None:
+    member, *cells = two_halves
+    start = {name: weight.clone() for name, weight in member.network.state_dict().items()}
+    losses = []
+    for seed in (1, 1, 2):
+        member.network.load_state_dict(start)
+        losses.append(trained((member, *cells), n_steps=5, seed=seed).loss)
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert np.all(losses[0] != losses[2])
+
+
+def test_one_condition_alone_is_not_contrasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    design, group = Design.of(np.full((200, 1), "a"), ("condition",), 1)
+    x = np.random.default_rng(0).standard_normal((200, 2))
+    member = new_member(x, group, design, rng=np.random.default_rng(0), device=CPU)
+    cells = training_cells(member, x, group, design=design)
+    monkeypatch.setattr(_training, "contrast_loss", None)
+    assert np.isfinite(trained((member, cells, cells), n_steps=4).loss).all()
+
+
+def test_reduced_precision_trains_single_precision_weights(
+    two_halves: tuple[Member, TrainingCells, TrainingCells],
+) -> None:
+    progress = trained(two_halves, n_steps=10, autocast=True)
+    assert np.isfinite(progress.held_out_loss).all()
+    assert {weight.dtype for weight in two_halves[0].network.parameters()} == {torch.float32}
+
+
+def test_training_without_held_out_cells_goes_on(two_halves: tuple[Member, TrainingCells, TrainingCells]) -> None:
+    member, cells, held_out = two_halves
+    nobody = _training.TrainingCells(held_out.x[:0], held_out.group[:0], held_out.groups, [])
+    progress = trained((member, cells, nobody), n_steps=4)
+    assert np.isfinite(progress.loss).all()
