@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
 
-from scratio_sc.flow import ConditionalFlow, _fit, fit_flow
+from scratio_sc.flow import ConditionalFlow, _fit, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._fit import new_member
 from scratio_sc.flow._member import Member
@@ -29,11 +29,17 @@ COVARIANCE = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, 0.2], [0.0, 0.2, 0.5]])
 
 @pytest.fixture(scope="session")
 def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
-    """`fit_flow` in a way that is quick and the same on every machine."""
+    """`fit_flow` in a way that is quick and the same on every machine; no more than ``judged`` cells are held out."""
 
-    def quick(x: np.ndarray, labels: np.ndarray, **options: Any) -> tuple[ConditionalFlow, np.ndarray]:
+    def quick(
+        x: np.ndarray, labels: np.ndarray, *, judged: int = 24, **options: Any
+    ) -> tuple[ConditionalFlow, np.ndarray]:
         defaults = {"max_steps": 0, "n_members": 4, "batch_size": 256, "device": "cpu", "precision": "float32"}
-        return fit_flow(x, labels, **{**defaults, **options})
+        with pytest.MonkeyPatch.context() as patch:
+            for limit in ("MAX_HELD_OUT_SCORES", "MIN_HELD_OUT"):
+                patch.setattr(_fit, limit, judged)
+            patch.setattr(_fit, "MAX_SPREAD_SCORES", 0, raising=False)
+            return fit_flow(x, labels, **{**defaults, **options})
 
     return quick
 
@@ -49,18 +55,6 @@ def cells(labels: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(1)
     x = rng.multivariate_normal(np.zeros(3), COVARIANCE, size=len(labels))
     return 3.0 * (x + np.array([MEAN[label] for label in labels])) + [5.0, -10.0, 2.0]
-
-
-@pytest.fixture(scope="session")
-def true_ratio() -> Callable[[np.ndarray, str, str], np.ndarray]:
-    """Exact log ratio of `cells` under two levels."""
-
-    def ratio(x: np.ndarray, target: str, reference: str) -> np.ndarray:
-        scaled = (x - [5.0, -10.0, 2.0]) / 3.0
-        a, b = (multivariate_normal(MEAN[level], COVARIANCE).logpdf(scaled) for level in (target, reference))
-        return a - b
-
-    return ratio
 
 
 def speak_at_random(
@@ -81,7 +75,7 @@ def random_fit(
     """A flow whose networks speak, though nonsense: what has to hold for any weights is tested on it. Folds of cells."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fit, "train", speak_at_random)
-        return fit(cells, labels)
+        return fit(cells, labels, judged=1000)
 
 
 @pytest.fixture(scope="session")
@@ -94,23 +88,31 @@ def fold(random_fit: tuple[ConditionalFlow, np.ndarray]) -> np.ndarray:
     return random_fit[1]
 
 
-QUICK = partial(Schedule, learning_rate=2e-3, warm_up=5, decay=0.5)
-
-
 @pytest.fixture
 def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schedule that learns something in a few steps."""
-    monkeypatch.setattr(_fit, "Schedule", QUICK)
+    """A schedule that learns something in a few steps, whether it helps or not."""
+    monkeypatch.setattr(_fit, "Schedule", partial(Schedule, learning_rate=2e-3, warm_up=3, decay=0.5))
+    falling = itertools.count(step=-1)
+    monkeypatch.setattr(_training, "held_out_loss", lambda *_: float(next(falling)))
 
 
 @pytest.fixture(scope="session")
-def two_types() -> tuple[np.ndarray, np.ndarray]:
-    """Cells of two types and their labels; "stim" has more of one type."""
+def two_shapes() -> tuple[np.ndarray, np.ndarray]:
+    """Cells of two conditions of the same mean and covariance, "ctrl" in one bump and "stim" in two; their labels."""
     rng = np.random.default_rng(1)
-    labels = np.repeat(["ctrl", "stim"], 250)
-    x = rng.standard_normal((len(labels), 2)) * [0.2, 0.5]
-    x[:, 0] += np.where(rng.random(len(labels)) < np.where(labels == "stim", 0.85, 0.5), 1.5, -1.5)
+    x, labels = rng.standard_normal((800, 2)), np.repeat(["ctrl", "stim"], 400)
+    x[400:, 0] = 0.1 * x[400:, 0] + rng.choice([-1, 1], 400) * np.sqrt(1 - 0.1**2)
     return x, labels
+
+
+@pytest.fixture(scope="session")
+def learned_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], two_shapes: tuple[np.ndarray, np.ndarray]
+) -> ConditionalFlow:
+    """A flow of `two_shapes` that was trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "Schedule", partial(Schedule, learning_rate=2e-3, warm_up=20, decay=0.95))
+        return fit(*two_shapes, max_steps=80, batch_size=512, n_members=1)[0]
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +120,7 @@ def anchor_flow(
     fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], cells: np.ndarray, labels: np.ndarray
 ) -> ConditionalFlow:
     """Without training: Gaussians that share their covariance."""
-    return fit(cells, labels)[0]
+    return fit(cells, labels, judged=1000)[0]
 
 
 @pytest.fixture(scope="session")
@@ -160,17 +162,7 @@ def donor_flow(
 ) -> ConditionalFlow:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fit, "train", speak_at_random)
-        return fit(donor_cells, donor_labels, columns=("treatment", "donor"), n_condition_columns=1)[0]
-
-
-@pytest.fixture(scope="session")
-def learned_flow(
-    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], two_types: tuple[np.ndarray, np.ndarray]
-) -> ConditionalFlow:
-    """A flow of `two_types` that was trained."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fit, "Schedule", QUICK)
-        return fit(*two_types, max_steps=40, n_members=2)[0]
+        return fit(donor_cells, donor_labels, columns=("treatment", "donor"), n_condition_columns=1, judged=1000)[0]
 
 
 @pytest.fixture

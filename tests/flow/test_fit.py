@@ -128,6 +128,7 @@ def test_held_out_scores_by_single_members_average_to_those_of_the_cells(flow: C
     """With a member a fold, one of the single members is the one that has not seen the cell."""
     few = flow.held_out.by_member
     assert few.shape[0] == len(flow.members)
+    assert few.shape[1] > 0
     gap = np.abs(few - flow.held_out.parts[None, : few.shape[1]]).max((2, 3))
     np.testing.assert_allclose(gap.min(0), 0, atol=1e-5)
 
@@ -141,15 +142,13 @@ def test_held_out_conditions_are_those_of_the_cells(flow: ConditionalFlow, fit: 
 
 
 def test_cells_of_a_fold_that_nobody_left_out_are_not_held_out(fit: Fit) -> None:
-    flow, fold = fit(*small(), n_members=1)
+    flow, fold = fit(*small(), n_members=1, judged=1000)
     assert len(flow.held_out.parts) == np.isin(fold, flow.left_out).sum()
 
 
-def test_held_out_cells_are_limited(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
-    monkeypatch.setattr(_fit, "MAX_HELD_OUT_SCORES", 20)
-    monkeypatch.setattr(_fit, "MIN_HELD_OUT", 5)
-    flow, _ = fit(*small())
-    assert flow.held_out.parts.shape[:2] == (10, 2)
+def test_held_out_cells_are_limited(fit: Fit) -> None:
+    flow, _ = fit(*small(), judged=20)
+    assert flow.held_out.parts.shape[:2] == (20, 2)
 
 
 def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
@@ -218,15 +217,15 @@ def test_columns_without_names_are_numbered(fit: Fit) -> None:
 
 def test_class_method_fits_the_same_flow(fit: Fit) -> None:
     x, labels = small()
-    made = ConditionalFlow.fit(x, labels, max_steps=0, n_members=2, device="cpu")
-    expected, _ = fit(x, labels, n_members=2)
+    made = ConditionalFlow.fit(x, labels, max_steps=0, n_members=1, device="cpu")
+    expected, _ = fit(x, labels, n_members=1, judged=1000)
     np.testing.assert_array_equal(made.held_out.parts, expected.held_out.parts)
 
 
 def test_history_has_a_column_for_each_member(learned_flow: ConditionalFlow) -> None:
     n = len(learned_flow.history["step"])
     assert n > 0
-    assert learned_flow.history["loss"].shape == learned_flow.history["held_out_loss"].shape == (n, 2)
+    assert learned_flow.history["loss"].shape == learned_flow.history["held_out_loss"].shape == (n, 1)
 
 
 def test_members_that_stop_early_leave_their_history_open(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
@@ -254,8 +253,8 @@ def test_more_cells_deserve_no_fewer_steps(first: int, second: int) -> None:
 def scores(fit: Fit, rng: int | np.random.Generator) -> np.ndarray:
     x, labels = small(80)
     x = np.sign(x) * np.sqrt(np.abs(x))
-    flow, fold = fit(x, labels, rng=rng, max_steps=4, n_members=2, batch_size=64)
-    return np.concatenate([flow.log_ratio(x, "a", "b", bandwidth=0).value, fold])
+    flow, fold = fit(x, labels, rng=rng, max_steps=3, n_members=1, batch_size=32)
+    return np.concatenate([flow.log_ratio(x[:20], "a", "b", bandwidth=0).value, fold])
 
 
 @pytest.mark.usefixtures("quick_training")
@@ -270,7 +269,7 @@ def test_seed_and_its_generator_give_the_same_numbers(fit: Fit) -> None:
 
 @pytest.mark.usefixtures("quick_training")
 def test_another_seed_gives_other_numbers(fit: Fit) -> None:
-    first, second = scores(fit, 1)[:80], scores(fit, 2)[:80]
+    first, second = scores(fit, 1)[:20], scores(fit, 2)[:20]
     assert not np.isclose(first, second, rtol=1e-6).any()
 
 
@@ -292,7 +291,6 @@ def test_group_smaller_than_the_number_of_folds_is_fitted(fit: Fit) -> None:
     assert np.isfinite(flow.log_ratio(x, "r", "a").value).all()
 
 
-@pytest.mark.xfail(reason="no directions in one dimension", raises=ValueError, strict=True)
 def test_one_dimension_is_fitted(fit: Fit) -> None:
     x, labels = small(d=1)
     flow, _ = fit(x, labels)

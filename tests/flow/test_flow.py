@@ -63,11 +63,11 @@ def gaussian(
     cells: np.ndarray,
     curved_cells: np.ndarray,
 ) -> tuple[ConditionalFlow, np.ndarray]:
-    """A flow of Gaussians, and some cells of each."""
+    """A flow of Gaussians, of two members, and some cells of each."""
     if request.param == "shared covariance":
-        return anchor_flow, cells[::10]
+        return alone(anchor_flow, 0, 1), cells[::30]
     assert all(member.anchor.own_share for member in curved_flow.members)
-    return curved_flow, curved_cells[::10]
+    return alone(curved_flow, 0, 1), curved_cells[::30]
 
 
 # --- the truth for Gaussians
@@ -97,35 +97,40 @@ def test_methods_agree_on_gaussians(gaussian: tuple[ConditionalFlow, np.ndarray]
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
-def test_log_likelihood_of_a_mixture_is_that_of_the_mixture(donor_flow: ConditionalFlow, donor_cells: np.ndarray) -> None:
+def test_log_likelihood_of_a_mixture_is_that_of_the_mixture(
+    donor_flow: ConditionalFlow, donor_cells: np.ndarray
+) -> None:
     one, x = alone(donor_flow, 0), donor_cells[::10]
     parts = [one.log_likelihood(x, {"treatment": level, "donor": "d1"}) for level in ("ctrl", "stim")]
     mixture = one.log_likelihood(x, {"treatment": ["ctrl", "stim"], "donor": "d1"})
     np.testing.assert_allclose(mixture, logsumexp(np.add(np.log([[0.75], [0.25]]), parts), axis=0), atol=1e-6)
 
 
-@pytest.mark.usefixtures("quick_training")
-def test_trained_flow_finds_a_gaussian_shift(
-    fit: Fit, cells: np.ndarray, labels: np.ndarray, true_ratio: Callable[[np.ndarray, str, str], np.ndarray]
-) -> None:
-    flow, _ = fit(cells, labels, max_steps=20, n_members=2)
-    truth = true_ratio(cells, "stim", "ctrl")
-    found = plain(flow, cells, "stim", "ctrl")
+def test_trained_flow_finds_a_gaussian_shift(fit: Fit) -> None:
+    shift, n = np.array([2.0, 0.0, 1.0]), 300
+    x, labels = np.random.default_rng(0).standard_normal((2 * n, 3)), np.repeat(["a", "b"], n)
+    x[n:] += shift
+    flow, _ = fit(x, labels, max_steps=20, n_members=2)
+    truth, found = x[::3] @ shift - shift @ shift / 2, plain(flow, x[::3], "b", "a")
     assert np.corrcoef(found, truth)[0, 1] > 0.99
     assert np.mean((found - truth) ** 2) < 0.1 * truth.var()
 
 
 def test_trained_flow_finds_what_gaussians_cannot_say(
-    learned_flow: ConditionalFlow, two_types: tuple[np.ndarray, np.ndarray]
+    learned_flow: ConditionalFlow, two_shapes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """Cells between the two types are rare in both conditions: the ratio is a step, not a line."""
-    bump = np.array([[1.3, 0.0], [1.7, 0.0]])
-    slope = np.diff(plain(learned_flow, bump, "stim", "ctrl"))[0]
-    straight = np.diff(exact_ratios(learned_flow, bump, "stim", "ctrl").mean(0))[0]
-    assert abs(slope) < 0.8 * abs(straight)
+    """Between the two bumps of "stim", where its Gaussian is highest, cells are "ctrl"."""
+    x, labels = two_shapes[0][::4], two_shapes[1][::4]
+    straight = exact_ratios(learned_flow, x, "stim", "ctrl")[0]
+    assert np.abs(straight).mean() < 0.5
+    found = plain(learned_flow, x, "stim", "ctrl")
+    assert found[labels == "stim"].mean() - found[labels == "ctrl"].mean() > 1
+    assert plain(learned_flow, np.zeros((1, 2)), "stim", "ctrl") < -1
 
 
-def test_held_out_log_loss_of_shifted_conditions_is_below_that_of_their_frequencies(anchor_flow: ConditionalFlow) -> None:
+def test_held_out_log_loss_of_shifted_conditions_is_below_that_of_their_frequencies(
+    anchor_flow: ConditionalFlow,
+) -> None:
     by_flow, by_frequency = anchor_flow.held_out_log_loss("stim", "ctrl", np.ones(_denoising_ratio.N_NODES))
     assert by_flow < 0.8 * by_frequency
     assert by_frequency == pytest.approx(np.log(2))
@@ -220,15 +225,12 @@ def test_cells_of_no_fold_are_scored_by_all_members(flow: ConditionalFlow, cells
     np.testing.assert_array_equal(found, plain(flow, x, "stim", "ctrl"))
 
 
-def test_method_ode_keeps_to_unseen_members_too(
-    anchor_flow: ConditionalFlow, cells: np.ndarray, labels: np.ndarray, fit: Fit
-) -> None:
-    _, fold = fit(cells, labels)
-    x, fold = cells[::30], fold[::30]
-    each = exact_ratios(anchor_flow, x, "stim", "ctrl")
-    expected = each[[np.flatnonzero(anchor_flow.left_out == own)[0] for own in fold], np.arange(len(x))]
-    found = plain(anchor_flow, x, "stim", "ctrl", method="ode", fold=fold)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+def test_method_ode_keeps_to_unseen_members_too(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
+    two, x = alone(anchor_flow, 0, 1), cells[:4]
+    each = exact_ratios(two, x, "stim", "ctrl")
+    for m in range(2):
+        fold = np.full(len(x), two.left_out[m])
+        np.testing.assert_allclose(plain(two, x, "stim", "ctrl", method="ode", fold=fold), each[m], atol=1e-3)
 
 
 # --- a cell by itself
@@ -236,9 +238,7 @@ def test_method_ode_keeps_to_unseen_members_too(
 
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000))
-def test_order_of_cells_does_not_matter(
-    flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray, seed: int
-) -> None:
+def test_order_of_cells_does_not_matter(flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(cells))[:40]
     there = flow.log_ratio(cells[order], "stim", "ctrl", fold=fold[order])
     back = np.argsort(order)
@@ -276,7 +276,6 @@ def test_neighbours_do_not_matter_to_method_ode(flow: ConditionalFlow, cells: np
     np.testing.assert_allclose(together, single, atol=1e-3)
 
 
-@pytest.mark.xfail(reason="the probe of a cell depends on its place among the cells", strict=True)
 def test_neighbours_do_not_matter_to_random_probes(
     monkeypatch: pytest.MonkeyPatch, curved_flow: ConditionalFlow, curved_cells: np.ndarray
 ) -> None:
@@ -300,7 +299,7 @@ def test_no_cells_have_no_ratios(flow: ConditionalFlow) -> None:
 # --- changes of the embedding and of the names
 
 
-def shifts(n: int = 150) -> tuple[np.ndarray, np.ndarray]:
+def shifts(n: int = 120) -> tuple[np.ndarray, np.ndarray]:
     """Cells of three conditions, few because every change is fitted again."""
     labels = np.repeat(["a", "b", "c"], n // 3)
     x = np.random.default_rng(0).standard_normal((n, 3)) * [2.0, 1.0, 0.5]
@@ -313,7 +312,7 @@ def shifts_ratio(fit: Fit) -> np.ndarray:
     return plain(fit(x, labels, n_members=2)[0], x, "a", "b")
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(offset=st.floats(-1000, 1000))
 def test_translation_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio: np.ndarray, offset: float) -> None:
     x, labels = shifts()
@@ -321,7 +320,7 @@ def test_translation_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio:
     np.testing.assert_allclose(plain(fit(x, labels, n_members=2)[0], x, "a", "b"), shifts_ratio, atol=1e-4)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000))
 def test_rotation_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio: np.ndarray, seed: int) -> None:
     x, labels = shifts()
@@ -329,7 +328,7 @@ def test_rotation_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio: np
     np.testing.assert_allclose(plain(fit(x, labels, n_members=2)[0], x, "a", "b"), shifts_ratio, atol=1e-4)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(factor=st.floats(1e-3, 1e3))
 def test_scaling_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio: np.ndarray, factor: float) -> None:
     x, labels = shifts()
@@ -343,7 +342,6 @@ def test_scaling_shifts_the_log_likelihood_by_the_change_of_volume(fit: Fit) -> 
     np.testing.assert_allclose(ten, one - 3 * np.log(10), atol=1e-4)
 
 
-@pytest.mark.xfail(reason="a bandwidth between those of nodes is interpolated in the embedding's units", strict=True)
 def test_scaling_the_embedding_and_the_bandwidth_leaves_the_ratio_alone(fit: Fit) -> None:
     x, labels = shifts()
     one, ten = (plain(fit(s * x, labels, n_members=2)[0], s * x, "a", "b", bandwidth=0.7 * s) for s in (1, 10))
@@ -357,7 +355,6 @@ def test_new_names_in_the_same_order_leave_the_ratio_alone(fit: Fit, shifts_rati
     np.testing.assert_array_equal(plain(flow, x, "x/1", "y|2"), shifts_ratio)
 
 
-@pytest.mark.xfail(reason="folds and the anchor's halves are drawn group by group in the order of names", strict=True)
 def test_new_names_in_another_order_leave_the_ratio_alone(fit: Fit, shifts_ratio: np.ndarray) -> None:
     x, labels = shifts()
     names = {"a": "2", "b": "3", "c": "1"}
@@ -365,25 +362,14 @@ def test_new_names_in_another_order_leave_the_ratio_alone(fit: Fit, shifts_ratio
     np.testing.assert_allclose(plain(flow, x, "2", "3"), shifts_ratio, atol=1e-4)
 
 
-def test_new_names_in_another_order_hardly_change_the_ratio(fit: Fit, shifts_ratio: np.ndarray) -> None:
-    """Other folds are drawn, so members see other cells."""
-    x, labels = shifts()
-    names = {"a": "2", "b": "3", "c": "1"}
-    flow, _ = fit(x, np.array([names[label] for label in labels]), n_members=2)
-    found = plain(flow, x, "2", "3")
-    assert np.corrcoef(found, shifts_ratio)[0, 1] > 0.98
-    assert np.mean((found - shifts_ratio) ** 2) < 0.1 * shifts_ratio.var()
-
-
-@pytest.fixture
 def trained_ratio(fit: Fit, quick_training: None) -> Callable[..., np.ndarray]:
-    """Ratios of the two types by a flow trained on them, stretched and moved."""
+    """Ratios of the two shapes by a flow trained on them, stretched and moved."""
 
     def ratio(x: np.ndarray, labels: np.ndarray, *, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
         y = factor * x + offset
         flow, _ = fit(y, labels, n_members=1, max_steps=8)
-        silent = exact_ratios(flow, y[::5], "stim", "ctrl")[0]
-        found = plain(flow, y[::5], "stim", "ctrl")
+        silent = exact_ratios(flow, y[::20], "stim", "ctrl")[0]
+        found = plain(flow, y[::20], "stim", "ctrl")
         assert np.abs(found - silent).max() > 0.01
         return found
 
@@ -391,17 +377,17 @@ def trained_ratio(fit: Fit, quick_training: None) -> Callable[..., np.ndarray]:
 
 
 def test_scaling_by_a_power_of_two_leaves_the_ratio_of_a_trained_flow_alone(
-    trained_ratio: Callable[..., np.ndarray], two_types: tuple[np.ndarray, np.ndarray]
+    trained_ratio: Callable[..., np.ndarray], two_shapes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    found = trained_ratio(*two_types, factor=8.0)
-    np.testing.assert_allclose(found, trained_ratio(*two_types), atol=1e-5)
+    found = trained_ratio(*two_shapes, factor=8.0)
+    np.testing.assert_allclose(found, trained_ratio(*two_shapes), atol=1e-5)
 
 
 def test_translation_leaves_the_ratio_of_a_trained_flow_alone(
-    trained_ratio: Callable[..., np.ndarray], two_types: tuple[np.ndarray, np.ndarray]
+    trained_ratio: Callable[..., np.ndarray], two_shapes: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    found = trained_ratio(*two_types, offset=32.0)
-    np.testing.assert_allclose(found, trained_ratio(*two_types), atol=1e-3)
+    found = trained_ratio(*two_shapes, offset=32.0)
+    np.testing.assert_allclose(found, trained_ratio(*two_shapes), atol=1e-3)
 
 
 # --- bandwidth
@@ -522,7 +508,7 @@ def test_typical_cells_are_not_extrapolated(
 
 
 def test_cell_far_from_all_is_extrapolated(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
-    ratio = anchor_flow.log_ratio(cells.mean(0) + [[0, 0, 0], [100, 0, 0]], "stim", "ctrl")
+    ratio = anchor_flow.log_ratio([*cells.mean(0), [0, 0, 0], [100, 0, 0]], "stim", "ctrl")
     assert ratio.extrapolated.tolist() == [False, True]
 
 
@@ -531,7 +517,7 @@ def test_disjoint_clouds_are_told_apart_and_extrapolated(fit: Fit) -> None:
     x, labels = np.random.default_rng(0).standard_normal((200, 2)), np.repeat(["a", "b"], 100)
     x[:, 0] += 30.0 * (labels == "b")
     flow, _ = fit(x, labels, n_members=2)
-    ratio = flow.log_ratio(x, "b", "a")
+    ratio = flow.log_ratio(x, "b", "a", bandwidth=0)
     assert np.isfinite(ratio.value).all()
     np.testing.assert_array_equal(ratio.value > 0, labels == "b")
     assert np.abs(ratio.value).min() > 20
@@ -612,13 +598,11 @@ def test_method_ode_refuses_mixtures(flow: ConditionalFlow, cells: np.ndarray) -
         flow.log_ratio(cells, ["stim", "drug"], "ctrl", method="ode")
 
 
-@pytest.mark.xfail(reason="any other name is taken for 'denoising'", strict=True)
 def test_unknown_method_is_an_error(flow: ConditionalFlow, cells: np.ndarray) -> None:
     with pytest.raises(ValueError, match="odee"):
         flow.log_ratio(cells[:1], "stim", "ctrl", method="odee")
 
 
-@pytest.mark.xfail(reason="divides by zero or takes the finest", strict=True)
 @pytest.mark.parametrize("bandwidth", [-1.0, -0.1, float("nan")])
 def test_bandwidth_that_is_none_is_an_error(flow: ConditionalFlow, cells: np.ndarray, bandwidth: float) -> None:
     with pytest.raises(ValueError, match="bandwidth"):
@@ -634,7 +618,6 @@ def test_flow_on_another_device_gives_the_same_numbers(flow: ConditionalFlow, ce
     )
 
 
-@pytest.mark.xfail(reason="the networks are moved, not copied", strict=True)
 def test_flow_stays_where_it_is_when_taken_to_another_device(fit: Fit) -> None:
     x, labels = shifts()
     flow, _ = fit(x, labels, n_members=1)

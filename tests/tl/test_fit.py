@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scratio_sc import tl
 
-FAST = {"max_steps": 2, "n_members": 2, "progress": False}
+FAST = {"max_steps": 2, "batch_size": 64, "n_members": 2, "progress": False}
 
 
 def leaves(tree, path=()):

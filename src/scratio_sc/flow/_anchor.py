@@ -114,8 +114,9 @@ class _Trial:
 
 def _trials(x: np.ndarray, group: np.ndarray, features: np.ndarray, *, rng: np.random.Generator) -> list[_Trial]:
     first = np.empty(len(x), bool)
+    order = rng.permutation(len(x))
     for c in range(len(features)):
-        cells = rng.permutation(np.flatnonzero(group == c))
+        cells = order[group[order] == c]
         first[cells] = np.arange(len(cells)) % 2 == 0
     trials = []
     for half in (first, ~first):

@@ -96,7 +96,7 @@ def cut_weights(position: float, n_nodes: int) -> np.ndarray:
 
 
 def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
-    """Position of the cut at a bandwidth, in the units of ``node_bandwidths (n_nodes,)``; linear in t within a node."""
+    """Position of the cut at a bandwidth, in units of the scaled embedding; linear in t within a node."""
     edges = np.concatenate([[np.inf], node_bandwidths[:-1], [0.0]])
     return float(np.interp(1 / (1 + bandwidth), 1 / (1 + edges), np.arange(len(edges))))
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from scratio_sc.flow._network import BOUNDARY
@@ -57,20 +58,32 @@ def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> l
     exact for quadratic functions. In few dimensions several rotations are taken, with radii that match the fourth
     moment too.
     """
-    n_rotations = max(1, math.ceil(MIN_DIRECTIONS / n_dims))
-    n_rotations += n_rotations % 2 if n_rotations > 1 else 0
-    n_vectors = n_rotations * n_dims
-    out = np.empty((N_NODES, n_vectors, n_dims))
-    for node in range(N_NODES):
-        for r in range(n_rotations):
+    lengths = _lengths(n_dims)
+    out = np.empty((N_NODES, len(lengths), n_dims))
+    for vectors in out:
+        for start in range(0, len(lengths), n_dims):
             q, _ = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
-            swing = 0.0 if n_rotations == 1 else (-1) ** r * math.sqrt(2 * n_dims)
-            out[node, r * n_dims : (r + 1) * n_dims] = q * math.sqrt(n_dims + swing)
+            vectors[start : start + n_dims] = q * lengths[start : start + n_dims, None]
+    n_vectors = len(lengths)
     coarse = _shares(n_vectors, max(1, n_parts // 2))
     return [
         Directions(_antithetic(out[:N_COARSE, coarse[p % len(coarse)]]), _antithetic(out[N_COARSE:, fine]))
         for p, fine in enumerate(_shares(n_vectors, n_parts))
     ]
+
+
+def _lengths(n_dims: int) -> np.ndarray:
+    """Length of each vector: sqrt(d), or in few dimensions lengths whose second and fourth moments are those of noise."""
+    if n_dims == 1:
+        half_normal = norm.ppf(0.5 + (np.arange(MIN_DIRECTIONS) + 0.5) / (2 * MIN_DIRECTIONS))
+        lengths: np.ndarray = half_normal / np.sqrt((half_normal**2).mean())
+        return lengths
+    n_rotations = math.ceil(MIN_DIRECTIONS / n_dims)
+    if n_rotations == 1:
+        return np.full(n_dims, math.sqrt(n_dims))
+    swing = math.sqrt(2 * n_dims)
+    pair = np.repeat(np.sqrt([max(n_dims - swing, 0.0), n_dims + swing]), n_dims)
+    return np.tile(pair, math.ceil(n_rotations / 2))
 
 
 def _shares(n_vectors: int, n_parts: int) -> list[np.ndarray]:

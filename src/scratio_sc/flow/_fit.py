@@ -118,9 +118,10 @@ def auto_steps(n_cells: int) -> int:
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
     """Fold of every cell ``(n,)``, balanced within groups."""
     fold = np.empty(len(group), np.int8)
+    order = rng.permutation(len(group))  # of all cells at once, so that names of groups do not matter
     for c in np.unique(group):
-        cells = rng.permutation(np.flatnonzero(group == c))
-        fold[cells] = (np.arange(len(cells)) + rng.integers(n_folds)) % n_folds
+        cells = order[group[order] == c]
+        fold[cells] = np.arange(len(cells)) % n_folds
     return fold
 
 

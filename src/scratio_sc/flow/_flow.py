@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 Method = Literal["denoising", "ode"]
+METHODS = ("denoising", "ode")
 CELLS_PER_CHUNK = 2048
 
 
@@ -119,7 +121,7 @@ class ConditionalFlow:
     def to(self, device: str) -> ConditionalFlow:
         """The same flow on another device."""
         target = choose_device(device)
-        members = [Member(member.anchor, member.network, target) for member in self.members]
+        members = [Member(member.anchor, copy.deepcopy(member.network), target) for member in self.members]
         return ConditionalFlow(**{**vars(self), "members": members})
 
     def log_ratio(
@@ -160,6 +162,9 @@ class ConditionalFlow:
         -------
         LogRatio
         """
+        if method not in METHODS:
+            msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
+            raise ValueError(msg)
         x = self._cells(x)
         sides = named_levels(self.design, target), named_levels(self.design, reference)
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
@@ -232,7 +237,10 @@ class ConditionalFlow:
         if bandwidth == "auto":
             cut = choose_cut(self._rivals(target, reference))
         else:
-            cut = cut_at(bandwidth, self.node_bandwidths)
+            if not bandwidth >= 0:
+                msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
+                raise ValueError(msg)
+            cut = cut_at(bandwidth / self.scale, nodes().bandwidth)
         return cut_weights(cut, N_NODES)
 
     def held_out_log_loss(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> tuple[float, float]:

@@ -250,9 +250,9 @@ def _divergence(
 
 
 def _rademacher(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Probes of +-1 ``(n, d)``, drawn for all cells at once so that they do not depend on the chunks."""
+    """Probe of +-1, the same for all cells ``(n, d)``, so that a cell depends on neither its neighbours nor the chunk."""
     if generator is None:
         msg = f"{x.shape[1]} dimensions are more than {EXACT_DIVERGENCE_DIMS}: pass a generator to draw probes from."
         raise ValueError(msg)
-    signs = torch.randint(2, x.shape, generator=generator, device=generator.device, dtype=torch.int8)
-    return (2 * signs - 1).to(x.device)
+    signs = torch.randint(2, x.shape[1:], generator=generator, device=generator.device, dtype=torch.int8)
+    return (2 * signs - 1).to(x.device).expand(x.shape)
