@@ -72,7 +72,7 @@ def speak_at_random(
 def random_fit(
     fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], cells: np.ndarray, labels: np.ndarray
 ) -> tuple[ConditionalFlow, np.ndarray]:
-    """A flow whose networks speak, though nonsense: what has to hold for any weights is tested on it. Folds of cells."""
+    """A flow whose networks speak, though nonsense: what holds for any weights is tested on it. With folds of cells."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fit, "train", speak_at_random)
         return fit(cells, labels, judged=1000)

@@ -362,6 +362,7 @@ def test_new_names_in_another_order_leave_the_ratio_alone(fit: Fit, shifts_ratio
     np.testing.assert_allclose(plain(flow, x, "2", "3"), shifts_ratio, atol=1e-4)
 
 
+@pytest.fixture
 def trained_ratio(fit: Fit, quick_training: None) -> Callable[..., np.ndarray]:
     """Ratios of the two shapes by a flow trained on them, stretched and moved."""
 
@@ -508,7 +509,7 @@ def test_typical_cells_are_not_extrapolated(
 
 
 def test_cell_far_from_all_is_extrapolated(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
-    ratio = anchor_flow.log_ratio([*cells.mean(0), [0, 0, 0], [100, 0, 0]], "stim", "ctrl")
+    ratio = anchor_flow.log_ratio(np.stack([cells.mean(0), 1000 + cells.mean(0)]), "stim", "ctrl")
     assert ratio.extrapolated.tolist() == [False, True]
 
 

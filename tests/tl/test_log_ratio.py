@@ -89,7 +89,7 @@ def test_several_ratios_side_by_side(cells: AnnData) -> None:
 
 
 def test_own_covariate_differs_from_their_mixture(cells: AnnData) -> None:
-    donors = ["d1", "d2", "d3"]
+    donors = ["d1", "d2"]
     own = ratio(cells, key="by_donor")
     mixed = ratio(
         cells,

@@ -46,7 +46,8 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
     for column, value in named.items():
         labels = [value] if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) else list(value)
         if not labels:
-            msg = f"No level given for {column!r}. Known levels: {', '.join(map(repr, design.levels[design.columns.index(column)]))}."
+            known = ", ".join(map(repr, design.levels[design.columns.index(column)]))
+            msg = f"No level given for {column!r}. Known levels: {known}."
             raise ValueError(msg)
         out[column] = sorted({design.level(column, str(label)) for label in labels})
     if not out:

@@ -73,7 +73,7 @@ def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> l
 
 
 def _lengths(n_dims: int) -> np.ndarray:
-    """Length of each vector: sqrt(d), or in few dimensions lengths whose second and fourth moments are those of noise."""
+    """Length of each vector: sqrt(d); in few dimensions, lengths with the second and fourth moments of noise."""
     if n_dims == 1:
         half_normal = norm.ppf(0.5 + (np.arange(MIN_DIRECTIONS) + 0.5) / (2 * MIN_DIRECTIONS))
         lengths: np.ndarray = half_normal / np.sqrt((half_normal**2).mean())

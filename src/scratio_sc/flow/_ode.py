@@ -250,7 +250,7 @@ def _divergence(
 
 
 def _rademacher(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Probe of +-1, the same for all cells ``(n, d)``, so that a cell depends on neither its neighbours nor the chunk."""
+    """Probe of +-1 that all cells share ``(n, d)``, so that a cell depends on neither neighbours nor chunk."""
     if generator is None:
         msg = f"{x.shape[1]} dimensions are more than {EXACT_DIVERGENCE_DIMS}: pass a generator to draw probes from."
         raise ValueError(msg)
