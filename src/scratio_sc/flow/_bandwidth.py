@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+TOLERANCE = 0.5
+"""Standard errors of held-out log-loss by which a finer cut may be worse."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -102,7 +105,7 @@ def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
 
 
 def choose_cut(held_out: HeldOut) -> float:
-    """Number of nodes to sum: the most whose held-out log-loss is within a standard error of the least.
+    """Number of nodes to sum: the most whose held-out log-loss is within half a standard error of the least.
 
     Log-loss hardly sees what too coarse a cut does to large ratios, so a draw goes to the finer one. The losses are
     those that all members would have together. All nodes where there is nothing to tell apart.
@@ -114,4 +117,4 @@ def choose_cut(held_out: HeldOut) -> float:
     by_cell = np.stack([held_out.losses(weights) - held_out.averaging_gain(weights) for weights in cuts])
     beyond = by_cell - by_cell[np.argmin(by_cell.mean(1))]
     standard_error = beyond.std(1) / np.sqrt(beyond.shape[1])
-    return float(np.flatnonzero(beyond.mean(1) <= standard_error).max() + 1)
+    return float(np.flatnonzero(beyond.mean(1) <= TOLERANCE * standard_error).max() + 1)

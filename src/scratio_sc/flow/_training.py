@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_RIVALS = 6
 FOCUS_SHARE = 0.6
-TRIAL_SHARE, MIN_TRIAL = 0.2, 150
+MIN_TRIAL = 150
 N_RECORDS = 20
 MAX_JUDGED = 4096
 FOCUS_COARSE = (BOUNDARY, 6.0)
@@ -197,7 +197,7 @@ def train(
         if step % every == every - 1:
             judged = held_out_loss(averaged, held_out, autocast)
             records.append((step + 1, float(denoising.detach()), judged))
-            if step + 1 >= max(TRIAL_SHARE * total, MIN_TRIAL) and judged >= silence:
+            if step + 1 >= MIN_TRIAL and judged >= silence:
                 break
     network.load_state_dict(silent if records and records[-1][2] >= silence else average.module.state_dict())
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
