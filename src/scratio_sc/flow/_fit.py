@@ -112,7 +112,7 @@ def fit_flow(
 
 def auto_steps(n_cells: int) -> int:
     """Training steps that a number of cells deserves."""
-    return int(np.clip(1050 * np.sqrt(n_cells / 20_000), 300, 1500))
+    return int(np.clip(1050 * np.sqrt(n_cells / 20_000), 160, 1500))
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""From labels and arguments to what the flow understands, and the wording of messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratio_sc import _arguments, _check
+
+
+def with_column(values: object) -> AnnData:
+    column = pd.Series(values)
+    column.index = [f"cell_{i}" for i in range(len(column))]
+    return AnnData(obs=pd.DataFrame({"label": column}))
+
+
+def texts(values: object) -> list[str | None]:
+    labels = _check.read_labels(with_column(values), ["label"])
+    return [text if known else None for text, known in zip(labels.text[:, 0], labels.known[:, 0], strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2], ["1", "2"]),
+        ([1.0, 2.0], ["1", "2"]),
+        ([1.0, np.nan], ["1", None]),
+        ([1.0, 2.5], ["1", "2.5"]),
+        (np.array([0.1, 2], np.float32), ["0.1", "2"]),
+        (np.array([0.1], np.float64), ["0.1"]),
+        ([True, False], ["True", "False"]),
+        (["a", None, np.nan, pd.NA, ""], ["a", None, None, None, ""]),
+        (["a/b", "a / b"], ["a/b", "a / b"]),
+        (["nan", "None"], ["nan", "None"]),
+        (pd.Categorical(["a", None], categories=["z", "a"]), ["a", None]),
+        (pd.Categorical([1.0, 2.0]), ["1", "2"]),
+        (pd.Categorical([True, False]), ["True", "False"]),
+        (pd.array([1, None], dtype="Int8"), ["1", None]),
+        (pd.array([1.5, None], dtype="Float32"), ["1.5", None]),
+        (pd.array([True, None], dtype="boolean"), ["True", None]),
+        (pd.array(["a", None], dtype="string"), ["a", None]),
+        ([float("inf"), 1e20], ["inf", "100000000000000000000"]),
+        (pd.to_datetime(["2024-01-01"]), ["2024-01-01 00:00:00"]),
+    ],
+)
+def test_labels_as_text(values, expected):
+    assert texts(values) == expected
+
+
+LABELS = st.one_of(
+    st.lists(st.integers(-(2**53), 2**53), min_size=1),
+    st.lists(st.floats(allow_nan=False), min_size=1),
+    st.lists(st.floats(allow_nan=False, width=32), min_size=1).map(lambda v: np.array(v, np.float32)),
+    st.lists(st.booleans(), min_size=1),
+    st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])), min_size=1),
+)
+
+
+@given(values=LABELS, as_category=st.booleans())
+def test_a_label_is_called_by_its_value(values, as_category):
+    """Whatever is in a column, the same value names its level as a side of a contrast."""
+    column = pd.Series(values, dtype="category" if as_category else None)
+    assert texts(column) == [_check.as_spec(value) for value in values]
+
+
+@given(values=st.lists(st.integers(-1000, 1000), min_size=1))
+def test_missing_labels_do_not_rename_the_others(values):
+    assert texts([*values, np.nan])[:-1] == texts(values)
+
+
+@pytest.mark.parametrize(
+    ("side", "spec"),
+    [
+        ("a", "a"),
+        (1, "1"),
+        (np.int8(1), "1"),
+        (np.float32(1), "1"),
+        (np.True_, "True"),
+        ([1.0, "b"], ["1", "b"]),
+        (("a", "b"), ["a", "b"]),
+        ({"b", "a"}, ["a", "b"]),
+        (np.array([1, 2]), ["1", "2"]),
+        (pd.Categorical(["a"]), ["a"]),
+        (pd.Series([True, False]), ["True", "False"]),
+        ({"dose": 1.0, "donor": [1, 2]}, {"dose": "1", "donor": ["1", "2"]}),
+        ([], []),
+    ],
+)
+def test_sides(side, spec):
+    assert _check.as_spec(side) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"), [("a", "a"), (["a", "b"], "a + b"), ({"dose": "1", "donor": ["x", "y"]}, "dose=1, donor=x + y")]
+)
+def test_sides_for_people(spec, text):
+    assert _check.describe(spec) == text
+
+
+def test_few_names_are_all_named():
+    assert _arguments.named(["a", 1]) == "'a', '1'"
+
+
+def test_no_names():
+    assert _arguments.named([]) == "none"
+
+
+def test_of_many_names_the_first_are_named():
+    assert _arguments.named(range(100)).endswith("'18', '19' and 80 more")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("stmi", " Did you mean 'Stim'?"), ("STIM", " Did you mean 'Stim'?"), ("unlike", "")]
+)
+def test_closest(name, hint):
+    assert _arguments.closest(name, ["ctrl", "Stim"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "method", "used"),
+    [
+        ("auto", "denoising", "auto"),
+        ("auto", "ode", 0.0),
+        (0, "ode", 0.0),
+        (2, "denoising", 2.0),
+        (np.float32(0.5), "denoising", 0.5),
+        (np.int64(1), "denoising", 1.0),
+    ],
+)
+def test_bandwidth(bandwidth, method, used):
+    assert _arguments.check_bandwidth(bandwidth, method) == used
+
+
+@pytest.mark.parametrize("value", ["auto", 0, 5, np.int64(5)])
+def test_max_steps(value):
+    _arguments.check_max_steps(value)
+
+
+@pytest.mark.parametrize("condition", ["label", ["label"], ("label",), pd.Index(["label"]), np.array(["label"])])
+def test_one_column(condition):
+    assert _check.columns_of(condition, (), with_column([1])) == (("label",), ())
+
+
+def test_a_set_of_columns_has_an_order():
+    assert _check.columns_of({"b", "c", "a"}, (), with_column([1])) == (("a", "b", "c"), ())
