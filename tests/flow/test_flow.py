@@ -211,12 +211,13 @@ def test_one_member_knows_no_standard_error(anchor_flow: ConditionalFlow, cells:
 def test_cells_of_the_fit_are_scored_by_the_members_that_have_not_seen_them(
     flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray
 ) -> None:
-    found = plain(flow, cells, "stim", "ctrl", fold=fold)
-    density = flow.log_likelihood(cells, "stim", fold=fold)
+    x, fold = cells[::5], fold[::5]
+    found = plain(flow, x, "stim", "ctrl", fold=fold)
+    density = flow.log_likelihood(x, "stim", fold=fold)
     for m, own in enumerate(flow.left_out):
         mine, one = fold == own, alone(flow, m)
-        np.testing.assert_allclose(found[mine], plain(one, cells[mine], "stim", "ctrl"), atol=1e-5)
-        np.testing.assert_allclose(density[mine], one.log_likelihood(cells[mine], "stim"), atol=1e-5)
+        np.testing.assert_allclose(found[mine], plain(one, x[mine], "stim", "ctrl"), atol=1e-5)
+        np.testing.assert_allclose(density[mine], one.log_likelihood(x[mine], "stim"), atol=1e-5)
 
 
 def test_cells_of_no_fold_are_scored_by_all_members(flow: ConditionalFlow, cells: np.ndarray) -> None:
@@ -236,7 +237,7 @@ def test_method_ode_keeps_to_unseen_members_too(anchor_flow: ConditionalFlow, ce
 # --- a cell by itself
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000))
 def test_order_of_cells_does_not_matter(flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(cells))[:40]
@@ -505,7 +506,7 @@ def test_typical_cells_are_not_extrapolated(
     flow: ConditionalFlow, anchor_flow: ConditionalFlow, cells: np.ndarray, fold: np.ndarray
 ) -> None:
     for either in (flow, anchor_flow):
-        assert either.log_ratio(cells, "drug", "ctrl", fold=fold).extrapolated.mean() < 0.1
+        assert either.log_ratio(cells[::3], "drug", "ctrl", fold=fold[::3]).extrapolated.mean() < 0.1
 
 
 def test_cell_far_from_all_is_extrapolated(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:

@@ -77,7 +77,8 @@ def test_covariates_are_the_same(
     round_trip: RoundTrip,
 ) -> None:
     flows = (donor_flow, round_trip(donor_flow, tmp_path))
-    expected, found = (f.log_ratio(donor_cells, "stim", "ctrl", own=donor_labels) for f in flows)
+    x, own = donor_cells[::10], donor_labels[::10]
+    expected, found = (f.log_ratio(x, "stim", "ctrl", own=own) for f in flows)
     np.testing.assert_array_equal(found.value, expected.value)
     np.testing.assert_array_equal(found.extrapolated, expected.extrapolated)
 
