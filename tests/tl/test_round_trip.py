@@ -27,63 +27,83 @@ def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*path, name), value
 
 
-def travelled(adata: AnnData, kind: str, folder: Path) -> AnnData:
-    """The same after writing and reading."""
-    if kind == "h5ad":
-        adata.write_h5ad(folder / "cells.h5ad")
+@pytest.fixture(scope="module")
+def _written(_fitted: AnnData) -> AnnData:
+    """Cells with flows and ratios, as they are written."""
+    cells = _fitted[::7].copy()
+    tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
+    sides = {"target": ["stim", "drug/high"], "reference": {"condition": "ctrl"}}
+    tl.log_ratio(cells, **sides, key_added="mixture", progress=False)
+    tl.log_ratio(
+        cells, target="drug/high", reference="ctrl", key="by_donor", key_added="by_donor_ratio", progress=False
+    )
+    return cells
+
+
+@pytest.fixture
+def written(_written: AnnData) -> AnnData:
+    return _written.copy()
+
+
+@pytest.fixture(scope="module", params=["h5ad", "zarr"])
+def _read(request: pytest.FixtureRequest, _written: AnnData, tmp_path_factory: pytest.TempPathFactory) -> AnnData:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "h5ad":
+        _written.write_h5ad(folder / "cells.h5ad")
         return ad.read_h5ad(folder / "cells.h5ad")
-    adata.write_zarr(folder / "cells.zarr")
+    _written.write_zarr(folder / "cells.zarr")
     return ad.read_zarr(folder / "cells.zarr")
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-@pytest.mark.parametrize("target", ["stim", "drug/high"])
-def test_ratios_are_the_same_bit_for_bit(cells: AnnData, tmp_path: Path, *, kind: str, target: str) -> None:
-    tl.log_ratio(cells, target=target, reference="ctrl", progress=False)
-    stored = travelled(cells, kind, tmp_path)
-    np.testing.assert_array_equal(stored.obs["log_ratio"], cells.obs["log_ratio"])
-    tl.log_ratio(stored, target=target, reference="ctrl", progress=False)
-    np.testing.assert_array_equal(stored.obs["log_ratio"], cells.obs["log_ratio"])
+@pytest.fixture
+def read(_read: AnnData) -> AnnData:
+    """The same cells after writing and reading."""
+    return _read.copy()
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-def test_a_fit_with_covariates_travels_too(cells: AnnData, tmp_path: Path, kind: str) -> None:
-    stored = travelled(cells, kind, tmp_path)
-    for adata in (cells, stored):
-        tl.log_ratio(adata, target="stim", reference="ctrl", key="by_donor", progress=False)
-    np.testing.assert_array_equal(stored.obs["log_ratio"], cells.obs["log_ratio"])
+def test_ratios_are_kept_bit_for_bit(written: AnnData, read: AnnData) -> None:
+    for name in ("log_ratio", "log_ratio_sd", "mixture", "by_donor_ratio"):
+        np.testing.assert_array_equal(read.obs[name], written.obs[name])
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-def test_the_stored_flow_is_the_same_bit_for_bit(cells: AnnData, tmp_path: Path, kind: str) -> None:
-    stored = travelled(cells, kind, tmp_path)
-    for key in ("scratio", "by_donor", "joint"):
-        found, expected = dict(leaves(stored.uns[key])), dict(leaves(cells.uns[key]))
-        assert found.keys() == expected.keys()
-        for path, value in expected.items():
-            np.testing.assert_array_equal(found[path], value, err_msg=str(path))
+def test_ratios_are_computed_again_bit_for_bit(written: AnnData, read: AnnData) -> None:
+    tl.log_ratio(read, target="stim", reference="ctrl", key_added="again", progress=False)
+    np.testing.assert_array_equal(read.obs["again"], written.obs["log_ratio"])
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-def test_slots_keep_their_types(cells: AnnData, tmp_path: Path, kind: str) -> None:
-    tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
-    stored = travelled(cells, kind, tmp_path)
+def test_ratios_with_covariates_are_computed_again_bit_for_bit(written: AnnData, read: AnnData) -> None:
+    tl.log_ratio(read, target="drug/high", reference="ctrl", key="by_donor", key_added="again", progress=False)
+    np.testing.assert_array_equal(read.obs["again"], written.obs["by_donor_ratio"])
+
+
+@pytest.mark.parametrize("key", ["scratio", "by_donor", "joint"])
+def test_flow_is_kept_bit_for_bit(written: AnnData, read: AnnData, key: str) -> None:
+    found, expected = dict(leaves(read.uns[key])), dict(leaves(written.uns[key]))
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=str(path))
+
+
+def test_flow_is_read_from_the_slot(written: AnnData, read: AnnData) -> None:
+    found, expected = (
+        scratio.get.flow(adata).log_ratio(adata.obsm["X_pca"], "stim", "ctrl") for adata in (read, written)
+    )
+    np.testing.assert_array_equal(found.value, expected.value)
+
+
+def test_slots_keep_their_types(read: AnnData) -> None:
     columns = ["log_ratio", "log_ratio_sd", "log_ratio_extrapolated", "scratio_fold"]
-    assert [stored.obs[name].dtype.name for name in columns] == ["float32", "float32", "bool", "int8"]
+    assert [read.obs[name].dtype.name for name in columns] == ["float32", "float32", "bool", "int8"]
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-def test_params_of_a_ratio_travel(cells: AnnData, tmp_path: Path, kind: str) -> None:
-    tl.log_ratio(cells, target=["stim", "drug/high"], reference={"condition": "ctrl"}, progress=False)
-    stored = travelled(cells, kind, tmp_path)
-    np.testing.assert_equal(stored.uns["log_ratio"]["params"], cells.uns["log_ratio"]["params"])
+@pytest.mark.parametrize("name", ["log_ratio", "mixture"])
+def test_params_of_a_ratio_are_kept(written: AnnData, read: AnnData, name: str) -> None:
+    np.testing.assert_equal(read.uns[name]["params"], written.uns[name]["params"])
 
 
-@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
-def test_subset_after_the_round_trip(cells: AnnData, tmp_path: Path, kind: str) -> None:
-    tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
-    order = np.random.default_rng(2).permutation(cells.n_obs)[:20]
-    some = travelled(cells, kind, tmp_path)[order].copy()
+def test_subset_after_the_round_trip(read: AnnData) -> None:
+    order = np.random.default_rng(2).permutation(read.n_obs)[:20]
+    some = read[order].copy()
     tl.log_ratio(some, target="stim", reference="ctrl", key_added="again", progress=False)
     np.testing.assert_allclose(some.obs["again"], some.obs["log_ratio"], atol=1e-5)
 

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member
@@ -31,7 +32,6 @@ _ANCHOR_ARRAYS = ("center", "basis", "mean", "effect", "variance", "spread", "ow
 _HELD_OUT = ("parts", "condition", "log_prior", "by_member")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
-BLOCKS = ("shared", "grouped")
 
 
 def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
@@ -60,7 +60,9 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
 def _member_to_dict(member: Member) -> dict[str, Any]:
     anchor = {name: getattr(member.anchor, name) for name in _ANCHOR_ARRAYS}
     weights = {name: tensor.detach().cpu().numpy().copy() for name, tensor in member.network.state_dict().items()}
-    return {"anchor": {**anchor, "own_share": member.anchor.own_share}, "weights": weights}
+    fine = member.network.fine
+    n_blocks = np.array([len(fine.shared), len(fine.grouped)])
+    return {"anchor": {**anchor, "own_share": member.anchor.own_share}, "weights": weights, "n_blocks": n_blocks}
 
 
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
@@ -80,29 +82,56 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     design = _design(_get(stored, "design"))
     place = choose_device(device)
     stored_members = _get(stored, "members")
-    members = [_member(_get(stored_members, str(m)), place) for m in range(len(stored_members))]
-    n_dims = len(members[0].anchor.center) if members else 0
-    for m, member in enumerate(members):
-        expected = {
-            "mean": (len(design.groups), n_dims),
-            "effect": (design.n_features, n_dims),
-            "basis": (n_dims, n_dims),
-        }
-        for name, shape in expected.items():
-            if getattr(member.anchor, name).shape != shape:
-                _damaged(f"members.{m}.anchor.{name}", f"shape {getattr(member.anchor, name).shape} instead of {shape}")
+    members = [_member(_get(stored_members, str(m)), design, place) for m in range(len(stored_members))]
+    if not members:
+        _damaged("members", "none")
     judged = {name: _array(stored, "held_out", name) for name in _HELD_OUT}
     held_out = HeldOut(**judged, excess=float(_get(_get(stored, "held_out"), "excess")))
+    left_out, support = _array(stored, "left_out"), _array(stored, "support")
+    n_conditions, n_judged = len(design.conditions), len(held_out.parts)
+    _check_shapes(
+        {
+            "left_out": (left_out, (len(members),)),
+            "support": (support, (n_conditions,)),
+            "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
+            "held_out.condition": (held_out.condition, (n_judged,)),
+            "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
+        }
+    )
+    for m, member in enumerate(members):
+        _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
     return ConditionalFlow(
         design=design,
         scale=float(_get(stored, "scale")),
         members=members,
-        left_out=_array(stored, "left_out"),
+        left_out=left_out,
         held_out=held_out,
-        support=_array(stored, "support"),
+        support=support,
         history={name: _array(stored, "history", name) for name in _HISTORY},
         seed=int(_get(stored, "seed")),
     )
+
+
+def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            _damaged(name, f"shape {array.shape} instead of {shape}")
+
+
+def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> None:
+    """Shapes that loading does not meet, but scoring would."""
+    anchor, k = member.anchor, len(design.groups) if member.anchor.own_share else 0
+    shapes: dict[str, tuple[int, ...]] = {
+        "center": (n_dims,),
+        "mean": (len(design.groups), n_dims),
+        "effect": (design.n_features, n_dims),
+        "basis": (n_dims, n_dims),
+        "variance": (n_dims,),
+        "spread": (n_dims,),
+        "own_variance": (k, n_dims),
+        "own_basis": (k, n_dims, n_dims),
+    }
+    _check_shapes({f"{name}.anchor.{part}": (getattr(anchor, part), shape) for part, shape in shapes.items()})
 
 
 def _design(stored: Mapping[str, Any]) -> Design:
@@ -113,12 +142,15 @@ def _design(stored: Mapping[str, Any]) -> Design:
     return Design(columns, int(_get(stored, "n_condition_columns")), levels, groups.reshape(-1, len(columns)), sizes)
 
 
-def _member(stored: Mapping[str, Any], device: torch.device) -> Member:
+def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:
     arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
     anchor = Anchor(**arrays, own_share=float(_get(_get(stored, "anchor"), "own_share")))
     weights = _get(stored, "weights")
     state = {name: torch.as_tensor(np.array(array, np.float32)) for name, array in weights.items()}
-    network = _empty_network(state)
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            _damaged(f"weights.{name}", "not finite numbers")
+    network = _empty_network(state, _array(stored, "n_blocks"), design.n_features)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -126,18 +158,18 @@ def _member(stored: Mapping[str, Any], device: torch.device) -> Member:
     return Member(anchor, network, device)
 
 
-def _empty_network(state: Mapping[str, Tensor]) -> Experts:
+def _empty_network(state: Mapping[str, Tensor], n_blocks: np.ndarray, n_features: int) -> Experts:
     """A network of the sizes that its stored weights have."""
     shapes = {}
-    for name in ("coarse.inlet.weight", "fine.inlet.weight", "fine.embedding.weight"):
+    for name in ("coarse.inlet.weight", "fine.inlet.weight"):
         if name not in state:
             _damaged(f"weights.{name}", "missing")
         shapes[name] = state[name].shape
-    n_blocks = [len({name.split(".")[2] for name in state if name.startswith(f"fine.{b}.")}) for b in BLOCKS]
+    n_trunk, n_head = n_blocks.tolist()
     widths = (shapes["coarse.inlet.weight"][0], shapes["fine.inlet.weight"][0])
-    n_dims, n_features = shapes["fine.inlet.weight"][1], shapes["fine.embedding.weight"][1]
+    n_dims = shapes["fine.inlet.weight"][1]
     with torch.random.fork_rng(devices=[]):
-        return Experts(n_dims, n_features, widths=widths, n_trunk=n_blocks[0], n_head=n_blocks[1])
+        return Experts(n_dims, n_features, widths=widths, n_trunk=n_trunk, n_head=n_head)
 
 
 def _get(stored: Mapping[str, Any], name: str) -> Any:
@@ -181,17 +213,17 @@ def _flatten(node: Any, path: tuple[str, ...], *, arrays: dict[str, np.ndarray],
 
 def load(path: Path, *, device: str = "auto") -> ConditionalFlow:
     """Read a file written by `save`."""
-    if not path.exists():
+    if not path.is_file():
         msg = f"There is no file {str(path)!r}."
         raise FileNotFoundError(msg)
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {}).get("scratio_sc", "null"))
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
+    except (SafetensorError, json.JSONDecodeError) as error:
         msg = f"{str(path)!r} is not a safetensors file: {error}"
         raise ValueError(msg) from error
-    if header is None:
+    if not isinstance(header, dict):
         msg = f"{str(path)!r} holds tensors, but no scratio_sc flow."
         raise ValueError(msg)
     nested: dict[str, Any] = {}
