@@ -214,14 +214,11 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
         raise KeyError(msg)
     try:
         return from_dict(adata.uns[key])
-    except ValueError as error:
-        msg = f"adata.uns[{key!r}]: {error}"
-        raise ValueError(msg) from error
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
-        msg = (
-            f"adata.uns[{key!r}]: The stored flow is damaged ({error}). "
-            "Fit again with `scratio_sc.tl.fit(adata, condition)`."
-        )
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        what = str(error)
+        if "tl.fit" not in what and "Fit again" not in what:
+            what = f"The stored flow is damaged ({what}). Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        msg = f"adata.uns[{key!r}]: {what}"
         raise ValueError(msg) from error
 
 
