@@ -1,143 +1,202 @@
-"""The Gaussian anchor: the exact answer for Gaussian groups, from which the network starts.
+"""The anchor: a Gaussian mixture whose weights and means depend on the group, from which the network starts.
 
-Regularised discriminant analysis (Friedman 1989): group c is N(mu_c, Sigma_c) with Sigma_c between the covariance that
-all groups share and its own, and mu_c between its own mean and the one its columns predict. How far each goes is
-chosen by the held-out log-loss of the labels under the Gaussian ratio itself.
+Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups differ
+in the weights, along the tree in which the components merge, and in the means, as far as their cells can tell
+(`_shrinkage`). Sigma_gk lies between the component's covariance and the group's own one, as in regularised
+discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.special import logsumexp
+import torch
+from scipy.special import expit, log_expit, logit, logsumexp
+
+from scratio_sc.flow._components import (
+    VARIANCE_FLOOR,
+    Components,
+    component_log_density,
+    find_components,
+    gaussian_groups,
+    merge_tree,
+    nonlinear_shrinkage,
+    pulled,
+)
+from scratio_sc.flow._shrinkage import logit_effects, mean_effects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from scratio_sc.flow._design import Design
 
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-PSEUDO_CELLS = (0.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, np.inf)
-VARIANCE_FLOOR = 1e-6
 MAX_JUDGED = 5_000
+PLAN_SWEEPS = 5
+TRIAL_SWEEPS = 3
+MEMBER_SWEEPS = 2
+N_SCORING = 6
 
 
 @dataclass(frozen=True)
-class Moments:
-    """What the anchor needs to know of a set of cells in ``k`` groups.
+class Mixture:
+    """A mixture whose weights and means are linear in the features of a group; coordinates are the caller's.
 
     Attributes
     ----------
-    size, mean, additive
-        Cells ``(k,)``, mean ``(k, d)`` and the mean predicted from the columns alone ``(k, d)``, of each group.
-    within, own
-        Covariance that the groups share ``(d, d)`` and that of each group ``(k, d, d)``.
-    effect
-        Weighted least-squares effect of each feature of the design on the mean ``(n_features, d)``.
+    splits
+        The splits of the tree of components, +1 on one side, -1 on the other, 0 elsewhere, ``(m - 1, m)``.
+    split_logit, split_effect
+        Log odds of the two sides ``(m - 1,)``, and the effect of each feature on them ``(n_features, m - 1)``.
+    mean, mean_effect
+        Means of the components ``(m, d)``, and the effect of each feature on them ``(n_features, m, d)``.
+    covariance
+        Covariances of the components ``(m, d, d)``.
     """
 
-    size: np.ndarray
+    splits: np.ndarray
+    split_logit: np.ndarray
+    split_effect: np.ndarray
     mean: np.ndarray
-    additive: np.ndarray
-    effect: np.ndarray
-    within: np.ndarray
-    own: np.ndarray
+    mean_effect: np.ndarray
+    covariance: np.ndarray
 
     @classmethod
-    def of(cls, x: np.ndarray, group: np.ndarray, features: np.ndarray) -> Moments:
-        k, d = len(features), x.shape[1]
-        size = np.bincount(group, minlength=k).astype(float)
-        mean, own = np.zeros((k, d)), np.zeros((k, d, d))
-        for c in np.flatnonzero(size):
-            cells = x[group == c]
-            mean[c] = cells.mean(0)
-            own[c] = (cells - mean[c]).T @ (cells - mean[c])
-        floor = VARIANCE_FLOOR * np.eye(d)
-        within = own.sum(0) / max(size.sum() - k, 1.0) + floor
-        effect = _additive_effect(features, mean - x.mean(0), size)
-        additive = x.mean(0) + features @ effect
-        return cls(size, mean, additive, effect, within, own / np.maximum(size - 1, 1)[:, None, None] + floor)
-
-    def shrunken_mean(self, pseudo_cells: float) -> np.ndarray:
-        """Group means pulled towards what their columns predict, as if by so many cells of the prediction."""
-        keep = (
-            np.zeros(len(self.size)) if np.isinf(pseudo_cells) else self.size / np.maximum(self.size + pseudo_cells, 1)
+    def start(cls, components: Components, splits: np.ndarray, n_features: int) -> Mixture:
+        weight, mean = components.weight.numpy(), components.mean.numpy()
+        share = ((splits > 0) @ weight) / ((splits != 0) @ weight)
+        return cls(
+            splits,
+            logit(np.clip(share, 1e-6, 1 - 1e-6)),
+            np.zeros((n_features, len(splits))),
+            mean,
+            np.zeros((n_features, *mean.shape)),
+            components.covariance.numpy(),
         )
-        return self.additive + keep[:, None] * (self.mean - self.additive)
 
-    def covariances(self, own_share: float) -> np.ndarray:
-        """(1 - a) Sigma_within + a Sigma_own for own share a, ``(k, d, d)``."""
-        return (1 - own_share) * self.within + own_share * self.own
+    def log_weights(self, features: np.ndarray) -> np.ndarray:
+        """Log weights ``(n_groups, m)`` of groups with features ``(n_groups, n_features)``."""
+        return split_log_weights(self.split_logit + features @ self.split_effect, self.splits)
+
+    def means(self, features: np.ndarray) -> np.ndarray:
+        """Means ``(n_groups, m, d)`` of groups with features ``(n_groups, n_features)``."""
+        return self.mean + np.einsum("gf,fmd->gmd", features, self.mean_effect)
+
+    def refitted(self, x: Tensor, group: np.ndarray, design: Design, *, prior: np.ndarray | None) -> _Fitted:
+        """One sweep of expectation-maximisation over cells ``(n, d)`` of groups ``(n,)``."""
+        features = design.features(design.groups)
+        weights, means, covariance = self.log_weights(features), self.means(features), torch.as_tensor(self.covariance)
+        m, d = self.mean.shape
+        size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
+        scatter = np.zeros((design.n_groups, m, d, d))
+        odds, information = np.zeros((2, design.n_groups, len(self.splits)))
+        for g, cells in _by_group(x, group):
+            density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
+            share = (density + torch.as_tensor(weights[g])).softmax(1)
+            size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
+            for k in range(m):
+                apart = cells - means[g, k]
+                scatter[g, k] = ((apart * share[:, [k]]).T @ apart).numpy()
+            own = self.split_logit + features[g] @ self.split_effect
+            odds[g], information[g] = self._split_odds(density.numpy(), own)
+        pooled = np.maximum(size.sum(0), 1e-9)
+        mean = total.sum(0) / pooled[:, None]
+        precision = np.linalg.inv(self.covariance)
+        own_mean = total / np.maximum(size, 1e-9)[..., None]
+        effects = mean_effects(np.where(size[..., None] > 0, own_mean - mean, 0), size, design, precision=precision)
+        moved = mean + np.einsum("gf,fmd->gmd", features, effects)
+        # scatter about the new means: about the old ones, less what the means moved towards the cells
+        step, gap = moved - means, own_mean - means
+        outer = np.einsum("gmd,gme->gmde", gap, step)
+        scatter += size[..., None, None] * (
+            np.einsum("gmd,gme->gmde", step, step) - outer - outer.transpose(0, 1, 3, 2)
+        )
+        covariance = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
+        covariance = nonlinear_shrinkage(covariance, pooled)
+        share = ((self.splits > 0) @ pooled) / ((self.splits != 0) @ pooled)
+        base = logit(np.clip(share, 1e-6, 1 - 1e-6))
+        split_effect, prior = logit_effects(odds - base, information, design, prior=prior)
+        own = scatter / np.maximum(size - 1, 1)[..., None, None] + VARIANCE_FLOOR * np.eye(d)
+        own = nonlinear_shrinkage(own, size)
+        return _Fitted(Mixture(self.splits, base, split_effect, mean, effects, covariance), own, prior)
+
+    def _split_odds(self, log_density: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log odds of the splits that fit cells best, by Fisher scoring, and their information, both ``(m - 1,)``.
+
+        Where the two sides overlap, a cell says less of the split than one that is surely on one side.
+        """
+        left, inside = (self.splits > 0).T.astype(float), (self.splits != 0).T.astype(float)
+        odds, information = start.copy(), np.zeros(len(start))
+        density = np.exp(log_density - log_density.max(1, keepdims=True))
+        for _ in range(N_SCORING if len(start) else 0):
+            share = density * np.exp(split_log_weights(odds, self.splits))
+            share /= share.sum(1, keepdims=True)
+            here = share @ inside
+            surplus = (share @ left) / np.maximum(here, 1e-12) - expit(odds)
+            information = (here * surplus**2).sum(0)
+            odds = np.clip(odds + np.clip((here * surplus).sum(0) / (information + 1), -1, 1), -8, 8)
+        return odds, information
 
 
-def _additive_effect(features: np.ndarray, shift: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Effects of the columns on the mean; none where one column is all there is, so means shrink to the pooled one."""
-    n_groups = len(size)
-    if features.shape[1] <= n_groups:
-        return np.zeros((features.shape[1], shift.shape[1]))
-    columns = features.copy()
-    columns[:, -n_groups:] = 0
-    weight = np.sqrt(size)[:, None]
-    effect: np.ndarray = np.linalg.lstsq(columns * weight, shift * weight, rcond=None)[0]
-    return effect
+def split_log_weights(odds: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Log weights of components ``(..., m)`` from the log odds of the splits of their tree ``(..., m - 1)``."""
+    return log_expit(odds) @ (splits > 0) + log_expit(-odds) @ (splits < 0)
 
 
-def gaussian_log_density(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log density of N(mean, covariance) at x ``(n, d)``, nats."""
-    factor, lower = cho_factor(covariance, lower=True)
-    z = solve_triangular(factor, (x - mean).T, lower=lower)
-    return -0.5 * (z**2).sum(0) - np.log(np.diag(factor)).sum() - 0.5 * x.shape[1] * np.log(2 * np.pi)
-
-
-def _shared_log_density(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log densities ``(n, k)`` of groups with one covariance, up to a constant that they share: one factor for all."""
-    precision = cho_solve(cho_factor(covariance), mean.T)
-    return x @ precision - 0.5 * (mean.T * precision).sum(0)
+def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    for g in np.unique(group).tolist():
+        yield g, x[torch.as_tensor(np.flatnonzero(group == g))]
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """One half of the cells fitted, cells of the other half to judge it by."""
+class _Fitted:
+    """A mixture, the groups' own covariances ``(n_groups, m, d, d)``, and the prior of the groups' log odds."""
 
-    moments: Moments
-    x: np.ndarray
-    group: np.ndarray
+    mixture: Mixture
+    own: np.ndarray
+    prior: np.ndarray
 
-    def log_loss(self, pseudo_cells: float, own_share: float) -> float:
-        mean = self.moments.shrunken_mean(pseudo_cells)
-        if own_share:
-            covariance = self.moments.covariances(own_share)
-            parts = [gaussian_log_density(self.x, m, s) for m, s in zip(mean, covariance, strict=True)]
-            joint = np.stack(parts, axis=1)
-        else:
-            joint = _shared_log_density(self.x, mean, self.moments.within)
-        joint = joint + np.log(np.maximum(self.moments.size, 0.5))
-        return float(np.mean(logsumexp(joint, axis=1) - joint[np.arange(len(self.x)), self.group]))
+    @classmethod
+    def of(
+        cls,
+        start: Mixture,
+        x: Tensor,
+        group: np.ndarray,
+        *,
+        design: Design,
+        n_sweeps: int,
+        prior: np.ndarray | None = None,
+    ) -> _Fitted:
+        """Some sweeps of expectation-maximisation."""
+        fitted = start.refitted(x, group, design, prior=prior)
+        for _ in range(n_sweeps - 1):
+            fitted = fitted.mixture.refitted(x, group, design, prior=prior)
+        return fitted
 
+    def covariances(self, own_share: float) -> np.ndarray:
+        """(1 - a) Sigma_k + a Sigma_gk for own share a, ``(n_groups, m, d, d)``."""
+        return (1 - own_share) * self.mixture.covariance + own_share * self.own
 
-def _trials(x: np.ndarray, group: np.ndarray, features: np.ndarray, *, rng: np.random.Generator) -> list[_Trial]:
-    first = np.empty(len(x), bool)
-    order = rng.permutation(len(x))
-    for c in range(len(features)):
-        cells = order[group[order] == c]
-        first[cells] = np.arange(len(cells)) % 2 == 0
-    trials = []
-    for half in (first, ~first):
-        judged = rng.permutation(np.flatnonzero(~half))[:MAX_JUDGED]
-        trials.append(_Trial(Moments.of(x[half], group[half], features), x[judged], group[judged]))
-    return trials
-
-
-def choose_shrinkage(trials: list[_Trial]) -> tuple[float, float]:
-    """Pseudo-cells and own share of least held-out log-loss: first the means, then the covariances."""
-
-    def loss(pseudo_cells: float, own_share: float) -> float:
-        return float(np.mean([trial.log_loss(pseudo_cells, own_share) for trial in trials]))
-
-    pseudo_cells = min(PSEUDO_CELLS, key=lambda p: loss(p, 0.0))
-    return pseudo_cells, min(OWN_SHARES, key=lambda a: loss(pseudo_cells, a))
+    def log_densities(self, x: Tensor, design: Design, *, own_share: float) -> np.ndarray:
+        """Log density of cells under each group, nats, ``(n, n_groups)``."""
+        features = design.features(design.groups)
+        weights, means = self.mixture.log_weights(features), self.mixture.means(features)
+        shared = np.broadcast_to(self.mixture.covariance, self.own.shape)
+        covariances = torch.as_tensor(self.covariances(own_share) if own_share else shared.copy())
+        parts = [
+            logsumexp(component_log_density(x, torch.as_tensor(mean), covariance).numpy() + weight, axis=1)
+            for mean, covariance, weight in zip(means, covariances, weights, strict=True)
+        ]
+        return np.stack(parts, axis=1)
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """Gaussian groups in the eigenbasis of their shared covariance.
+    """The mixture in the eigenbasis of the covariance within groups.
 
     Coordinates are ``(x - center) @ basis``. Arrays are float64.
 
@@ -145,56 +204,155 @@ class Anchor:
     ----------
     center, basis
         Pooled mean ``(d,)`` and orthonormal columns ``(d, d)``.
-    mean
-        Group means in coordinates ``(k, d)``.
-    effect
-        Effect of each feature of the design on the mean, for combinations never observed ``(n_features, d)``.
-    variance
-        Shared variance along each coordinate ``(d,)``.
-    spread
-        Variance of all cells along each coordinate ``(d,)``.
+    within, spread
+        Variance within groups and of all cells along each coordinate, ``(d,)``.
+    splits, split_logit, split_effect, mean, mean_effect
+        As in `Mixture`, in coordinates.
+    variance, rotation
+        Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances.
     own_share
-        Share of a group's own covariance in Sigma_c.
-    own_variance, own_basis
-        Eigenvalues ``(k, d)`` and eigenvectors ``(k, d, d)`` of Sigma_c in coordinates; ``k = 0`` without own share.
+        Share of a group's own covariance in Sigma_gk.
+    own_variance, own_rotation
+        Eigenvalues ``(n_groups, m, d)`` and eigenvectors ``(n_groups, m, d, d)`` of Sigma_gk; of no group without own
+        share.
     """
 
     center: np.ndarray
     basis: np.ndarray
-    mean: np.ndarray
-    effect: np.ndarray
-    variance: np.ndarray
+    within: np.ndarray
     spread: np.ndarray
+    splits: np.ndarray
+    split_logit: np.ndarray
+    split_effect: np.ndarray
+    mean: np.ndarray
+    mean_effect: np.ndarray
+    variance: np.ndarray
+    rotation: np.ndarray
     own_share: float
     own_variance: np.ndarray
-    own_basis: np.ndarray
+    own_rotation: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray, group: np.ndarray, features: np.ndarray, *, rng: np.random.Generator) -> Anchor:
-        """Anchor of cells ``(n, d)`` in groups ``(n,)`` with feature vectors ``(k, n_features)``."""
-        x = np.asarray(x, np.float64)
-        pseudo_cells, own_share = choose_shrinkage(_trials(x, group, features, rng=rng))
-        moments = Moments.of(x, group, features)
-        variance, basis = np.linalg.eigh(moments.within)
-        variance, basis = np.maximum(variance[::-1], VARIANCE_FLOOR), basis[:, ::-1]
-        center = x.mean(0)
-        z = (x - center) @ basis
-        # an eigenvector has no sign of its own: a positive third moment gives it one that rotates with the embedding
-        sign = np.where((z**3).sum(0) < 0, -1.0, 1.0)
-        basis = basis * sign
-        if own_share:
-            rotated = basis.T @ moments.covariances(own_share) @ basis
-            own_variance, own_basis = np.linalg.eigh(rotated)
-        else:
-            own_variance, own_basis = np.empty((0, len(variance))), np.empty((0, len(variance), len(variance)))
+    def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
+        """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned."""
+        z = torch.as_tensor((x - plan.center) @ plan.basis)
+        fitted = _Fitted.of(plan.mixture, z, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=plan.prior)
+        mixture, own_share = fitted.mixture, plan.own_share
+        variance, rotation = np.linalg.eigh(mixture.covariance)
+        own = fitted.covariances(own_share) if own_share else np.empty((0, *mixture.covariance.shape))
+        own_variance, own_rotation = np.linalg.eigh(own)
         return cls(
-            center=center,
-            basis=basis,
-            mean=(moments.shrunken_mean(pseudo_cells) - center) @ basis,
-            effect=moments.effect @ basis,
-            variance=variance,
-            spread=z.var(0) + VARIANCE_FLOOR,
+            center=plan.center,
+            basis=plan.basis,
+            within=plan.within,
+            spread=z.numpy().var(0) + VARIANCE_FLOOR,
+            splits=mixture.splits,
+            split_logit=mixture.split_logit,
+            split_effect=mixture.split_effect,
+            mean=mixture.mean,
+            mean_effect=mixture.mean_effect,
+            variance=np.maximum(variance, VARIANCE_FLOOR),
+            rotation=rotation,
             own_share=own_share,
             own_variance=np.maximum(own_variance, VARIANCE_FLOOR),
-            own_basis=own_basis,
+            own_rotation=own_rotation,
         )
+
+
+def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pooled mean ``(d,)``, and eigenvectors ``(d, d)`` and eigenvalues ``(d,)`` of the covariance within groups."""
+    _, code = np.unique(group, return_inverse=True)
+    size = np.bincount(code)
+    mean = np.stack([np.bincount(code, weights=column) for column in x.T], axis=1) / size[:, None]
+    apart = x - mean[code]
+    floor = VARIANCE_FLOOR * np.eye(x.shape[1])
+    variance, basis = np.linalg.eigh(apart.T @ apart / max(len(x) - len(size), 1) + floor)
+    variance, basis, center = np.maximum(variance[::-1], VARIANCE_FLOOR), basis[:, ::-1], x.mean(0)
+    # an eigenvector has no sign of its own: a positive third moment gives it one that rotates with the embedding
+    third = (((x - center) @ basis) ** 3).sum(0)
+    return center, basis * np.where(third < 0, -1.0, 1.0), variance
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Cells to fit and cells to judge by, with the groups of both."""
+
+    x: Tensor
+    group: np.ndarray
+    judge: Tensor
+    judge_group: np.ndarray
+    design: Design
+
+    @classmethod
+    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Trial:
+        """Half of the cells of each group against some of the other half."""
+        half = np.zeros(len(x), bool)
+        order = rng.permutation(len(x))
+        for g in range(design.n_groups):
+            half[order[group[order] == g][::2]] = True
+        judged = rng.permutation(np.flatnonzero(~half))[:MAX_JUDGED]
+        return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
+
+    def best_share(self, start: Mixture) -> tuple[float, np.ndarray]:
+        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group."""
+        candidate = _Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
+        log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
+        own = np.arange(len(self.judge_group)), self.judge_group
+        tried = []
+        for share in OWN_SHARES:
+            density = candidate.log_densities(self.judge, self.design, own_share=share)
+            joint = density + log_prior
+            tried.append((float(np.mean(logsumexp(joint, axis=1) - joint[own])), share, density[own]))
+        _, share, density = min(tried, key=lambda one: one[:2])
+        return share, density
+
+
+@dataclass(frozen=True)
+class AnchorPlan:
+    """What the anchors of all members share: coordinates, components, and how far groups may differ.
+
+    Labels enter in a handful of numbers alone (`own_share`, `prior`), and in where the fit of a member starts.
+
+    Attributes
+    ----------
+    center, basis, within
+        As in `Anchor`.
+    mixture
+        Mixture of all cells, from which the fit of a member starts.
+    own_share
+        As in `Anchor`.
+    prior
+        Prior of the groups' log odds ``(n_columns, n_spreads)``.
+    """
+
+    center: np.ndarray
+    basis: np.ndarray
+    within: np.ndarray
+    mixture: Mixture
+    own_share: float
+    prior: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> AnchorPlan:
+        """One Gaussian a group, or a mixture where it explains cells better, of cells ``(n, d)`` in groups ``(n,)``."""
+        center, basis, within = eigenbasis(x, group)
+        z = torch.as_tensor((x - center) @ basis)
+        start, own_share = _choose(z, group, design, rng=rng)
+        fitted = _Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
+        return cls(center, basis, within, fitted.mixture, own_share, fitted.prior)
+
+
+def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[Mixture, float]:
+    trial = _Trial.of(x, group, design, rng=rng)
+    one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]))
+    single = Mixture.start(one, np.zeros((0, 1), np.int8), design.n_features)
+    single_share, single_density = trial.best_share(single)
+    found = find_components(trial.x, trial.judge, rivals=gaussian_groups(trial.x, trial.group), rng=rng)
+    if len(found.weight) == 1:
+        return single, single_share
+    several = Mixture.start(found, merge_tree(trial.x, found), design.n_features)
+    share, density = trial.best_share(several)
+    gain = density - single_density
+    if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        return several, share
+    return single, single_share

@@ -1,10 +1,10 @@
 """Log likelihoods by the pointwise I-MMSE identity (Kong et al. 2023).
 
-With gamma = 1 / sigma^2 and D_c(., sigma) the denoiser of group c, against any Gaussian N_c with posterior mean A_c,
+With gamma = 1 / sigma^2 and D_c(., sigma) the denoiser of group c, against any density q_c with posterior mean A_c,
 
-    log p_c(x) = log N_c(x) + 1/2 int_0^inf E_eps[ |x - A_c(x + sigma eps)|^2 - |x - D_c(x + sigma eps)|^2 ] d gamma.
+    log p_c(x) = log q_c(x) + 1/2 int_0^inf E_eps[ |x - A_c(x + sigma eps)|^2 - |x - D_c(x + sigma eps)|^2 ] d gamma.
 
-The Gaussian part is exact; only the network's correction u = D_c - A_c is summed over nodes in gamma, where the
+The anchor q_c is exact; only the network's correction u = D_c - A_c is summed over nodes in gamma, where the
 bracket is u . (2 (x - A_c) - u). All groups share nodes and directions, so noise that they have in common leaves their
 differences. Stopped at noise level h, the integral is the log likelihood of the cell seen through a Gaussian kernel of
 width h.
@@ -111,16 +111,16 @@ def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor,
     parts = []
     for c, features in enumerate(groups.features):
         correction = expert.head(hidden, expert.group_code(noise, features)).float() * scale
-        error = x[:, None, None] - groups.gaussians.denoise(y, sigma, c)
+        error = x[:, None, None] - groups.mixtures.denoise(y, sigma, c)
         parts.append((correction * (2 * error - correction)).sum(-1).mean(-1) * weight)
     return torch.stack(parts, dim=1)
 
 
 def anchor_parts(x: Tensor, groups: Groups) -> Tensor:
-    """The Gaussians' part of the log likelihood, by the band of each node, ``(n, k, n_nodes)`` float64."""
+    """The anchor's part of the log likelihood, by the band of each node, ``(n, k, n_nodes)`` float64."""
     edges = [*nodes().bandwidth[:-1].tolist(), 0.0]
     parts = [
-        torch.stack([groups.gaussians.smoothed_log_density(x, h, c) for h in edges], dim=-1)
+        torch.stack([groups.mixtures.smoothed_log_density(x, h, c) for h in edges], dim=-1)
         for c in range(len(groups.features))
     ]
     whole = torch.stack(parts, dim=1)
@@ -133,6 +133,8 @@ def node_log_likelihoods(member: Member, x: np.ndarray, groups: Groups, *, direc
 
     Works through the cells in chunks whose number of network rows is bounded; no cell depends on its neighbours.
     """
+    if member.network.silent:
+        return anchor_parts(member.coordinates(x), groups).cpu().numpy()
     noises = [
         torch.as_tensor(part, dtype=torch.float32, device=member.device)[None]
         for part in (directions.coarse, directions.fine)

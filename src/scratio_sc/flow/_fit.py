@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._anchor import Anchor, AnchorPlan
 from scratio_sc.flow._bandwidth import HeldOut
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._design import Design
@@ -92,13 +92,14 @@ def fit_flow(
     place = choose_device(device)
     n_steps = auto_steps(len(x)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
+    plan = AnchorPlan.of(x, group, design, rng=rng)
     members, records = [], []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         for m in range(n_members):
             bar.set_postfix_str(f"network {m + 1} of {n_members}")
             seen = fold != left_out[m]
             (member_rng,) = rng.spawn(1)
-            member = new_member(x[seen], group[seen], design, rng=member_rng, device=place)
+            member = new_member(x[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
             generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
             cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
             records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
@@ -126,10 +127,16 @@ def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> 
 
 
 def new_member(
-    x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator, device: torch.device
+    x: np.ndarray,
+    group: np.ndarray,
+    design: Design,
+    *,
+    plan: AnchorPlan,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Member:
-    """A member whose network still says nothing: its Gaussian anchor."""
-    anchor = Anchor.fit(x, group, design.features(design.groups), rng=rng)
+    """A member whose network still says nothing: its anchor."""
+    anchor = Anchor.fit(x, group, design, plan=plan)
     seed = int(rng.integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._gaussians import Gaussians
+from scratio_sc.flow._anchor import split_log_weights
+from scratio_sc.flow._mixtures import Mixtures
 
 if TYPE_CHECKING:
     from scratio_sc.flow._anchor import Anchor
@@ -19,28 +20,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups a question is about: feature vectors ``(k, n_features)`` and Gaussians, on the member's device."""
+    """The groups a question is about: feature vectors ``(k, n_features)`` and mixtures, on the member's device."""
 
     features: Tensor
-    gaussians: Gaussians
+    mixtures: Mixtures
 
     def take(self, index: Tensor) -> Groups:
         """Some of the groups."""
-        return Groups(self.features[index], self.gaussians.take(index))
+        return Groups(self.features[index], self.mixtures.take(index))
 
 
 class Member:
     """Denoiser D_c(y, sigma) = A_c(y, sigma) + c_out(sigma) F(z, log sigma, c).
 
-    A_c is the posterior mean of the Gaussian anchor, z = y / sqrt(spread + sigma^2) and
-    c_out = sqrt(lambda sigma^2 / (lambda + sigma^2)) per coordinate, lambda the anchor's shared variance.
+    A_c is the posterior mean of the anchor, z = y / sqrt(spread + sigma^2) and
+    c_out = sqrt(lambda sigma^2 / (lambda + sigma^2)) per coordinate, lambda the variance within groups.
     """
 
     def __init__(self, anchor: Anchor, network: Experts, device: torch.device) -> None:
         self.anchor = anchor
         self.network = network.to(device)
         self.device = device
-        self.variance = self._tensor(anchor.variance)
+        self.within = self._tensor(anchor.within)
         self.spread = self._tensor(anchor.spread)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -55,19 +56,24 @@ class Member:
         return x.double().cpu().numpy() @ self.anchor.basis.T + self.anchor.center
 
     def groups(self, design: Design, rows: np.ndarray) -> Groups:
-        """Level combinations ``(k, n_columns)`` as groups; one never observed has the mean its columns predict."""
+        """Level combinations ``(k, n_columns)`` as groups; one never observed is what its columns add up to."""
         anchor, features = self.anchor, design.features(rows)
-        index = design.group_of(rows)
-        seen = index >= 0
-        mean = np.where(seen[:, None], anchor.mean[index], features @ anchor.effect)
-        variance = np.tile(anchor.variance, (len(rows), 1))
-        basis = None
+        log_weight = split_log_weights(anchor.split_logit + features @ anchor.split_effect, anchor.splits)
+        mean = anchor.mean + np.einsum("gf,fmd->gmd", features, anchor.mean_effect)
+        variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
-            eye = np.eye(len(anchor.variance))
-            variance = np.where(seen[:, None], anchor.own_variance[index], variance)
-            basis = self._tensor(np.where(seen[:, None, None], anchor.own_basis[index], eye))
-        gaussians = Gaussians(self._tensor(mean), self._tensor(variance), basis)
-        return Groups(self._tensor(features), gaussians)
+            index = design.group_of(rows)
+            seen = (index >= 0)[:, None, None]
+            variance = np.where(seen, anchor.own_variance[index], variance)
+            rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)
+        identity = rotation.shape[1] == 1 and np.array_equal(rotation, np.broadcast_to(np.eye(mean.shape[2]), rotation.shape))
+        mixtures = Mixtures(
+            self._tensor(log_weight),
+            self._tensor(mean),
+            self._tensor(variance),
+            None if identity else self._tensor(rotation),
+        )
+        return Groups(self._tensor(features), mixtures)
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""
@@ -75,7 +81,7 @@ class Member:
 
     def output_scale(self, sigma: Tensor) -> Tensor:
         """c_out ``(..., d)`` at ``sigma (..., 1)``."""
-        return sigma * (self.variance / (self.variance + sigma**2)).sqrt()
+        return sigma * (self.within / (self.within + sigma**2)).sqrt()
 
     def residual(self, y: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
         """c_out F of noisy cells ``y (n, d)`` at one noise level, a 0-d tensor, under one group ``(n_features,)``."""
@@ -96,16 +102,16 @@ class MemberDensity:
     def score(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Score (D - y) / sigma^2 of the density of y, ``(n, d)``; ``sigma`` is a 0-d tensor in the trained range."""
         correction = self.member.residual(y, sigma, self.groups.features[self.index])
-        return self.groups.gaussians.score(y, sigma, self.index) + correction / sigma**2
+        return self.groups.mixtures.score(y, sigma, self.index) + correction / sigma**2
 
-    def gaussian_log_density(self, y: Tensor, sigma: float) -> Tensor:
-        """log N(y; mu, Sigma + sigma^2 I), nats, ``(n,)``."""
-        return self.groups.gaussians.log_density(y, sigma, self.index)
+    def anchor_log_density(self, y: Tensor, sigma: float) -> Tensor:
+        """Log density of the anchor at noise level sigma, nats, ``(n,)``."""
+        return self.groups.mixtures.log_density(y, sigma, self.index)
 
-    def gaussian_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
-        """Draws from N(mu, Sigma + sigma^2 I), ``(n, d)``."""
-        return self.groups.gaussians.sample(n, sigma, self.index, generator=generator)
+    def anchor_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+        """Draws from the anchor at noise level sigma, ``(n, d)``."""
+        return self.groups.mixtures.sample(n, sigma, self.index, generator=generator)
 
-    def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
-        """Exact probability flow of the Gaussian between two noise levels, ``(n, d)``."""
-        return self.groups.gaussians.transport(y, self.index, sigma_from=sigma_from, sigma_to=sigma_to)
+    def anchor_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
+        """Probability flow of the anchor between two noise levels, ``(n, d)``."""
+        return self.groups.mixtures.transport(y, self.index, sigma_from=sigma_from, sigma_to=sigma_to)

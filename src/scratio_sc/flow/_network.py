@@ -39,7 +39,7 @@ class ResidualNetwork(nn.Module):
     """F(z, log sigma, group) in two parts: a trunk that all groups share, and a head that knows the group.
 
     The trunk is computed once for all groups, which makes scoring many groups cheap. The output starts at zero: before
-    training, the model is its Gaussian anchor.
+    training, the model is its anchor.
     """
 
     frequency: Tensor
@@ -94,6 +94,11 @@ class Experts(nn.Module):
         self.coarse, self.fine = coarse, fine
         for expert in (coarse, fine):
             nn.init.normal_(expert.embedding.weight, std=EMBEDDING_STD)
+
+    @property
+    def silent(self) -> bool:
+        """Whether neither expert says anything, so that the anchor speaks alone."""
+        return not any(part.any() for expert in (self.coarse, self.fine) for part in expert.outlet.parameters())
 
     def at(self, sigma: float) -> ResidualNetwork:
         """The expert for a noise level."""

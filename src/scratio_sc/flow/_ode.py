@@ -6,7 +6,7 @@ S, its probability flow is dy/ds = -sigma^2 S, and by the heat equation log p ch
     d/ds log p(y_s; sigma) = sigma^2 [div S + (S - V) . S].
 
 The difference of two such rates carries a log ratio along any path. Scores are asked only between `SIGMA_MIN` and
-`SIGMA_MAX`; finer and coarser than that, a condition counts as its Gaussian, in closed form.
+`SIGMA_MAX`; finer and coarser than that, a condition counts as its anchor, in closed form.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class SmoothedDensity(Protocol):
     """One condition's density of y = x + sigma eps, at any noise level sigma.
 
     Rows are independent cells. `score` is asked only for sigma between `SIGMA_MIN` and `SIGMA_MAX`; outside, the
-    Gaussian with mean mu and covariance Sigma stands for the condition.
+    anchor stands for the condition.
     """
 
     def score(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Gradient ``(n, d)`` of the log density at ``y`` ``(n, d)``, ``sigma`` 0-d; has to work under `torch.func`."""
         ...
 
-    def gaussian_log_density(self, y: Tensor, sigma: float) -> Tensor:
-        """Log density of N(mu, Sigma + sigma^2 I) at ``y`` ``(n, d)``, ``(n,)``, in nats."""
+    def anchor_log_density(self, y: Tensor, sigma: float) -> Tensor:
+        """Log density of the anchor's y at ``y`` ``(n, d)``, ``(n,)``, in nats."""
         ...
 
-    def gaussian_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
-        """Draws from N(mu, Sigma + sigma^2 I), ``(n, d)``."""
+    def anchor_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+        """Draws of the anchor's y, ``(n, d)``."""
         ...
 
-    def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
-        """Where the Gaussian's probability flow carries ``y`` ``(n, d)`` between two noise levels, ``(n, d)``."""
+    def anchor_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
+        """Where the anchor's probability flow carries ``y`` ``(n, d)`` between two noise levels, ``(n, d)``."""
         ...
 
 
@@ -118,10 +118,10 @@ def ode_log_ratio(
         v = a if path is target else b if path is reference else path.score(y, sigma)
         return v, divergence + ((a - v) * a - (b - v) * b).sum(1)
 
-    def gaussian(y: Tensor, sigma: float) -> Tensor:
-        return target.gaussian_log_density(y, sigma) - reference.gaussian_log_density(y, sigma)
+    def anchor(y: Tensor, sigma: float) -> Tensor:
+        return target.anchor_log_density(y, sigma) - reference.anchor_log_density(y, sigma)
 
-    return _evaluate(x, rates, gaussian, generator=generator, options=options)
+    return _evaluate(x, rates, anchor, generator=generator, options=options)
 
 
 def ode_log_density(
@@ -157,7 +157,7 @@ def ode_log_density(
         divergence, (s,) = _divergence(score, y, probe)
         return s, divergence
 
-    return _evaluate(x, rates, density.gaussian_log_density, generator=generator, options=options)
+    return _evaluate(x, rates, density.anchor_log_density, generator=generator, options=options)
 
 
 @torch.no_grad()
@@ -186,16 +186,16 @@ def ode_sample(
         sigma = _sigma(s)
         return -(sigma**2) * density.score(y, sigma)
 
-    chunks = torch.split(density.gaussian_sample(n, SIGMA_MAX, generator), options.chunk_size)
+    chunks = torch.split(density.anchor_sample(n, SIGMA_MAX, generator), options.chunk_size)
     fine = [_integrate(flow, noise, options, sigma_from=SIGMA_MAX, sigma_to=SIGMA_MIN) for noise in chunks]
-    return density.gaussian_transport(torch.cat(fine), SIGMA_MIN, 0.0)
+    return density.anchor_transport(torch.cat(fine), SIGMA_MIN, 0.0)
 
 
 @torch.no_grad()
 def _evaluate(
     x: Tensor,
     rates: Rates,
-    gaussian: Callable[[Tensor, float], Tensor],
+    anchor: Callable[[Tensor, float], Tensor],
     *,
     generator: torch.Generator | None,
     options: OdeOptions,
@@ -206,7 +206,7 @@ def _evaluate(
     for rows in torch.split(torch.arange(len(x), device=x.device), options.chunk_size):
         y0, probe = x[rows], None if probes is None else probes[rows].to(x.dtype)
         y, gained = _follow(y0, rates, probe, options=options)
-        values.append(gaussian(y0, 0.0) - gaussian(y0, SIGMA_MIN) - gained + gaussian(y, SIGMA_MAX))
+        values.append(anchor(y0, 0.0) - anchor(y0, SIGMA_MIN) - gained + anchor(y, SIGMA_MAX))
     return torch.cat(values)
 
 

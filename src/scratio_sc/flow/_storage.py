@@ -28,7 +28,21 @@ if TYPE_CHECKING:
     from scratio_sc.flow._flow import ConditionalFlow
 
 FORMAT_VERSION = 1
-_ANCHOR_ARRAYS = ("center", "basis", "mean", "effect", "variance", "spread", "own_variance", "own_basis")
+_ANCHOR_ARRAYS = (
+    "center",
+    "basis",
+    "within",
+    "spread",
+    "splits",
+    "split_logit",
+    "split_effect",
+    "mean",
+    "mean_effect",
+    "variance",
+    "rotation",
+    "own_variance",
+    "own_rotation",
+)
 _HELD_OUT = ("parts", "condition", "log_prior", "by_member")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
@@ -121,15 +135,21 @@ def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) ->
 def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> None:
     """Shapes that loading does not meet, but scoring would."""
     anchor, k = member.anchor, len(design.groups) if member.anchor.own_share else 0
+    m, n_features = len(anchor.mean), design.n_features
     shapes: dict[str, tuple[int, ...]] = {
         "center": (n_dims,),
-        "mean": (len(design.groups), n_dims),
-        "effect": (design.n_features, n_dims),
         "basis": (n_dims, n_dims),
-        "variance": (n_dims,),
+        "within": (n_dims,),
         "spread": (n_dims,),
-        "own_variance": (k, n_dims),
-        "own_basis": (k, n_dims, n_dims),
+        "splits": (m - 1, m),
+        "split_logit": (m - 1,),
+        "split_effect": (n_features, m - 1),
+        "mean": (m, n_dims),
+        "mean_effect": (n_features, m, n_dims),
+        "variance": (m, n_dims),
+        "rotation": (m, n_dims, n_dims),
+        "own_variance": (k, m, n_dims),
+        "own_rotation": (k, m, n_dims, n_dims),
     }
     _check_shapes({f"{name}.anchor.{part}": (getattr(anchor, part), shape) for part, shape in shapes.items()})
 

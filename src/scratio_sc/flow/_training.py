@@ -94,7 +94,7 @@ def denoising_loss(member: Member, cells: TrainingCells, rows: Tensor, *, genera
     """Mean squared error of F against (x - A_c) / c_out, half of the cells for either expert.
 
     With log sigma uniform this is the likelihood weighting; most of the noise levels are drawn where conditions
-    differ. A Gaussian that is right scores 1.
+    differ. A single Gaussian that is right scores 1.
     """
     half = len(rows) // 2
     parts = [
@@ -112,7 +112,7 @@ def _expert_loss(
     x, group = cells.x[rows], cells.group[rows]
     sigma = log_sigma.exp()[:, None]
     y = x + sigma * torch.randn(x.shape, generator=generator).to(member.device)
-    target = (x - cells.groups.gaussians.denoise_groups(y, sigma, group)) / member.output_scale(sigma)
+    target = (x - cells.groups.mixtures.denoise_groups(y, sigma, group)) / member.output_scale(sigma)
     code = expert.noise_code(log_sigma)
     hidden = expert.trunk(member.whiten(y, sigma), code)
     out = expert.head(hidden, expert.group_code(code, cells.groups.features[group]))
@@ -168,7 +168,7 @@ def train(
     """Train the member's network in place; it ends as the moving average of its weights.
 
     Where the network does not denoise held-out cells better than the anchor alone, it is put back to silence: at the
-    end, and early on to save the steps where Gaussians are all there is.
+    end, and early on to save the steps where the anchor is all there is.
     """
     network, total = member.network, schedule.n_steps
     optimiser, rate = _optimiser(network, schedule, fused=member.device.type in {"cpu", "cuda"})

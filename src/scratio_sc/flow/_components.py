@@ -1,0 +1,252 @@
+"""Cell types without labels: a Gaussian mixture fitted by expectation-maximisation, and the tree in which they merge.
+
+More components than needed are fitted first, then merged two by two (Fraley & Raftery 1998), each time the pair whose
+classification likelihood loses least. How many remain is chosen by the likelihood of cells that were held out. Merging
+escapes the local optima that a fit with the right number of components from the start is caught in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_COMPONENTS = 40
+MAX_SEARCHED = 10_000
+MAX_JUDGED = 5_000
+MAX_SWEEPS = 30
+SWEEPS_PER_MERGE = 3
+PATIENCE = 4
+TOLERANCE = 1e-3
+VARIANCE_FLOOR = 1e-6
+MAX_RATIO = 0.5
+"""Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Weights ``(m,)``, means ``(m, d)`` and covariances ``(m, d, d)`` of a Gaussian mixture, float64."""
+
+    weight: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """Log of weight times density of cells ``(n, d)`` under each component, ``(n, m)``."""
+        return component_log_density(x, self.mean, self.covariance) + self.weight.log()
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Log density of cells, ``(n,)``."""
+        return self.log_joint(x).logsumexp(1)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Probability that a cell stems from each component, ``(n, m)``."""
+        return self.log_joint(x).softmax(1)
+
+
+def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Log density of cells ``(n, d)`` under Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(n, m)``."""
+    factor = torch.linalg.cholesky(covariance)
+    whiten = torch.linalg.solve_triangular(factor, torch.eye(x.shape[1], dtype=x.dtype).expand_as(factor), upper=False)
+    whiten = whiten.mT.permute(1, 0, 2).reshape(x.shape[1], -1)
+    offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], len(mean), -1)).reshape(-1)
+    constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
+    parts = [
+        torch.addmm(-offset, cells, whiten).view(len(cells), len(mean), -1).square().sum(-1)
+        for cells in x.split(4096)
+    ]
+    return constant - 0.5 * torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """Size ``(m,)``, mean ``(m, d)`` and scatter about the mean ``(m, d, d)`` of soft clusters."""
+
+    size: Tensor
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, share: Tensor) -> _Clusters:
+        size = share.sum(0).clamp(min=1e-9)
+        mean = (share.T @ x) / size[:, None]
+        scatter = [((x - m) * share[:, [k]]).T @ (x - m) for k, m in enumerate(mean)]
+        return cls(size, mean, torch.stack(scatter))
+
+    def components(self) -> Components:
+        """Each covariance is pulled towards the pooled one, as if by ``d`` cells of it."""
+        return Components(self.size / self.size.sum(), self.mean, pulled(self.scatter, self.size))
+
+    def losses(self) -> Tensor:
+        """Classification likelihood that merging each pair loses, ``(m, m)``."""
+        n = self.size[:, None] + self.size
+        apart = self.mean[:, None] - self.mean
+        reduced = (self.size[:, None] * self.size / n)[..., None, None]
+        scatter = self.scatter[:, None] + self.scatter + reduced * apart[..., :, None] * apart[..., None, :]
+        own, both = self.size * self._log_det(self.scatter, self.size), n * self._log_det(scatter, n)
+        entropy = self.size * self.size.log()
+        loss = 0.5 * (both - own[:, None] - own) + entropy[:, None] + entropy - n * n.log()
+        return loss.fill_diagonal_(math.inf)
+
+    def pairs(self, *, most: int | None = None) -> list[tuple[int, int]]:
+        """The pair that loses least, and with it others that lose less than a nat per parameter they save."""
+        m, d = self.mean.shape
+        loss, found = self.losses(), list[tuple[int, int]]()
+        for flat in loss.flatten().argsort().tolist():
+            i, j = divmod(flat, m)
+            redundant = loss[i, j] < 0.5 * (d + 1) * (d + 2)
+            if found and (not redundant or len(found) >= (m // 4 if most is None else most)):
+                break
+            if not any({i, j} & {*pair} for pair in found):
+                found.append((i, j))
+        return found
+
+    def merged(self, pairs: list[tuple[int, int]]) -> _Clusters:
+        """The clusters with the second of each pair merged into the first."""
+        share = torch.eye(len(self.size), dtype=self.size.dtype)
+        for i, j in pairs:
+            share[j, j], share[j, i] = 0, 1
+        share = share[:, share.sum(0) > 0]
+        size = self.size @ share
+        mean = (share * self.size[:, None]).T @ self.mean / size[:, None]
+        apart = self.mean[:, None] - mean
+        between = (share * self.size[:, None])[..., None, None] * apart[..., :, None] * apart[..., None, :]
+        return _Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + between.sum(0))
+
+    @staticmethod
+    def _log_det(scatter: Tensor, size: Tensor) -> Tensor:
+        eye = torch.eye(scatter.shape[-1], dtype=scatter.dtype)
+        return torch.logdet(scatter / size[..., None, None] + 1e-4 * eye)
+
+
+def pulled(scatter: Tensor, size: Tensor) -> Tensor:
+    """Covariances of scatters ``(m, d, d)``, pulled towards the pooled one as if by ``d`` cells of it."""
+    d = scatter.shape[-1]
+    pooled = scatter.sum(0) / size.sum()
+    covariance = (scatter + d * pooled) / (size + d)[:, None, None]
+    return covariance + VARIANCE_FLOOR * torch.eye(d, dtype=scatter.dtype)
+
+
+def nonlinear_shrinkage(covariance: np.ndarray, n_cells: np.ndarray) -> np.ndarray:
+    """Covariances ``(..., d, d)`` with their eigenvalues shrunk nonlinearly (Ledoit & Wolf 2020, analytical).
+
+    Eigenvalues that lie closer together than so many cells ``(...)`` can tell are drawn together, which takes most of
+    the noise out of their eigenvectors. Covariances of too few cells stay as they are.
+    """
+    value, vector = np.linalg.eigh(covariance)
+    n = np.maximum(np.asarray(n_cells, float), 1.0)[..., None]
+    ratio = value.shape[-1] / n
+    width = n[..., None] ** (-1 / 3) * value[..., None, :]
+    apart = (value[..., :, None] - value[..., None, :]) / width
+    root = math.sqrt(5)
+    density = (0.75 / root * np.maximum(1 - apart**2 / 5, 0) / width).mean(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = (1 - apart**2 / 5) * np.log(np.abs((root - apart) / (root + apart)))
+    log = np.where(np.isfinite(log), log, 0)
+    hilbert = ((-0.3 * apart + 0.75 / root * log) / math.pi / width).mean(-1)
+    real = 1 - ratio - math.pi * ratio * value * hilbert
+    shrunken = value / ((math.pi * ratio * value * density) ** 2 + real**2)
+    shrunken = np.where(ratio < MAX_RATIO, shrunken, value)
+    return (vector * shrunken[..., None, :]) @ np.swapaxes(vector, -1, -2)
+
+
+def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
+    """Cells as one Gaussian a group, with a covariance that all share, and with a covariance of their own."""
+    _, code = np.unique(group, return_inverse=True)
+    own = _Clusters.of(x, one_hot(torch.as_tensor(code)).to(x.dtype)).components()
+    shared = torch.einsum("m,mde->de", own.weight, own.covariance).expand_as(own.covariance)
+    return [Components(own.weight, own.mean, shared), own]
+
+
+def find_components(
+    x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator
+) -> Components:
+    """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
+
+    Of many cells, a random part is looked at. A single component where one of the ``rivals`` explains the cells better
+    than the mixture of too many components that the search starts from: then there is nothing to search for.
+    """
+    x = x[torch.as_tensor(rng.permutation(len(x))[:MAX_SEARCHED])]
+    judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
+    n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, MAX_COMPONENTS))
+    share = _first_shares(x, n_start, rng=rng)
+    clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS)
+    path = [clusters.components()]
+    scores = [path[0].log_likelihood(judge)]
+    if any(rival.log_likelihood(judge).mean() >= scores[0].mean() for rival in rivals):
+        return _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
+    best = 0
+    while len(clusters.size) > 1 and len(path) - 1 - best < PATIENCE:
+        clusters = _sweep(x, clusters.merged(clusters.pairs()), SWEEPS_PER_MERGE)
+        path.append(clusters.components())
+        scores.append(path[-1].log_likelihood(judge))
+        best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
+    return path[_simplest(scores, best)]
+
+
+def _simplest(scores: list[Tensor], best: int) -> int:
+    """The last step of the path that is not worse than the best by more than one standard error."""
+    fine = best
+    for step in range(best + 1, len(scores)):
+        lost = scores[best] - scores[step]
+        if float(lost.mean()) <= float(lost.std() / math.sqrt(len(lost))):
+            fine = step
+    return fine
+
+
+def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:
+    last = -math.inf
+    for _ in range(n_sweeps):
+        joint = clusters.components().log_joint(x)
+        total = joint.logsumexp(1, keepdim=True)
+        share = (joint - total).exp()
+        share = share[:, share.sum(0) > x.shape[1] / 2 + 1] if share.shape[1] > 1 else share
+        share = share / share.sum(1, keepdim=True).clamp(min=1e-300)
+        clusters = _Clusters.of(x, share)
+        if float(total.mean()) - last < TOLERANCE:
+            break
+        last = float(total.mean())
+    return clusters
+
+
+def _first_shares(x: Tensor, k: int, *, rng: np.random.Generator) -> Tensor:
+    """Nearest of ``k`` centres, spread out greedily (k-means++) and moved a few times to their cells."""
+    centres = x[[int(rng.integers(len(x)))]]
+    nearest = (x - centres[0]).square().sum(1)
+    for _ in range(k - 1):
+        odds = nearest.numpy() / nearest.sum().item()
+        tried = [torch.minimum(nearest, (x - x[i]).square().sum(1)) for i in rng.choice(len(x), 4, p=odds)]
+        drawn = min(tried, key=lambda distance: float(distance.sum()))
+        centres = torch.cat([centres, x[[int((nearest - drawn).argmax())]]])
+        nearest = drawn
+    for _ in range(8):
+        share = one_hot(torch.cdist(x, centres).argmin(1), len(centres)).to(x.dtype)
+        share = share[:, share.sum(0) > 0]
+        centres = (share.T @ x) / share.sum(0)[:, None]
+    return share
+
+
+def merge_tree(x: Tensor, components: Components) -> np.ndarray:
+    """The splits of the tree in which components merge, from the root, ``(m - 1, m)``.
+
+    A split has +1 for the components on one side, -1 for those on the other, 0 for the rest.
+    """
+    m = len(components.weight)
+    clusters = _Clusters.of(x, components.responsibilities(x))
+    leaves = np.eye(m, dtype=np.int8)
+    splits = np.zeros((m - 1, m), np.int8)
+    for step in range(m - 2, -1, -1):
+        ((i, j),) = clusters.pairs(most=1)
+        splits[step] = leaves[i] - leaves[j]
+        clusters = clusters.merged([(i, j)])
+        leaves[i] += leaves[j]
+        leaves = np.delete(leaves, j, axis=0)
+    return splits

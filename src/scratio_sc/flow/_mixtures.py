@@ -1,0 +1,145 @@
+"""Gaussian mixtures of the groups as tensors: what the anchor says of cells seen through noise, in closed form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """sum_k w_ck N(mu_ck, V_ck diag(lambda_ck) V_ck^T) of ``k`` groups with ``m`` components each.
+
+    Attributes
+    ----------
+    log_weight, mean
+        log w_ck ``(k, m)`` and mu_ck ``(k, m, d)``.
+    variance, rotation
+        lambda_ck ``(k or 1, m, d)`` and V_ck ``(k or 1, m, d, d)``: of one group where all share them. No rotation where
+        V is the identity.
+    """
+
+    log_weight: Tensor
+    mean: Tensor
+    variance: Tensor
+    rotation: Tensor | None
+
+    def take(self, index: Tensor) -> Mixtures:
+        """Some of the groups."""
+        own = index if len(self.variance) > 1 else slice(None)
+        rotation = None if self.rotation is None else self.rotation[own]
+        return Mixtures(self.log_weight[index], self.mean[index], self.variance[own], rotation)
+
+    def _own(self, part: Tensor, c: int) -> Tensor:
+        return part[c if len(part) > 1 else 0]
+
+    def _into(self, z: Tensor, c: int) -> Tensor:
+        """Vectors ``(..., d)`` along the axes of each component, ``(..., m, d)``."""
+        if self.rotation is None:
+            return z[..., None, :].expand(*z.shape[:-1], self.mean.shape[1], z.shape[-1])
+        flat = self._own(self.rotation, c).permute(1, 0, 2).reshape(z.shape[-1], -1)
+        return (z @ flat).unflatten(-1, self.mean.shape[1:])
+
+    def _back(self, z: Tensor, c: int) -> Tensor:
+        """Sum over components of vectors ``(..., m, d)`` along their axes, ``(..., d)``."""
+        if self.rotation is None:
+            return z.sum(-2)
+        flat = self._own(self.rotation, c).permute(0, 2, 1).reshape(-1, z.shape[-1])
+        return z.flatten(-2) @ flat
+
+    def _centre(self, c: int) -> Tensor:
+        """Means along the axes of their components ``(m, d)``."""
+        if self.rotation is None:
+            return self.mean[c]
+        return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
+
+    def _posterior(self, y: Tensor, sigma: Tensor, c: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Distances along the axes, their total variances ``(..., m, d)``, and the components' shares ``(..., m, 1)``."""
+        apart = self._into(y, c) - self._centre(c)
+        total = self._own(self.variance, c) + sigma[..., None] ** 2
+        return apart, total, self._shares(apart, total, self.log_weight[c])
+
+    @staticmethod
+    def _shares(apart: Tensor, total: Tensor, log_weight: Tensor) -> Tensor:
+        if log_weight.shape[-1] == 1:
+            return torch.ones_like(apart[..., :1])
+        log_share = log_weight - 0.5 * ((apart.square() / total).sum(-1) + total.log().sum(-1))
+        return log_share.softmax(-1)[..., None]
+
+    def denoise(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
+        """Posterior mean at ``y (..., d)``, ``sigma (..., 1)``: of each component
+        mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
+        """  # noqa: D205
+        apart, total, share = self._posterior(y, sigma, c)
+        gain = self._own(self.variance, c) / total
+        return self._back(share * (self._centre(c) + gain * apart), c)
+
+    def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
+        """`denoise` of rows ``y (n, d)``, each under its own ``group (n,)``."""
+        if len(self.variance) > 1:
+            out = torch.empty_like(y)
+            for c in group.unique().tolist():
+                rows = group == c
+                out[rows] = self.denoise(y[rows], sigma[rows], c)
+            return out
+        centre = torch.stack([self._centre(c) for c in range(len(self.mean))])[group]
+        apart, total = self._into(y, 0) - centre, self.variance[0] + sigma[..., None] ** 2
+        share = self._shares(apart, total, self.log_weight[group])
+        return self._back(share * (centre + self.variance[0] / total * apart), 0)
+
+    def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
+        """Score of the density of y at ``y (n, d)``, exact at small sigma too."""
+        apart, total, share = self._posterior(y, sigma.reshape(1, 1).expand(len(y), 1), c)
+        return -self._back(share * apart / total, c)
+
+    def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
+        """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
+        return self._log_density(y, sigma, c, blurred=False)
+
+    def smoothed_log_density(self, x: Tensor, bandwidth: float, c: int) -> Tensor:
+        """Log density of x as seen down to noise h, ``(n,)``.
+
+        For one Gaussian E_eps log N(x + h eps; mu, Sigma + h^2 I). Of a mixture that has no closed form, and the
+        components' are added up: the same at h = 0, and where one component has all the share.
+        """
+        return self._log_density(x, bandwidth, c, blurred=True)
+
+    def _log_density(self, y: Tensor, sigma: float, c: int, *, blurred: bool) -> Tensor:
+        exact = self._exact(y.device)
+        apart = exact._into(y.to(exact.mean), c) - exact._centre(c)
+        total = exact._own(exact.variance, c) + sigma**2
+        constant = torch.log(2 * math.pi * total) + (sigma**2 / total if blurred else 0)
+        parts = exact.log_weight[c] - 0.5 * ((apart.square() / total).sum(-1) + constant.sum(-1))
+        return parts.logsumexp(-1)
+
+    def _exact(self, device: torch.device) -> Mixtures:
+        place = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
+        rotation = None if self.rotation is None else self.rotation.to(place, torch.float64)
+        parts = (part.to(place, torch.float64) for part in (self.log_weight, self.mean, self.variance))
+        return Mixtures(*parts, rotation)
+
+    def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:
+        """Draws of y = x + sigma eps, ``(n, d)``."""
+        m, d = self.mean.shape[1:]
+        which = torch.multinomial(
+            self.log_weight[c].exp().cpu(), n, replacement=True, generator=generator
+        ).to(self.mean.device)
+        noise = torch.randn(n, d, generator=generator, device=generator.device).to(self.mean.device)
+        along = noise * (self._own(self.variance, c)[which] + sigma**2).sqrt()
+        out = self.mean[c][which]
+        if self.rotation is None:
+            return out + along
+        return out + torch.einsum("ne,nde->nd", along, self._own(self.rotation, c)[which])
+
+    def transport(self, y: Tensor, c: int, *, sigma_from: float, sigma_to: float) -> Tensor:
+        """Probability flow from one noise level to another, of the component with the largest share, ``(n, d)``.
+
+        Exact for one Gaussian, and where the noise is too small to blur the components together.
+        """
+        apart, total, share = self._posterior(y, y.new_full((len(y), 1), sigma_from), c)
+        chosen = share == share.amax(-2, keepdim=True)
+        stretch = ((self._own(self.variance, c) + sigma_to**2) / total).sqrt()
+        return self._back(chosen * (self._centre(c) + apart * stretch), c)

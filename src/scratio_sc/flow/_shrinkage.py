@@ -1,0 +1,181 @@
+"""Empirical Bayes: differences between levels are kept as far as the data can tell them from chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._design import Design
+
+SPREADS = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
+"""Standard deviations of the normal distributions whose mixture is the prior of an effect, in nats."""
+N_EM = 100
+GATE = 3.0
+"""Standard deviations of its chance distribution that a distance between means has to exceed."""
+SWEEPS = 2
+
+
+def prior_weights(effect: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
+    """Weights of `SPREADS` in the prior of effects with normal errors, by marginal likelihood (Stephens 2017)."""
+    weight = np.full(len(SPREADS), 1 / len(SPREADS))
+    if not effect.size:
+        return weight
+    likelihood, _ = _likelihood(effect, standard_error)
+    for _ in range(N_EM):
+        posterior = likelihood * weight
+        weight = (posterior / posterior.sum(1, keepdims=True)).mean(0)
+    return weight
+
+
+def posterior_mean(effect: np.ndarray, standard_error: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Expected effects under the prior of `prior_weights`, of the shape of ``effect``."""
+    likelihood, variance = _likelihood(effect, standard_error)
+    posterior = likelihood * weight
+    posterior /= posterior.sum(1, keepdims=True)
+    mean: np.ndarray = (posterior * SPREADS**2 / variance).sum(1) * effect.reshape(-1)
+    return mean.reshape(effect.shape)
+
+
+def _likelihood(effect: np.ndarray, standard_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    variance = standard_error.reshape(-1, 1) ** 2 + SPREADS**2
+    log_likelihood = -0.5 * (np.log(variance) + effect.reshape(-1, 1) ** 2 / variance)
+    return np.exp(log_likelihood - log_likelihood.max(1, keepdims=True)), variance
+
+
+def shrink_means(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
+    """Means of levels ``(n_levels, d)`` around 0, each level of so many cells ``(n_levels,)``.
+
+    Levels that cannot be told apart share their mean; what is left is shrunk by James and Stein. `whiten (d, d)` makes
+    the covariance of the cells the identity. Also what the result costs: the squared distances that it leaves
+    unexplained, and for each set of levels with a mean of its own as much as the gate.
+    """
+    d = mean.shape[1]
+    sets, z, n = [[level] for level in range(len(mean))], mean @ whiten, size.astype(float)
+    expected = d + GATE * np.sqrt(2 * d)
+    while len(sets) > 1:
+        apart = ((z[:, None] - z) ** 2).sum(2) * (n[:, None] * n / np.maximum(n[:, None] + n, 1e-9))
+        apart[np.arange(len(n)), np.arange(len(n))] = np.inf
+        i, j = sorted(divmod(int(apart.argmin()), len(n)))
+        if apart[i, j] > expected:
+            break
+        total = n[i] + n[j]
+        z[i] = (n[i] * z[i] + n[j] * z[j]) / max(total, 1e-9)
+        n[i] = total
+        sets[i] += sets[j]
+        sets.pop(j)
+        z, n = np.delete(z, j, axis=0), np.delete(n, j)
+    z = z - n @ z / max(n.sum(), 1e-9)
+    share = n / max(n.sum(), 1e-9)
+    distance = n / np.maximum(1 - share, 1e-9) * (z**2).sum(1)
+    z = z * np.maximum(1 - d / np.maximum(distance, 1e-9), 0)[:, None]
+    out = np.zeros_like(mean)
+    for members, value in zip(sets, z, strict=True):
+        out[members] = value
+    left = float((size * ((mean @ whiten - out) ** 2).sum(1)).sum())
+    return out @ np.linalg.inv(whiten), left + expected * (len(sets) - 1)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which features of a design are the levels of one column, and the level of every group in it."""
+
+    start: int
+    n_levels: int
+    level: np.ndarray
+
+    @classmethod
+    def of(cls, design: Design) -> list[Columns]:
+        """The columns of a design; where there are several, also the groups themselves, for what is not additive."""
+        out, start = [], 0
+        for j, names in enumerate(design.levels):
+            out.append(cls(start, len(names), design.groups[:, j]))
+            start += len(names)
+        if len(design.columns) > 1:
+            out.append(cls(start, design.n_groups, np.arange(design.n_groups)))
+        return out
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the groups of each level, ``(n_levels, ...)``."""
+        out = np.zeros((self.n_levels, *values.shape[1:]))
+        np.add.at(out, self.level, values)
+        return out
+
+
+def logit_effects(
+    logit: np.ndarray, information: np.ndarray, design: Design, *, prior: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Effect of each feature on logits ``(n_groups, n_splits)`` of that Fisher information.
+
+    Returns the effects ``(n_features, n_splits)`` and the weights of their prior ``(n_columns, n_spreads)``: those
+    given, or else the ones of most likelihood.
+    """
+    columns = Columns.of(design)
+    effects = np.zeros((design.n_features, logit.shape[1]))
+    weights = np.empty((len(columns), len(SPREADS))) if prior is None else prior
+    features = design.features(design.groups)
+    for _ in range(SWEEPS if len(columns) > 1 else 1):
+        for j, column in enumerate(columns):
+            mine = slice(column.start, column.start + column.n_levels)
+            effects[mine] = 0
+            left = column.total(information * (logit - features @ effects))
+            known = column.total(information) + 0.25  # of a split without cells, as if by a cell of even odds
+            effect, error = left / known, 1 / np.sqrt(known)
+            if prior is None:
+                weights[j] = prior_weights(effect, error)
+            effects[mine] = posterior_mean(effect, error, weights[j])
+    return effects, weights
+
+
+def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precision: np.ndarray) -> np.ndarray:
+    """Effect of each feature on means ``(n_groups, m, d)`` of so many cells ``(n_groups, m)``, ``(n_features, m, d)``.
+
+    `precision (m, d, d)` is the inverse of the components' covariances.
+    """
+    columns = Columns.of(design)
+    effects = np.zeros((design.n_features, *shift.shape[1:]))
+    features = design.features(design.groups)
+    whiten = np.linalg.cholesky(precision)
+    for _ in range(SWEEPS if len(columns) > 1 else 1):
+        for column in columns:
+            mine = slice(column.start, column.start + column.n_levels)
+            effects[mine] = 0
+            n = column.total(size)
+            left = column.total(size[..., None] * (shift - np.einsum("gf,fmd->gmd", features, effects)))
+            left /= np.maximum(n, 1e-9)[..., None]
+            effects[mine] = _level_effects(left, n, whiten=whiten)
+    return effects
+
+
+def _level_effects(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray) -> np.ndarray:
+    """Shifts ``(n_levels, m, d)`` of levels with so many cells ``(n_levels, m)``, shrunk.
+
+    Either each component moves by itself, or all move together first: whichever leaves less to explain.
+    """
+    apart, cost = _each(shift, n, whiten=whiten)
+    if shift.shape[1] == 1:
+        return apart
+    precision = whiten @ whiten.transpose(0, 2, 1)
+    together, common_cost = _common_effects(shift, n, precision=precision)
+    rest, rest_cost = _each(shift - together[:, None], n, whiten=whiten)
+    return together[:, None] + rest if common_cost + rest_cost < cost else apart
+
+
+def _each(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
+    parts = [shrink_means(shift[:, k], n[:, k], whiten=w) for k, w in enumerate(whiten)]
+    return np.stack([part for part, _ in parts], axis=1), sum(cost for _, cost in parts)
+
+
+def _common_effects(shift: np.ndarray, n: np.ndarray, *, precision: np.ndarray) -> tuple[np.ndarray, float]:
+    """Shift ``(n_levels, d)`` that all components share, by generalised least squares; only the price of its sets."""
+    d = shift.shape[2]
+    pooled = np.einsum("lm,mde->lde", n, precision)
+    pull = np.einsum("lm,mde,lme->ld", n, precision, shift)
+    eye = 1e-9 * np.eye(d)
+    common = np.stack([np.linalg.solve(a + eye, b) for a, b in zip(pooled, pull, strict=True)])
+    total = pooled.sum(0) / max(n.sum(), 1e-9)
+    shared, _ = shrink_means(common, n.sum(1), whiten=np.linalg.cholesky(total + eye))
+    n_sets = len(np.unique(shared, axis=0))
+    return shared, (d + GATE * np.sqrt(2 * d)) * (n_sets - 1)
