@@ -28,7 +28,7 @@ from scratio_sc.flow._components import (
 from scratio_sc.flow._shrinkage import logit_effects, mean_effects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -36,8 +36,12 @@ if TYPE_CHECKING:
 
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 MAX_JUDGED = 5_000
-PLAN_SWEEPS = 5
+PLAN_SWEEPS = 4
 TRIAL_SWEEPS = 3
+JUDGE_SHARE = 0.2
+N_PARTITIONS = 4
+MAX_TREE_CELLS = 20_000
+MAX_OWN_ELEMENTS = 2_000_000
 MEMBER_SWEEPS = 2
 N_SCORING = 6
 
@@ -76,6 +80,26 @@ class Mixture:
             mean,
             np.zeros((n_features, *mean.shape)),
             components.covariance.numpy(),
+        )
+
+    @classmethod
+    def union(cls, parts: Sequence[Mixture]) -> Mixture:
+        """Several mixtures in equal shares: the tree first splits off one after the other."""
+        n, sizes = len(parts), [len(part.mean) for part in parts]
+        edges = np.cumsum([0, *sizes])
+        between = np.zeros((n - 1, edges[-1]), np.int8)
+        for i in range(n - 1):
+            between[i, edges[i] : edges[i + 1]], between[i, edges[i + 1] :] = 1, -1
+        within = [np.pad(part.splits, ((0, 0), (edges[i], edges[-1] - edges[i + 1]))) for i, part in enumerate(parts)]
+        odds = [-np.log(n - 1.0 - i) for i in range(n - 1)]
+        none = np.zeros((len(parts[0].split_effect), n - 1))
+        return cls(
+            np.concatenate([between, *within]),
+            np.concatenate([odds, *(part.split_logit for part in parts)]),
+            np.concatenate([none, *(part.split_effect for part in parts)], axis=1),
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.mean_effect for part in parts], axis=1),
+            np.concatenate([part.covariance for part in parts]),
         )
 
     def log_weights(self, features: np.ndarray) -> np.ndarray:
@@ -236,10 +260,15 @@ class Anchor:
     def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
         """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned."""
         z = torch.as_tensor((x - plan.center) @ plan.basis)
-        fitted = _Fitted.of(plan.mixture, z, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=plan.prior)
-        mixture, own_share = fitted.mixture, plan.own_share
+        parts = [
+            _Fitted.of(part.mixture, z, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
+            for part in plan.parts
+        ]
+        mixture, own_share = Mixture.union([part.mixture for part in parts]), plan.own_share
         variance, rotation = np.linalg.eigh(mixture.covariance)
-        own = fitted.covariances(own_share) if own_share else np.empty((0, *mixture.covariance.shape))
+        own = np.empty((0, *mixture.covariance.shape))
+        if own_share:
+            own = np.concatenate([part.covariances(own_share) for part in parts], axis=1)
         own_variance, own_rotation = np.linalg.eigh(own)
         return cls(
             center=plan.center,
@@ -299,7 +328,8 @@ class _Trial:
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         own = np.arange(len(self.judge_group)), self.judge_group
         tried = []
-        for share in OWN_SHARES:
+        shares = OWN_SHARES if candidate.own.size <= MAX_OWN_ELEMENTS else OWN_SHARES[:1]
+        for share in shares:
             density = candidate.log_densities(self.judge, self.design, own_share=share)
             joint = density + log_prior
             tried.append((float(np.mean(logsumexp(joint, axis=1) - joint[own])), share, density[own]))
@@ -311,48 +341,57 @@ class _Trial:
 class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
-    Labels enter in a handful of numbers alone (`own_share`, `prior`), and in where the fit of a member starts.
+    Labels enter in a handful of numbers alone (`own_share`, the priors), and in where the fit of a member starts.
 
     Attributes
     ----------
     center, basis, within
         As in `Anchor`.
-    mixture
-        Mixture of all cells, from which the fit of a member starts.
+    parts
+        Mixtures of all cells with the prior of their log odds, from which the fit of a member starts. There are
+        several, found from different starts: where cell types are no Gaussians, each cuts them up in another way, and
+        together they are smoother.
     own_share
         As in `Anchor`.
-    prior
-        Prior of the groups' log odds ``(n_columns, n_spreads)``.
     """
 
     center: np.ndarray
     basis: np.ndarray
     within: np.ndarray
-    mixture: Mixture
+    parts: list[_Fitted]
     own_share: float
-    prior: np.ndarray
 
     @classmethod
     def of(cls, x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> AnchorPlan:
-        """One Gaussian a group, or a mixture where it explains cells better, of cells ``(n, d)`` in groups ``(n,)``."""
+        """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        start, own_share = _choose(z, group, design, rng=rng)
-        fitted = _Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
-        return cls(center, basis, within, fitted.mixture, own_share, fitted.prior)
+        starts, own_share = _choose(z, group, design, rng=rng)
+        parts = [_Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS) for start in starts]
+        return cls(center, basis, within, parts, own_share)
 
 
-def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[Mixture, float]:
+def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[list[Mixture], float]:
     trial = _Trial.of(x, group, design, rng=rng)
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]))
     single = Mixture.start(one, np.zeros((0, 1), np.int8), design.n_features)
     single_share, single_density = trial.best_share(single)
-    found = find_components(trial.x, trial.judge, rivals=gaussian_groups(trial.x, trial.group), rng=rng)
-    if len(found.weight) == 1:
-        return single, single_share
-    several = Mixture.start(found, merge_tree(trial.x, found), design.n_features)
-    share, density = trial.best_share(several)
+    first = _search(x, group, design, rng=rng)
+    if first is None:
+        return [single], single_share
+    share, density = trial.best_share(first)
     gain = density - single_density
-    if gain.mean() > gain.std() / np.sqrt(len(gain)):
-        return several, share
-    return single, single_share
+    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        return [single], single_share
+    others = (_search(x, group, design, rng=rng) for _ in range(N_PARTITIONS - 1))
+    return [first, *(other for other in others if other is not None)], share
+
+
+def _search(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> Mixture | None:
+    """A mixture found without labels; None where Gaussian groups explain cells better."""
+    apart = rng.random(len(x)) < JUDGE_SHARE
+    fitted, judge = x[torch.as_tensor(~apart)], x[torch.as_tensor(apart)]
+    found = find_components(fitted, judge, rivals=gaussian_groups(fitted, group[~apart]), rng=rng)
+    if len(found.weight) == 1:
+        return None
+    return Mixture.start(found, merge_tree(fitted[:MAX_TREE_CELLS], found), design.n_features)

@@ -1,9 +1,9 @@
 """How finely to look: weights on the nodes of the log likelihood, chosen on held-out cells.
 
 The log likelihood summed from coarse noise down to noise level h is that of the cell seen through a Gaussian kernel of
-width h. The finest is not the best where groups differ in their proportions only, so the sum is cut where held-out
-cells are told apart best. Weights fitted freely to the same cells were worse: log-loss hardly sees cells with a large
-ratio, so it shrinks the ratio of all cells to quieten those near 0.
+width h. The finest is not the best where groups differ in their proportions only. Every cut of the sum predicts the
+conditions of held-out cells; the weight of a node is the posterior probability that the cut lies behind it, so that
+the weights never increase, and where cuts predict alike they are averaged (pseudo-BMA, Yao et al. 2018).
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp, softmax
-
-TOLERANCE = 0.5
-"""Standard errors of held-out log-loss by which a finer cut may be worse."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +27,19 @@ class HeldOut:
     log_prior
         Log frequency of each condition among the cells with its covariates ``(n, n_conditions)``; -inf where there are
         none.
-    by_member
-        The same as `parts` for the first of the cells by every single member, whether or not it has seen them,
-        ``(n_members, n_few, n_conditions, n_nodes)``: how far members differ.
-    excess
-        1 / (members that judge a held-out cell) - 1 / (all members): what averaging over all of them saves of their
-        variance.
     """
 
     parts: np.ndarray
     condition: np.ndarray
     log_prior: np.ndarray
-    by_member: np.ndarray
-    excess: float
 
     def of(self, conditions: np.ndarray) -> HeldOut:
         """The cells of some conditions, and these conditions as the only rivals."""
         cells = np.isin(self.condition, conditions)
-        few = np.flatnonzero(cells[: self.by_member.shape[1]])
         return HeldOut(
             self.parts[cells][:, conditions],
             np.searchsorted(conditions, self.condition[cells]),
             self.log_prior[cells][:, conditions],
-            self.by_member[:, few][:, :, conditions],
-            self.excess,
         )
 
     def losses(self, weights: np.ndarray) -> np.ndarray:
@@ -67,21 +53,6 @@ class HeldOut:
     def prior_log_loss(self) -> float:
         """The same for the class frequencies alone."""
         return _mean(_losses(self.log_prior, self.condition))
-
-    def averaging_gain(self, weights: np.ndarray) -> float:
-        """How much of the log-loss averaging over all members would save, nats a cell.
-
-        To second order, variance v of the log likelihoods costs half its expectation under the Hessian of the log-loss,
-        which is the variance over conditions under the posterior.
-        """
-        n_members, n_few = self.by_member.shape[:2]
-        if n_members < 2 or not n_few:
-            return 0.0
-        joint = self.by_member.astype(np.float64) @ weights
-        posterior = softmax(joint.mean(0) + self.log_prior[:n_few], axis=1)
-        apart = joint - joint.mean(0)
-        variance = (posterior * apart**2).sum(2) - (posterior * apart).sum(2) ** 2
-        return float(0.5 * self.excess * variance.sum(0).mean() / (n_members - 1))
 
 
 def _losses(joint: np.ndarray, condition: np.ndarray) -> np.ndarray:
@@ -104,17 +75,10 @@ def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
     return float(np.interp(1 / (1 + bandwidth), 1 / (1 + edges), np.arange(len(edges))))
 
 
-def choose_cut(held_out: HeldOut) -> float:
-    """Number of nodes to sum: the most whose held-out log-loss is within half a standard error of the least.
-
-    Log-loss hardly sees what too coarse a cut does to large ratios, so a draw goes to the finer one. The losses are
-    those that all members would have together. All nodes where there is nothing to tell apart.
-    """
+def choose_weights(held_out: HeldOut) -> np.ndarray:
+    """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where there is nothing to tell apart."""
     n_nodes = held_out.parts.shape[2]
     if held_out.parts.shape[1] < 2 or not len(held_out.parts):
-        return float(n_nodes)
-    cuts = [cut_weights(position, n_nodes) for position in range(1, n_nodes + 1)]
-    by_cell = np.stack([held_out.losses(weights) - held_out.averaging_gain(weights) for weights in cuts])
-    beyond = by_cell - by_cell[np.argmin(by_cell.mean(1))]
-    standard_error = beyond.std(1) / np.sqrt(beyond.shape[1])
-    return float(np.flatnonzero(beyond.mean(1) <= TOLERANCE * standard_error).max() + 1)
+        return np.ones(n_nodes)
+    losses = [held_out.losses(cut_weights(position, n_nodes)).sum() for position in range(1, n_nodes + 1)]
+    return np.cumsum(softmax(-np.array(losses))[::-1])[::-1]

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
-from scratio_sc.flow._bandwidth import HeldOut, choose_cut, cut_at, cut_weights
+from scratio_sc.flow._bandwidth import HeldOut, choose_weights, cut_at, cut_weights
 from scratio_sc.flow._contrast import Side, SideSpec, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
 from scratio_sc.flow._device import choose_device
@@ -235,13 +235,11 @@ class ConditionalFlow:
     ) -> np.ndarray:
         """Weights of the nodes for a contrast, coarse to fine ``(n_nodes,)``."""
         if bandwidth == "auto":
-            cut = choose_cut(self._rivals(target, reference))
-        else:
-            if not bandwidth >= 0:
-                msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
-                raise ValueError(msg)
-            cut = cut_at(bandwidth / self.scale, nodes().bandwidth)
-        return cut_weights(cut, N_NODES)
+            return choose_weights(self._rivals(target, reference))
+        if not bandwidth >= 0:
+            msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
+            raise ValueError(msg)
+        return cut_weights(cut_at(bandwidth / self.scale, nodes().bandwidth), N_NODES)
 
     def held_out_log_loss(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> tuple[float, float]:
         """Log-loss (nats a held-out cell) of the conditions of a contrast, by the flow and by frequencies alone."""

@@ -43,7 +43,7 @@ _ANCHOR_ARRAYS = (
     "own_variance",
     "own_rotation",
 )
-_HELD_OUT = ("parts", "condition", "log_prior", "by_member")
+_HELD_OUT = ("parts", "condition", "log_prior")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
 
@@ -65,7 +65,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         },
         "left_out": np.asarray(flow.left_out),
         "members": {str(m): _member_to_dict(member) for m, member in enumerate(flow.members)},
-        "held_out": {name: getattr(flow.held_out, name) for name in (*_HELD_OUT, "excess")},
+        "held_out": {name: getattr(flow.held_out, name) for name in _HELD_OUT},
         "support": flow.support,
         "history": dict(flow.history),
     }
@@ -99,8 +99,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     members = [_member(_get(stored_members, str(m)), design, place) for m in range(len(stored_members))]
     if not members:
         _damaged("members", "none")
-    judged = {name: _array(stored, "held_out", name) for name in _HELD_OUT}
-    held_out = HeldOut(**judged, excess=float(_get(_get(stored, "held_out"), "excess")))
+    held_out = HeldOut(**{name: _array(stored, "held_out", name) for name in _HELD_OUT})
     left_out, support = _array(stored, "left_out"), _array(stored, "support")
     n_conditions, n_judged = len(design.conditions), len(held_out.parts)
     _check_shapes(

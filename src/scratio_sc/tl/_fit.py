@@ -33,7 +33,7 @@ def fit(
     covariates: Sequence[str] = (),
     use_rep: str = "X_pca",
     n_comps: int | None = None,
-    n_members: int = 4,
+    n_members: int = 8,
     max_steps: int | Literal["auto"] = "auto",
     batch_size: int = 1024,
     rng: int | np.random.Generator | None = 0,
