@@ -43,7 +43,8 @@ N_PARTITIONS = 4
 MAX_TREE_CELLS = 20_000
 MAX_OWN_ELEMENTS = 2_000_000
 MEMBER_SWEEPS = 2
-N_SCORING = 6
+N_SCORING = 8
+MAX_STEP, MAX_ODDS = 1.5, 10.0
 
 
 @dataclass(frozen=True)
@@ -151,18 +152,21 @@ class Mixture:
     def _split_odds(self, log_density: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log odds of the splits that fit cells best, by Fisher scoring, and their information, both ``(m - 1,)``.
 
-        Where the two sides overlap, a cell says less of the split than one that is surely on one side.
+        Where the two sides overlap, a cell says less of the split than one that is surely on one side. Half a cell more
+        on each side (Haldane) keeps the odds finite where one side is empty.
         """
         left, inside = (self.splits > 0).T.astype(float), (self.splits != 0).T.astype(float)
         odds, information = start.copy(), np.zeros(len(start))
         density = np.exp(log_density - log_density.max(1, keepdims=True))
         for _ in range(N_SCORING if len(start) else 0):
-            share = density * np.exp(split_log_weights(odds, self.splits))
+            weight, p = np.exp(split_log_weights(odds, self.splits)), expit(odds)
+            share = density * weight
             share /= share.sum(1, keepdims=True)
             here = share @ inside
-            surplus = (share @ left) / np.maximum(here, 1e-12) - expit(odds)
-            information = (here * surplus**2).sum(0)
-            odds = np.clip(odds + np.clip((here * surplus).sum(0) / (information + 1), -1, 1), -8, 8)
+            surplus = (share @ left) / np.maximum(here, 1e-12) - p
+            information = (here * surplus**2).sum(0) + 0.5 * (1 - p) ** 2 + 0.5 * p**2
+            step = ((here * surplus).sum(0) + 0.5 - p) / information
+            odds = np.clip(odds + np.clip(step, -MAX_STEP, MAX_STEP), -MAX_ODDS, MAX_ODDS)
         return odds, information
 
 
@@ -234,6 +238,8 @@ class Anchor:
         As in `Mixture`, in coordinates.
     variance, rotation
         Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances.
+    n_parts
+        How many partitions of the cells the mixture unites.
     own_share
         Share of a group's own covariance in Sigma_gk.
     own_variance, own_rotation
@@ -252,6 +258,7 @@ class Anchor:
     mean_effect: np.ndarray
     variance: np.ndarray
     rotation: np.ndarray
+    n_parts: int
     own_share: float
     own_variance: np.ndarray
     own_rotation: np.ndarray
@@ -282,6 +289,7 @@ class Anchor:
             mean_effect=mixture.mean_effect,
             variance=np.maximum(variance, VARIANCE_FLOOR),
             rotation=rotation,
+            n_parts=len(parts),
             own_share=own_share,
             own_variance=np.maximum(own_variance, VARIANCE_FLOOR),
             own_rotation=own_rotation,

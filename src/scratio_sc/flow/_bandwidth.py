@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+CERTAIN = 0.02
+"""Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -76,9 +79,22 @@ def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
 
 
 def choose_weights(held_out: HeldOut) -> np.ndarray:
-    """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where there is nothing to tell apart."""
+    """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where there is nothing to tell apart.
+
+    A cell whose condition is certain loses nothing by a coarser cut, whatever that does to its ratio. For such cells
+    the finest cut counts as right, and a coarser one costs the square of the change.
+    """
     n_nodes = held_out.parts.shape[2]
     if held_out.parts.shape[1] < 2 or not len(held_out.parts):
         return np.ones(n_nodes)
-    losses = [held_out.losses(cut_weights(position, n_nodes)).sum() for position in range(1, n_nodes + 1)]
-    return np.cumsum(softmax(-np.array(losses))[::-1])[::-1]
+    finest = held_out.losses(np.ones(n_nodes))
+    odds = np.exp(-finest)
+    certain = np.maximum(1 - odds * (1 - odds) / CERTAIN, 0)
+    own = np.arange(len(held_out.parts)), held_out.condition
+    cost = np.empty(n_nodes)
+    for position in range(1, n_nodes + 1):
+        weights = cut_weights(position, n_nodes)
+        left = held_out.parts @ (1 - weights)
+        change = np.square(left - left[own][:, None]).max(1)
+        cost[position - 1] = (held_out.losses(weights) + certain * change).sum()
+    return np.cumsum(softmax(-cost)[::-1])[::-1]

@@ -115,7 +115,7 @@ def fit_flow(
 
 def auto_steps(n_cells: int) -> int:
     """Training steps that a number of cells deserves."""
-    return int(np.clip(1050 * np.sqrt(n_cells / 20_000), 160, 1500))
+    return int(np.clip(525 * np.sqrt(n_cells / 20_000), 160, 750))
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
 CELLS_PER_CHUNK = 2048
+MIN_NEARBY = 5.0
+"""Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +347,15 @@ class ConditionalFlow:
             mixed.append(logsumexp(parts[:, :, columns] @ weights + side.log_weights, axis=2))
             density = logsumexp(parts[unseen].mean(0)[:, columns].sum(-1) + side.log_weights, axis=1)
             far |= density < self.support[self.design.condition_of(side.rows)].min()
+            far |= self._nearby(x, side, unseen) < MIN_NEARBY
         return mixed[0] - mixed[1], far
+
+    def _nearby(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
+        """Fitted cells of a side to expect where each cell lies, ``(n,)``."""
+        group = self.design.group_of(side.rows)
+        sizes = np.where(group >= 0, self.design.sizes[group], 0)
+        member = self.members[int(np.argmax(unseen))]
+        return member.nearby(x, member.groups(self.design, side.rows), sizes).sum(1)
 
     def _ode_ratios(
         self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray

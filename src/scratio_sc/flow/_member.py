@@ -75,6 +75,13 @@ class Member:
         )
         return Groups(self._tensor(features), mixtures)
 
+    def nearby(self, x: np.ndarray, groups: Groups, sizes: np.ndarray) -> np.ndarray:
+        """Fitted cells of groups ``sizes (k,)`` to expect in the components that cells ``(n, d)`` lie in, ``(n, k)``."""
+        share = groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
+        weight = groups.mixtures.log_weight.double().exp().cpu().numpy()
+        expected: np.ndarray = self.anchor.n_parts * (share @ weight.T) * sizes
+        return expected
+
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""
         return y / (self.spread + sigma**2).sqrt()

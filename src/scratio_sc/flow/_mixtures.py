@@ -69,6 +69,14 @@ class Mixtures:
         log_share = log_weight - 0.5 * ((apart.square() / total).sum(-1) + total.log().sum(-1))
         return log_share.softmax(-1)[..., None]
 
+    def shares(self, x: Tensor) -> Tensor:
+        """How far cells ``(n, d)`` belong to each component, all groups taken together, ``(n, m)``."""
+        joint = []
+        for c, log_weight in enumerate(self.log_weight):
+            apart, variance = self._into(x, c) - self._centre(c), self._own(self.variance, c)
+            joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
+        return torch.stack(joint).logsumexp(0).softmax(-1)
+
     def denoise(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
         """Posterior mean at ``y (..., d)``, ``sigma (..., 1)``: of each component
         mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.

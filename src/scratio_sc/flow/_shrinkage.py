@@ -121,7 +121,7 @@ def logit_effects(
             mine = slice(column.start, column.start + column.n_levels)
             effects[mine] = 0
             left = column.total(information * (logit - features @ effects))
-            known = column.total(information) + 0.25  # of a split without cells, as if by a cell of even odds
+            known = column.total(information)
             effect, error = left / known, 1 / np.sqrt(known)
             if prior is None:
                 weights[j] = prior_weights(effect, error)

@@ -76,7 +76,8 @@ def _member_to_dict(member: Member) -> dict[str, Any]:
     weights = {name: tensor.detach().cpu().numpy().copy() for name, tensor in member.network.state_dict().items()}
     fine = member.network.fine
     n_blocks = np.array([len(fine.shared), len(fine.grouped)])
-    return {"anchor": {**anchor, "own_share": member.anchor.own_share}, "weights": weights, "n_blocks": n_blocks}
+    scalars = {name: getattr(member.anchor, name) for name in ("n_parts", "own_share")}
+    return {"anchor": {**anchor, **scalars}, "weights": weights, "n_blocks": n_blocks}
 
 
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
@@ -163,7 +164,8 @@ def _design(stored: Mapping[str, Any]) -> Design:
 
 def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:
     arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
-    anchor = Anchor(**arrays, own_share=float(_get(_get(stored, "anchor"), "own_share")))
+    kept = _get(stored, "anchor")
+    anchor = Anchor(**arrays, n_parts=int(_get(kept, "n_parts")), own_share=float(_get(kept, "own_share")))
     weights = _get(stored, "weights")
     state = {name: torch.as_tensor(np.array(array, np.float32)) for name, array in weights.items()}
     for name, tensor in state.items():

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_RIVALS = 6
 FOCUS_SHARE = 0.6
 MIN_TRIAL = 150
+MIN_GAIN = 0.002
+"""Share of the denoising loss of the anchor that a network has to save on held-out cells."""
 N_RECORDS = 20
 MAX_JUDGED = 4096
 FOCUS_COARSE = (BOUNDARY, 6.0)
@@ -167,8 +169,8 @@ def train(
 ) -> Progress:
     """Train the member's network in place; it ends as the moving average of its weights.
 
-    Where the network does not denoise held-out cells better than the anchor alone, it is put back to silence: at the
-    end, and early on to save the steps where the anchor is all there is.
+    Where the network does not denoise held-out cells clearly better than the anchor alone, it is put back to silence: at
+    the end, and early on to save the steps where the anchor is all there is.
     """
     network, total = member.network, schedule.n_steps
     optimiser, rate = _optimiser(network, schedule, fused=member.device.type in {"cpu", "cuda"})
@@ -178,7 +180,7 @@ def train(
     contrasted = any(len(stratum.groups) > 1 for stratum in cells.strata)
     autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
     silent = {name: weight.clone() for name, weight in network.state_dict().items()}
-    silence = held_out_loss(member, held_out, autocast)
+    worth = (1 - MIN_GAIN) * held_out_loss(member, held_out, autocast)
     every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []
     for step in range(total):
@@ -197,9 +199,9 @@ def train(
         if step % every == every - 1:
             judged = held_out_loss(averaged, held_out, autocast)
             records.append((step + 1, float(denoising.detach()), judged))
-            if step + 1 >= MIN_TRIAL and judged >= silence:
+            if step + 1 >= MIN_TRIAL and judged >= worth:
                 break
-    network.load_state_dict(silent if records and records[-1][2] >= silence else average.module.state_dict())
+    network.load_state_dict(silent if records and records[-1][2] >= worth else average.module.state_dict())
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
     return Progress(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
 
