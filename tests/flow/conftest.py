@@ -12,8 +12,8 @@ import torch
 
 from scratio_sc.flow import ConditionalFlow, _fit, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._fit import new_member
 from scratio_sc.flow._member import Member
+from scratio_sc.flow._network import Experts
 from scratio_sc.flow._training import Progress, Schedule, TrainingCells
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
         with pytest.MonkeyPatch.context() as patch:
             for limit in ("MAX_HELD_OUT_SCORES", "MIN_HELD_OUT"):
                 patch.setattr(_fit, limit, judged)
-            patch.setattr(_fit, "MAX_SPREAD_SCORES", 0, raising=False)
             return fit_flow(x, labels, **{**defaults, **options})
 
     return quick
@@ -172,20 +171,27 @@ def make_member() -> Callable[..., Member]:
     def make(design: Design, mean: np.ndarray, variance: np.ndarray) -> Member:
         mean, variance = np.asarray(mean, float), np.asarray(variance, float)
         k, d = mean.shape
-        assert k == design.n_groups
+        assert k == design.n_groups == design.n_features
         anchor = Anchor(
             center=np.zeros(d),
             basis=np.eye(d),
-            mean=mean,
-            effect=np.zeros((design.n_features, d)),
-            variance=variance,
+            within=variance,
             spread=variance + mean.var(0),
+            splits=np.zeros((0, 1), np.int8),
+            split_logit=np.zeros(0),
+            split_effect=np.zeros((k, 0)),
+            mean=np.zeros((1, d)),
+            mean_effect=mean[:, None],
+            variance=variance[None],
+            rotation=np.eye(d)[None],
+            n_parts=1,
             own_share=0.0,
-            own_variance=np.empty((0, d)),
-            own_basis=np.empty((0, d, d)),
+            own_variance=np.empty((0, 1, d)),
+            own_rotation=np.empty((0, 1, d, d)),
         )
-        rng = np.random.default_rng(0)
-        other = new_member(rng.standard_normal((20 * k, d)), np.arange(20 * k) % k, design, rng=rng, device=CPU)
-        return Member(anchor, other.network, CPU)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            network = Experts(d, k, widths=_fit.WIDTHS, n_trunk=_fit.N_TRUNK, n_head=_fit.N_HEAD)
+        return Member(anchor, network, CPU)
 
     return make

@@ -1,4 +1,4 @@
-"""Weights on the nodes, and the cut that held-out cells choose."""
+"""Weights on the nodes, and the ones that held-out cells choose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from scratio_sc.flow._bandwidth import HeldOut, choose_cut, cut_at, cut_weights
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
 from scratio_sc.flow._denoising_ratio import nodes
 
 N_NODES = 8
@@ -21,15 +21,7 @@ def held_out(parts: np.ndarray, condition: np.ndarray, *, log_prior: float = np.
 
 
 def with_prior(parts: np.ndarray, condition: np.ndarray, log_prior: np.ndarray) -> HeldOut:
-    """Held-out scores by one member."""
-    return HeldOut(parts, condition, log_prior, by_member=np.empty((1, 0, *parts.shape[1:])), excess=0.0)
-
-
-def by_members(logits: np.ndarray, *, excess: float = 1.0) -> HeldOut:
-    """Log ratios ``(n_members, n)`` of two conditions that are equally frequent, in one node."""
-    by_member = np.stack([np.zeros_like(logits), logits], axis=2)[..., None]
-    parts, n = by_member.mean(0), logits.shape[1]
-    return HeldOut(parts, np.zeros(n, int), np.full((n, 2), np.log(0.5)), by_member=by_member, excess=excess)
+    return HeldOut(parts, condition, log_prior, baselines=np.zeros((*parts.shape[:2], len(BASELINES))))
 
 
 def signal_at(node: int, *, noise_at: int | None = None, n: int = 2000) -> HeldOut:
@@ -111,59 +103,75 @@ def test_some_conditions_compete_among_themselves() -> None:
     assert held.log_loss(np.ones(2)) == pytest.approx((logsumexp(joint, axis=1) - own).mean())
 
 
-def test_cut_is_the_finest_where_the_finest_node_carries_the_signal() -> None:
-    assert choose_cut(signal_at(N_NODES - 1)) > N_NODES - 0.5
+def noise_at(node: int, scale: float = 1.0, *, n: int = 2000) -> HeldOut:
+    """Two conditions with nothing to tell them apart but noise in one node."""
+    rng = np.random.default_rng(0)
+    parts = np.zeros((n, 2, N_NODES))
+    parts[:, 1, node] = rng.normal(0.0, scale, n)
+    return held_out(parts, rng.integers(2, size=n))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), scale=st.floats(0, 3), n=st.integers(1, 50))
+def test_chosen_weights_fall_from_one_to_no_less_than_zero(seed: int, scale: float, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = scale * rng.standard_normal((n, 3, N_NODES))
+    weights = choose_weights(held_out(parts, rng.integers(3, size=n), log_prior=np.log(1 / 3)))
+    assert weights[0] == pytest.approx(1)
+    assert np.all(np.diff(weights) <= 0)
+    assert weights[-1] >= 0
+
+
+def test_every_node_is_kept_where_the_finest_carries_the_signal() -> None:
+    np.testing.assert_allclose(choose_weights(signal_at(N_NODES - 1)), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("node", [0, 3])
-def test_cut_stops_before_nodes_that_are_pure_noise(node: int) -> None:
-    cut = choose_cut(signal_at(node, noise_at=node + 1))
-    assert node + 0.5 < cut <= node + 1
+def test_weights_stop_before_nodes_that_are_pure_noise(node: int) -> None:
+    weights = choose_weights(signal_at(node, noise_at=node + 1))
+    np.testing.assert_allclose(weights, np.arange(N_NODES) <= node, atol=1e-6)
 
 
-def test_cut_weighs_what_averaging_members_would_save() -> None:
-    """A fine node of which members disagree is noise to one of them, and signal to their average."""
+def test_weights_stop_before_noise_that_is_weak() -> None:
+    weights = choose_weights(noise_at(4))
+    np.testing.assert_allclose(weights[4:], 0, atol=1e-6)
+
+
+def test_cuts_that_predict_alike_are_averaged() -> None:
+    """Nothing is ever told apart, so each of the cuts is as likely as another."""
+    weights = choose_weights(held_out(np.zeros((10, 2, N_NODES)), np.zeros(10, int)))
+    np.testing.assert_allclose(weights, 1 - np.arange(N_NODES) / N_NODES)
+
+
+def test_chosen_weights_are_the_posterior_of_the_cuts_where_no_cell_is_certain() -> None:
     rng = np.random.default_rng(0)
-    n, n_members, condition = 4000, 50, rng.integers(2, size=4000)
-    by_member = np.zeros((n_members, n, 2, 2))
-    by_member[:, :, 1, 0] = rng.normal(2.0 * condition - 1.0, np.sqrt(2.0))
-    by_member[:, :, 1, 1] = rng.normal(0.5 * condition - 0.25, np.sqrt(0.5)) + rng.normal(0, 1, (n_members, n))
-    prior = np.full((n, 2), np.log(0.5))
-    cuts = [choose_cut(HeldOut(by_member[0], condition, prior, by_member, excess)) for excess in (0.0, 0.98)]
-    assert cuts[0] < cuts[1] == 2
+    held = held_out(0.1 * rng.standard_normal((30, 2, N_NODES)), rng.integers(2, size=30))
+    losses = [held.losses(cut_weights(cut, N_NODES)).sum() for cut in range(1, N_NODES + 1)]
+    posterior = np.exp(-np.array(losses) + min(losses))
+    posterior /= posterior.sum()
+    np.testing.assert_allclose(choose_weights(held), [posterior[node:].sum() for node in range(N_NODES)])
 
 
-def test_averaging_members_that_agree_gains_nothing() -> None:
-    assert by_members(np.ones((3, 5))).averaging_gain(np.ones(1)) == 0
+def test_cells_whose_condition_is_certain_keep_every_node() -> None:
+    """A coarser cut predicts them as well, but would change their ratio."""
+    parts, condition = np.zeros((200, 2, N_NODES)), np.repeat([0, 1], 100)
+    parts[np.arange(200), condition, :] = 5.0
+    np.testing.assert_allclose(choose_weights(held_out(parts, condition)), 1, atol=1e-6)
 
 
-def test_averaging_one_member_gains_nothing() -> None:
-    assert by_members(np.ones((1, 5))).averaging_gain(np.ones(1)) == 0
-
-
-def test_averaging_gains_half_the_variance_times_the_curvature_of_the_log_loss() -> None:
-    """In one dimension: p (1 - p) v / 2, with v the variance of the log ratio between members."""
-    logit = np.linspace(-2, 2, 5)
-    logits = logit + np.array([[0.1], [-0.1], [0.3], [-0.3]])
-    p = 1 / (1 + np.exp(-logit))
-    expected = np.mean(0.5 * p * (1 - p) * np.var(logits, axis=0, ddof=1)) * 0.75
-    assert by_members(logits, excess=0.75).averaging_gain(np.ones(1)) == pytest.approx(expected)
-
-
-def test_averaging_gain_is_what_the_log_loss_gains() -> None:
+def test_order_of_conditions_does_not_matter() -> None:
     rng = np.random.default_rng(0)
-    n, n_members = 5000, 8
-    truth = rng.normal(0, 1, n)
-    condition = (rng.random(n) < 1 / (1 + np.exp(-truth))).astype(int)
-    held = by_members(truth + 0.3 * rng.standard_normal((n_members, n)), excess=1 - 1 / n_members)
-    single = np.mean([held_out(part, condition).log_loss(np.ones(1)) for part in held.by_member])
-    average = held_out(held.parts, condition).log_loss(np.ones(1))
-    assert held.averaging_gain(np.ones(1)) == pytest.approx(single - average, rel=0.1)
+    parts, condition, order = rng.normal(size=(40, 3, N_NODES)), rng.integers(3, size=40), np.array([2, 0, 1])
+    there = held_out(parts[:, order], np.argsort(order)[condition], log_prior=np.log(1 / 3))
+    here = held_out(parts, condition, log_prior=np.log(1 / 3))
+    np.testing.assert_allclose(choose_weights(there), choose_weights(here))
 
 
-def test_cut_is_the_finest_without_held_out_cells() -> None:
-    assert choose_cut(held_out(np.empty((0, 2, N_NODES)), np.empty(0, int))) == N_NODES
+def test_every_node_is_kept_without_held_out_cells() -> None:
+    weights = choose_weights(held_out(np.empty((0, 2, N_NODES)), np.empty(0, int)))
+    np.testing.assert_array_equal(weights, np.ones(N_NODES))
 
 
-def test_cut_is_the_finest_where_one_condition_has_no_rival() -> None:
-    assert choose_cut(held_out(np.ones((5, 1, N_NODES)), np.zeros(5, int))) == N_NODES
+def test_every_node_is_kept_where_one_condition_has_no_rival() -> None:
+    weights = choose_weights(held_out(np.ones((5, 1, N_NODES)), np.zeros(5, int)))
+    np.testing.assert_array_equal(weights, np.ones(N_NODES))

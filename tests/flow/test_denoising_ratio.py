@@ -23,7 +23,7 @@ from scratio_sc.flow._denoising_ratio import (
     nodes,
 )
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._network import ResidualNetwork
+from scratio_sc.flow._network import Experts, ResidualNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +143,7 @@ def test_bands_of_the_anchor_sum_to_the_gaussian_log_density(anchors: Conditiona
     member = anchors.members[0]
     groups = member.groups(anchors.design, anchors.design.groups)
     x = torch.as_tensor(2 * draw(50, 3), dtype=torch.float32)
-    expected = torch.stack([groups.gaussians.log_density(x, 0.0, c) for c in range(3)], dim=1)
+    expected = torch.stack([groups.mixtures.log_density(x, 0.0, c) for c in range(3)], dim=1)
     torch.testing.assert_close(anchor_parts(x, groups).sum(-1), expected, atol=1e-9, rtol=1e-9)
 
 
@@ -153,7 +153,7 @@ def test_bands_of_the_anchor_sum_to_the_gaussian_seen_through_a_kernel(anchors: 
     x = torch.as_tensor(2 * draw(50, 3), dtype=torch.float32)
     partial = anchor_parts(x, groups).cumsum(-1)
     for node, h in enumerate(nodes().bandwidth[:-1]):
-        expected = groups.gaussians.smoothed_log_density(x, float(h), 1)
+        expected = groups.mixtures.smoothed_log_density(x, float(h), 1)
         torch.testing.assert_close(partial[:, 1, node], expected, atol=1e-9, rtol=1e-9)
 
 
@@ -165,7 +165,7 @@ def teach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Member, list[Denoiser]],
     """Make the network of a member say exactly what turns its anchor into the denoisers given, one a group."""
 
     def teach_it(member: Member, denoisers: list[Denoiser]) -> None:
-        gaussians = member.groups(DESIGN, DESIGN.groups).gaussians
+        mixtures = member.groups(DESIGN, DESIGN.groups).mixtures
 
         def trunk(_: ResidualNetwork, z: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
             sigma = log_sigma.exp()
@@ -173,8 +173,9 @@ def teach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Member, list[Denoiser]],
 
         def head(_: ResidualNetwork, hidden: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
             (y, sigma), c = hidden, int(features.argmax())
-            return (denoisers[c](y, sigma) - gaussians.denoise(y, sigma, c)) / member.output_scale(sigma)
+            return (denoisers[c](y, sigma) - mixtures.denoise(y, sigma, c)) / member.output_scale(sigma)
 
+        monkeypatch.setattr(Experts, "silent", False)
         monkeypatch.setattr(ResidualNetwork, "noise_code", lambda _, log_sigma: log_sigma[..., None])
         monkeypatch.setattr(ResidualNetwork, "group_code", lambda _, __, features: features)
         monkeypatch.setattr(ResidualNetwork, "trunk", trunk)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratio_sc.flow import ConditionalFlow, _fit
-from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut
 from scratio_sc.flow._fit import auto_steps, draw_folds, find_support
 from scratio_sc.flow._training import Progress
 
@@ -123,15 +123,6 @@ def test_held_out_scores_by_all_members_would_be_others(flow: ConditionalFlow, c
     assert np.abs(np.sort(flow.held_out.parts[:, 0].sum(1)) - np.sort(density)).max() > 0.01
 
 
-def test_held_out_scores_by_single_members_average_to_those_of_the_cells(flow: ConditionalFlow) -> None:
-    """With a member a fold, one of the single members is the one that has not seen the cell."""
-    few = flow.held_out.by_member
-    assert few.shape[0] == len(flow.members)
-    assert few.shape[1] > 0
-    gap = np.abs(few - flow.held_out.parts[None, : few.shape[1]]).max((2, 3))
-    np.testing.assert_allclose(gap.min(0), 0, atol=1e-5)
-
-
 def test_held_out_conditions_are_those_of_the_cells(flow: ConditionalFlow, fit: Fit) -> None:
     assert np.bincount(flow.held_out.condition).tolist() == flow.design.sizes.tolist()
     x, labels = small()
@@ -162,7 +153,7 @@ def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
 
 def held_out(condition: np.ndarray) -> HeldOut:
     n = len(condition)
-    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), by_member=np.empty((1, 0, 2, 1)), excess=0.0)
+    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), baselines=np.zeros((n, 2, len(BASELINES))))
 
 
 def test_support_lies_below_nearly_all_cells_of_a_condition() -> None:

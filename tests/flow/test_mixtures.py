@@ -1,80 +1,161 @@
-"""Gaussian groups seen through noise, against scipy and matrix formulas."""
+"""Gaussian mixtures of groups seen through noise, against scipy and matrix formulas."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from scratio_sc.flow._gaussians import Gaussians
+from scratio_sc.flow._mixtures import Mixtures
 
 D, K = 3, 2
 SIGMAS = [0.02, 1.0, 50.0]
+KINDS = {
+    "one component along the axes": {"m": 1, "rotated": False, "own": False},
+    "one shared component": {"m": 1, "rotated": True, "own": False},
+    "one own component": {"m": 1, "rotated": True, "own": True},
+    "shared components": {"m": 4, "rotated": True, "own": False},
+    "own components": {"m": 4, "rotated": True, "own": True},
+}
 
 
-def random_gaussians(*, own_basis: bool, seed: int = 0) -> Gaussians:
+def random_mixtures(*, m: int, rotated: bool, own: bool, seed: int = 0) -> Mixtures:
+    """Groups with weights and means of their own; ``own``: covariances too."""
     g = torch.Generator().manual_seed(seed)
-    basis = torch.linalg.qr(torch.randn(K, D, D, generator=g, dtype=torch.float64)).Q if own_basis else None
-    mean, variance = torch.randn(2, K, D, generator=g, dtype=torch.float64)
-    return Gaussians(mean, 0.2 + variance**2, basis)
+    k = K if own else 1
+    rotation = torch.linalg.qr(torch.randn(k, m, D, D, generator=g, dtype=torch.float64)).Q if rotated else None
+    log_weight = torch.randn(K, m, generator=g, dtype=torch.float64).log_softmax(1)
+    mean = 1.5 * torch.randn(K, m, D, generator=g, dtype=torch.float64)
+    variance = 0.2 + torch.randn(k, m, D, generator=g, dtype=torch.float64) ** 2
+    return Mixtures(log_weight, mean, variance, rotation)
 
 
-def covariance(groups: Gaussians, c: int) -> np.ndarray:
-    v = np.eye(D) if groups.basis is None else groups.basis[c].numpy()
-    return v @ np.diag(groups.variance[c].numpy()) @ v.T
+@pytest.fixture(params=KINDS)
+def groups(request: pytest.FixtureRequest) -> Mixtures:
+    return random_mixtures(**KINDS[request.param])
+
+
+@pytest.fixture(params=[kind for kind, options in KINDS.items() if options["m"] == 1])
+def gaussians(request: pytest.FixtureRequest) -> Mixtures:
+    return random_mixtures(**KINDS[request.param])
+
+
+def weight(groups: Mixtures, c: int) -> np.ndarray:
+    return groups.log_weight[c].exp().numpy()
+
+
+def covariances(groups: Mixtures, c: int) -> np.ndarray:
+    """Covariances ``(m, d, d)`` of a group's components."""
+    own = c if len(groups.variance) > 1 else 0
+    variance = groups.variance[own].numpy()
+    v = np.eye(D) if groups.rotation is None else groups.rotation[own].numpy()
+    return v * variance[:, None] @ np.swapaxes(v, -1, -2)
 
 
 def cells(n: int = 20) -> Tensor:
     return 2 * torch.randn(n, D, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
-def scipy_log_density(groups: Gaussians, y: np.ndarray, sigma: float, c: int) -> np.ndarray:
-    return multivariate_normal(groups.mean[c].numpy(), covariance(groups, c) + sigma**2 * np.eye(D)).logpdf(y)
+def scipy_log_joint(groups: Mixtures, y: np.ndarray, sigma: float, c: int) -> np.ndarray:
+    """Log of weight times density of each component, ``(n, m)``."""
+    each = [
+        multivariate_normal(mean, covariance + sigma**2 * np.eye(D)).logpdf(y)
+        for mean, covariance in zip(groups.mean[c].numpy(), covariances(groups, c), strict=True)
+    ]
+    return np.stack(each, axis=-1) + groups.log_weight[c].numpy()
 
 
-@pytest.fixture(params=[False, True], ids=["shared basis", "own basis"])
-def groups(request: pytest.FixtureRequest) -> Gaussians:
-    return random_gaussians(own_basis=request.param)
+def scipy_log_density(groups: Mixtures, y: np.ndarray, sigma: float, c: int) -> np.ndarray:
+    return logsumexp(scipy_log_joint(groups, y, sigma, c), axis=-1)
+
+
+def constant(sigma: float, n: int = 20) -> Tensor:
+    return torch.full((n, 1), sigma, dtype=torch.float64)
+
+
+# --- the density
 
 
 @pytest.mark.parametrize("sigma", [0.0, *SIGMAS])
 @pytest.mark.parametrize("c", range(K))
-def test_log_density_is_that_of_scipy(groups: Gaussians, sigma: float, c: int) -> None:
+def test_log_density_is_that_of_scipy(groups: Mixtures, sigma: float, c: int) -> None:
     y = cells()
     expected = scipy_log_density(groups, y.numpy(), sigma, c)
     np.testing.assert_allclose(groups.log_density(y, sigma, c).numpy(), expected)
 
 
-def test_log_density_of_single_precision_cells_is_computed_in_double_precision(groups: Gaussians) -> None:
+def test_log_density_of_single_precision_cells_is_computed_in_double_precision(groups: Mixtures) -> None:
     assert groups.log_density(cells().float(), 1.0, 0).dtype == torch.float64
 
 
 @pytest.mark.parametrize("h", SIGMAS)
-def test_smoothed_log_density_is_the_average_of_log_densities_seen_through_noise(groups: Gaussians, h: float) -> None:
-    """The average over +-sqrt(d) e_j is the Gaussian one, because a log density is quadratic."""
+def test_smoothed_log_density_is_the_average_of_log_densities_seen_through_noise(gaussians: Mixtures, h: float) -> None:
+    """The average over +-sqrt(d) e_j is the Gaussian one, because the log density of one component is quadratic."""
     x = cells().numpy()
     noise = np.sqrt(D) * np.concatenate([np.eye(D), -np.eye(D)])
-    expected = np.mean([scipy_log_density(groups, x + h * eps, h, 1) for eps in noise], axis=0)
-    np.testing.assert_allclose(groups.smoothed_log_density(cells(), h, 1).numpy(), expected)
+    expected = np.mean([scipy_log_density(gaussians, x + h * eps, h, 1) for eps in noise], axis=0)
+    np.testing.assert_allclose(gaussians.smoothed_log_density(cells(), h, 1).numpy(), expected)
 
 
-def test_smoothed_log_density_without_noise_is_the_log_density(groups: Gaussians) -> None:
+def test_smoothed_log_density_without_noise_is_the_log_density(groups: Mixtures) -> None:
     y = cells()
     torch.testing.assert_close(groups.smoothed_log_density(y, 0.0, 0), groups.log_density(y, 0.0, 0))
 
 
+def apart(gap: float = 40.0) -> Mixtures:
+    """Two components so far apart that every cell belongs to one of them alone."""
+    mean = torch.tensor([[[-gap, 0.0, 0.0], [gap, 0.0, 0.0]]], dtype=torch.float64)
+    variance = torch.tensor([[[1.0, 2.0, 0.5], [0.3, 1.0, 1.5]]], dtype=torch.float64)
+    return Mixtures(torch.tensor([[0.3, 0.7]], dtype=torch.float64).log(), mean, variance, None)
+
+
+def test_smoothed_log_density_of_components_far_apart_is_that_of_the_nearer_one() -> None:
+    both, x, h = apart(), cells() + torch.tensor([40.0, 0, 0]), 0.8
+    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
+    torch.testing.assert_close(both.smoothed_log_density(x, h, 0), one.smoothed_log_density(x, h, 0) + np.log(0.7))
+
+
+# --- the denoiser
+
+
+def posterior_mean(groups: Mixtures, y: np.ndarray, sigma: float, c: int) -> np.ndarray:
+    """Component by component mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), by the share of each."""
+    share = softmax(scipy_log_joint(groups, y, sigma, c), axis=-1)
+    out = np.zeros_like(y)
+    for k, (mean, covariance) in enumerate(zip(groups.mean[c].numpy(), covariances(groups, c), strict=True)):
+        gain = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(D))
+        out += share[:, [k]] * (mean + (y - mean) @ gain.T)
+    return out
+
+
 @pytest.mark.parametrize("sigma", SIGMAS)
-def test_denoiser_is_the_posterior_mean(groups: Gaussians, sigma: float) -> None:
-    y, mean = cells().numpy(), groups.mean[1].numpy()
-    gain = covariance(groups, 1) @ np.linalg.inv(covariance(groups, 1) + sigma**2 * np.eye(D))
-    expected = mean + (y - mean) @ gain.T
-    denoised = groups.denoise(cells(), torch.full((20, 1), sigma, dtype=torch.float64), 1)
-    np.testing.assert_allclose(denoised.numpy(), expected)
+@pytest.mark.parametrize("c", range(K))
+def test_denoiser_is_the_posterior_mean(groups: Mixtures, sigma: float, c: int) -> None:
+    denoised = groups.denoise(cells(), constant(sigma), c)
+    np.testing.assert_allclose(denoised.numpy(), posterior_mean(groups, cells().numpy(), sigma, c))
 
 
-def test_rows_are_denoised_under_their_own_groups(groups: Gaussians) -> None:
+def test_denoiser_is_the_average_of_draws_weighted_by_their_noise() -> None:
+    """Brute force: E[x | y] over many draws of x."""
+    groups = random_mixtures(m=4, rotated=True, own=True)
+    x = groups.sample(200_000, 0.0, 0, generator=torch.Generator().manual_seed(0))
+    y = groups.mean[0, :2] + 0.5
+    share = (-torch.cdist(y, x).square() / 2).softmax(1)
+    torch.testing.assert_close(groups.denoise(y, constant(1.0, 2), 0), share @ x, atol=0.03, rtol=0)
+
+
+def test_cells_are_denoised_in_any_shape(groups: Mixtures) -> None:
+    y, sigma = cells(24).view(4, 3, 2, D), torch.linspace(0.1, 3, 3, dtype=torch.float64)[:, None, None]
+    flat = groups.denoise(y.reshape(-1, D), sigma.expand(4, 3, 2, 1).reshape(-1, 1), 1)
+    torch.testing.assert_close(groups.denoise(y, sigma, 1), flat.view_as(y))
+
+
+def test_rows_are_denoised_under_their_own_groups(groups: Mixtures) -> None:
     y, sigma = cells(), torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
     group = torch.arange(20) % K
     expected = torch.stack([groups.denoise(y[i], sigma[i], int(group[i])) for i in range(20)])
@@ -82,36 +163,88 @@ def test_rows_are_denoised_under_their_own_groups(groups: Gaussians) -> None:
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-def test_score_is_the_gradient_of_the_log_density(groups: Gaussians, sigma: float) -> None:
+def test_score_is_the_gradient_of_the_log_density(groups: Mixtures, sigma: float) -> None:
     y = cells().requires_grad_()
     (expected,) = torch.autograd.grad(groups.log_density(y, sigma, 0).sum(), y)
     torch.testing.assert_close(groups.score(y.detach(), torch.tensor(sigma, dtype=torch.float64), 0), expected)
 
 
-@pytest.mark.parametrize("sigma", [0.0, 2.0])
-def test_samples_have_the_mean_and_covariance(groups: Gaussians, sigma: float) -> None:
-    n = 20_000
-    x = groups.sample(n, sigma, 1, generator=torch.Generator().manual_seed(0)).numpy()
-    total = covariance(groups, 1) + sigma**2 * np.eye(D)
-    bound = 5 * np.sqrt(total.max() / n)
-    np.testing.assert_allclose(x.mean(0), groups.mean[1].numpy(), atol=bound)
+def test_score_is_the_denoiser_minus_the_cell_over_the_noise(groups: Mixtures) -> None:
+    y, sigma = cells(), 0.7
+    expected = (groups.denoise(y, constant(sigma), 1) - y) / sigma**2
+    torch.testing.assert_close(groups.score(y, torch.tensor(sigma, dtype=torch.float64), 1), expected)
+
+
+# --- the shares
+
+
+def test_shares_are_the_posterior_of_the_components_over_all_groups(groups: Mixtures) -> None:
+    joint = logsumexp([scipy_log_joint(groups, cells().numpy(), 0.0, c) for c in range(K)], axis=0)
+    np.testing.assert_allclose(groups.shares(cells()).numpy(), softmax(joint, axis=1))
+
+
+# --- samples
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(sigma=st.sampled_from([0.0, 2.0]), own=st.booleans(), seed=st.integers(0, 1000))
+def test_samples_have_the_mean_and_covariance(sigma: float, own: bool, seed: int) -> None:
+    n, groups = 20_000, random_mixtures(m=3, rotated=True, own=own, seed=seed)
+    x = groups.sample(n, sigma, 1, generator=torch.Generator().manual_seed(seed)).numpy()
+    w, means = weight(groups, 1), groups.mean[1].numpy()
+    mean = w @ means
+    total = np.einsum("m,mde->de", w, covariances(groups, 1)) + sigma**2 * np.eye(D)
+    total += np.einsum("m,md,me->de", w, means - mean, means - mean)
+    np.testing.assert_allclose(x.mean(0), mean, atol=5 * np.sqrt(total.max() / n))
     np.testing.assert_allclose(np.cov(x.T), total, atol=5 * np.sqrt(2 / n) * total.max())
 
 
-def test_transport_keeps_the_log_density_up_to_the_change_of_volume(groups: Gaussians) -> None:
+@pytest.mark.parametrize("sigma", [0.0, 2.0])
+def test_samples_of_one_component_have_its_mean_and_covariance(gaussians: Mixtures, sigma: float) -> None:
+    n = 20_000
+    x = gaussians.sample(n, sigma, 1, generator=torch.Generator().manual_seed(0)).numpy()
+    total = covariances(gaussians, 1)[0] + sigma**2 * np.eye(D)
+    np.testing.assert_allclose(x.mean(0), gaussians.mean[1, 0].numpy(), atol=5 * np.sqrt(total.max() / n))
+    np.testing.assert_allclose(np.cov(x.T), total, atol=5 * np.sqrt(2 / n) * total.max())
+
+
+def test_samples_are_shared_out_by_the_weights() -> None:
+    x = apart().sample(5000, 0.0, 0, generator=torch.Generator().manual_seed(0))
+    assert (x[:, 0] < 0).double().mean().item() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / 5000))
+
+
+def test_same_generator_draws_the_same_samples(groups: Mixtures) -> None:
+    first, second = (groups.sample(5, 1.0, 0, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+# --- transport
+
+
+def test_transport_keeps_the_log_density_up_to_the_change_of_volume(gaussians: Mixtures) -> None:
     y = cells()
-    there = groups.transport(y, 1, sigma_from=3.0, sigma_to=0.5)
-    change = groups.log_density(there, 0.5, 1) - groups.log_density(y, 3.0, 1)
+    there = gaussians.transport(y, 1, sigma_from=3.0, sigma_to=0.5)
+    change = gaussians.log_density(there, 0.5, 1) - gaussians.log_density(y, 3.0, 1)
     torch.testing.assert_close(change, change[:1].expand(20))
 
 
-def test_transport_goes_by_any_level_in_between(groups: Gaussians) -> None:
+def test_transport_goes_by_any_level_in_between(gaussians: Mixtures) -> None:
     y = cells()
-    stop = groups.transport(y, 0, sigma_from=3.0, sigma_to=1.0)
-    detour = groups.transport(stop, 0, sigma_from=1.0, sigma_to=0.0)
-    torch.testing.assert_close(groups.transport(y, 0, sigma_from=3.0, sigma_to=0.0), detour)
+    stop = gaussians.transport(y, 0, sigma_from=3.0, sigma_to=1.0)
+    detour = gaussians.transport(stop, 0, sigma_from=1.0, sigma_to=0.0)
+    torch.testing.assert_close(gaussians.transport(y, 0, sigma_from=3.0, sigma_to=0.0), detour)
 
 
-def test_taken_groups_are_the_same_groups(groups: Gaussians) -> None:
+def test_transport_between_components_far_apart_is_that_of_the_nearer_one() -> None:
+    both, x = apart(), cells() + torch.tensor([40.0, 0, 0])
+    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
+    moved, expected = (each.transport(x, 0, sigma_from=0.5, sigma_to=0.0) for each in (both, one))
+    torch.testing.assert_close(moved, expected)
+
+
+# --- some of the groups
+
+
+def test_taken_groups_are_the_same_groups(groups: Mixtures) -> None:
     taken = groups.take(torch.tensor([1]))
     torch.testing.assert_close(taken.log_density(cells(), 1.0, 0), groups.log_density(cells(), 1.0, 1))

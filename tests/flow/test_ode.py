@@ -43,13 +43,13 @@ class Gaussian:
         precision: Tensor = torch.linalg.inv(self.covariance + sigma**2 * torch.eye(len(self.mean)))
         return (self.mean - y) @ precision
 
-    def gaussian_log_density(self, y: Tensor, sigma: float) -> Tensor:
+    def anchor_log_density(self, y: Tensor, sigma: float) -> Tensor:
         return Gaussian(self.mean.double(), self.covariance.double()).smoothed_log_density(y.double(), sigma)
 
-    def gaussian_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
+    def anchor_sample(self, n: int, sigma: float, generator: torch.Generator) -> Tensor:
         return self.mean + torch.randn(n, len(self.mean), generator=generator) @ self.cholesky(sigma).T
 
-    def gaussian_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
+    def anchor_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
         variance, basis = torch.linalg.eigh(self.covariance)
         scale: Tensor = ((variance + sigma_to**2) / (variance + sigma_from**2)).sqrt()
         transport: Tensor = basis * scale @ basis.T
@@ -83,7 +83,7 @@ class Mixture(Gaussian):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         first = torch.rand(n, 1, generator=generator) < self.weights[0]
-        left, right = (bump.gaussian_sample(n, 0.0, generator) for bump in self.bumps)
+        left, right = (bump.anchor_sample(n, 0.0, generator) for bump in self.bumps)
         return torch.where(first, left, right)
 
 
@@ -102,11 +102,11 @@ def pair_of_mixtures() -> tuple[Mixture, Mixture]:
 
 
 def cells_of(*densities: Gaussian, n: int = 60) -> Tensor:
-    return torch.cat([density.gaussian_sample(n, 0.0, generator(7)) for density in densities])
+    return torch.cat([density.anchor_sample(n, 0.0, generator(7)) for density in densities])
 
 
 def exact_ratio(x: Tensor, target: Gaussian, reference: Gaussian) -> Tensor:
-    return target.gaussian_log_density(x, 0.0) - reference.gaussian_log_density(x, 0.0)
+    return target.anchor_log_density(x, 0.0) - reference.anchor_log_density(x, 0.0)
 
 
 @pytest.mark.parametrize("d", [1, 5, 20])
@@ -133,7 +133,7 @@ def test_ratio_of_gaussians_is_exact_for_narrow_directions_along_own_fields() ->
 def test_log_density_of_a_gaussian_is_exact(d: int) -> None:
     density = random_gaussian(d, 1, low=0.01, shift=2.0)
     x = cells_of(density)
-    torch.testing.assert_close(ode_log_density(x, density), density.gaussian_log_density(x, 0.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(ode_log_density(x, density), density.anchor_log_density(x, 0.0), atol=1e-3, rtol=0)
 
 
 def test_samples_of_a_gaussian_have_its_mean_and_covariance() -> None:

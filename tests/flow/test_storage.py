@@ -212,6 +212,7 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "members/1/anchor",
         "members/1/anchor/mean",
         "members/1/anchor/own_share",
+        "members/1/anchor/split_logit",
         "members/1/weights",
         "members/1/weights/fine.inlet.weight",
         "members/1/weights/fine.embedding.weight",
@@ -255,7 +256,9 @@ def test_missing_weights_are_named(flow: ConditionalFlow, name: str) -> None:
     [
         ("members/1/anchor/mean", shorter, r"members\.1\.anchor\.mean"),
         ("members/1/anchor/mean", narrower, r"members\.1\.anchor\.mean"),
-        ("members/1/anchor/effect", shorter, r"members\.1\.anchor\.effect"),
+        ("members/1/anchor/mean_effect", shorter, r"members\.1\.anchor\.mean_effect"),
+        ("members/1/anchor/rotation", narrower, r"members\.1\.anchor\.rotation"),
+        ("members/1/anchor/own_variance", narrower, r"members\.1\.anchor\.own_variance"),
         ("members/1/anchor/basis", narrower, r"members\.1\.anchor\.basis"),
         ("members/1/weights/fine.outlet.bias", shorter, r"weights.*fine\.outlet\.bias"),
         ("members/1/weights/coarse.outlet.weight", narrower, r"weights.*coarse\.outlet\.weight"),
@@ -276,6 +279,8 @@ def test_wrong_shape_is_named(flow: ConditionalFlow, path: str, change: Callable
         ("held_out/condition", shorter),
         ("members/1/anchor/variance", shorter),
         ("members/1/anchor/spread", shorter),
+        ("members/1/anchor/within", shorter),
+        ("members/1/anchor/split_effect", shorter),
         ("members/1/weights/fine.embedding.weight", narrower),
     ],
 )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+BASELINES = ("lda", "qda")
+"""Gaussian conditions with a shared covariance, and with covariances of their own."""
 CERTAIN = 0.02
 """Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -30,11 +32,14 @@ class HeldOut:
     log_prior
         Log frequency of each condition among the cells with its covariates ``(n, n_conditions)``; -inf where there are
         none.
+    baselines
+        Log likelihood by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``.
     """
 
     parts: np.ndarray
     condition: np.ndarray
     log_prior: np.ndarray
+    baselines: np.ndarray
 
     def of(self, conditions: np.ndarray) -> HeldOut:
         """The cells of some conditions, and these conditions as the only rivals."""
@@ -43,6 +48,7 @@ class HeldOut:
             self.parts[cells][:, conditions],
             np.searchsorted(conditions, self.condition[cells]),
             self.log_prior[cells][:, conditions],
+            self.baselines[cells][:, conditions],
         )
 
     def losses(self, weights: np.ndarray) -> np.ndarray:

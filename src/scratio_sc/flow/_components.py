@@ -60,8 +60,7 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
     offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], len(mean), -1)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     parts = [
-        torch.addmm(-offset, cells, whiten).view(len(cells), len(mean), -1).square().sum(-1)
-        for cells in x.split(4096)
+        torch.addmm(-offset, cells, whiten).view(len(cells), len(mean), -1).square().sum(-1) for cells in x.split(4096)
     ]
     return constant - 0.5 * torch.cat(parts)
 
@@ -166,9 +165,7 @@ def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
     return [Components(own.weight, own.mean, shared), own]
 
 
-def find_components(
-    x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator
-) -> Components:
+def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator) -> Components:
     """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
 
     Of many cells, a random part is looked at. A single component where one of the ``rivals`` explains the cells better

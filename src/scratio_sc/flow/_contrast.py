@@ -56,6 +56,20 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
     return out
 
 
+def conditions_of(
+    design: Design, target: Mapping[str, list[int]], reference: Mapping[str, list[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Conditions of both sides, as indices; of none where the sides do not differ in the condition."""
+    hits = []
+    for named in (target, reference):
+        hit = np.ones(len(design.conditions), bool)
+        for j, column in enumerate(design.columns[: design.n_condition_columns]):
+            hit &= np.isin(design.conditions[:, j], named[column]) if column in named else True
+        hits.append(hit)
+    apart = not (hits[0] & hits[1]).any()
+    return np.flatnonzero(hits[0] & apart), np.flatnonzero(hits[1] & apart)
+
+
 def side_of(design: Design, named: Mapping[str, list[int]], own: np.ndarray) -> Side:
     """The side for cells whose own levels are ``own (n_columns,)``: columns not named keep them.
 

@@ -10,7 +10,8 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor, AnchorPlan
-from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut
+from scratio_sc.flow._components import component_log_density, gaussian_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device
@@ -66,7 +67,7 @@ def fit_flow(
     n_condition_columns
         How many of the columns make the condition; all of them by default. The rest are covariates.
     n_members
-        Networks. From four on, every cell is left out by one of them at least.
+        Members of the ensemble. From two on, every cell is left out by one of them at least.
     max_steps
         Training steps a member; ``"auto"`` goes by the number of cells.
     batch_size
@@ -92,7 +93,8 @@ def fit_flow(
     n_steps = auto_steps(len(x)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
     plan = AnchorPlan.of(x, group, design, rng=rng)
-    members, records = [], list[Progress]()
+    members: list[Member] = []
+    records: list[Progress] = []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         for m in range(n_members):
             bar.set_postfix_str(f"network {m + 1} of {n_members}")
@@ -186,8 +188,16 @@ def score_held_out(
             groups = member.groups(design, rows)
             parts[asked] += node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
     parts /= left_out.sum(0)[:, None, None]
-    condition = design.condition_of(design.groups[group[cells]])
-    held_out = HeldOut(parts.astype(np.float32), condition, log_prior)
+    all_conditions = design.condition_of(design.groups[group])
+    condition = all_conditions[cells]
+    baselines = np.zeros((len(cells), len(conditions), len(BASELINES)), np.float32)
+    for f in np.unique(folds.of_cell[cells]):
+        mine, seen = folds.of_cell[cells] == f, folds.of_cell != f
+        rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
+        for b, rival in enumerate(rivals):
+            density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
+            baselines[mine, :, b] = density.numpy()
+    held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines)
     return held_out, parts.sum(2)[np.arange(len(cells)), condition]
 
 

@@ -14,8 +14,9 @@ from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
-from scratio_sc.flow._bandwidth import HeldOut, choose_weights, cut_at, cut_weights
-from scratio_sc.flow._contrast import Side, SideSpec, named_levels, side_of
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
+from scratio_sc.flow._calibration import Judged
+from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
 from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member, MemberDensity
@@ -243,10 +244,15 @@ class ConditionalFlow:
             raise ValueError(msg)
         return cut_weights(cut_at(bandwidth / self.scale, nodes().bandwidth), N_NODES)
 
-    def held_out_log_loss(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> tuple[float, float]:
-        """Log-loss (nats a held-out cell) of the conditions of a contrast, by the flow and by frequencies alone."""
-        rivals = self._rivals(target, reference)
-        return rivals.log_loss(weights), rivals.prior_log_loss()
+    def judge(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> Judged:
+        """Held-out cells of a contrast and their ratios by members that had not seen them."""
+        parts = self.held_out.parts.astype(np.float64)
+        return Judged.of(self.held_out, self._conditions(target, reference), parts @ weights)
+
+    def judge_baselines(self, target: SideSpec, reference: SideSpec) -> dict[str, Judged]:
+        """The same by Gaussian conditions, fitted to the same cells."""
+        sides, each = self._conditions(target, reference), np.moveaxis(self.held_out.baselines, 2, 0)
+        return {name: Judged.of(self.held_out, sides, part) for name, part in zip(BASELINES, each, strict=True)}
 
     def save(self, path: str | Path) -> None:
         """Write the flow as a safetensors file."""
@@ -264,19 +270,14 @@ class ConditionalFlow:
             raise ValueError(msg)
         return cells / self.scale
 
+    def _conditions(self, target: SideSpec, reference: SideSpec) -> tuple[np.ndarray, np.ndarray]:
+        named = (named_levels(self.design, side) for side in (target, reference))
+        return conditions_of(self.design, *named)
+
     def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
         """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone."""
-        condition = self.design.columns[: self.design.n_condition_columns]
-        wanted = np.zeros(len(self.design.conditions), bool)
-        for named in (named_levels(self.design, target), named_levels(self.design, reference)):
-            hit = np.ones(len(wanted), bool)
-            for j, column in enumerate(condition):
-                if column in named:
-                    hit &= np.isin(self.design.conditions[:, j], named[column])
-            wanted |= hit
-        if wanted.sum() < 2:
-            wanted[:] = True
-        return self.held_out.of(np.flatnonzero(wanted))
+        wanted = np.union1d(*self._conditions(target, reference))
+        return self.held_out.of(wanted if len(wanted) > 1 else np.arange(len(self.design.conditions)))
 
     def _own_row(self, named: Mapping[str, list[int]], own: np.ndarray | None) -> np.ndarray:
         missing = [column for column in self.design.columns if column not in named]

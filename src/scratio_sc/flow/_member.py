@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._anchor import split_log_weights
+from scratio_sc.flow._mixture_fit import split_log_weights
 from scratio_sc.flow._mixtures import Mixtures
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class Member:
             seen = (index >= 0)[:, None, None]
             variance = np.where(seen, anchor.own_variance[index], variance)
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)
-        identity = rotation.shape[1] == 1 and np.array_equal(rotation, np.broadcast_to(np.eye(mean.shape[2]), rotation.shape))
+        identity = rotation.shape[1] == 1 and np.array_equal(
+            rotation, np.broadcast_to(np.eye(mean.shape[2]), rotation.shape)
+        )
         mixtures = Mixtures(
             self._tensor(log_weight),
             self._tensor(mean),

@@ -18,8 +18,8 @@ class Mixtures:
     log_weight, mean
         log w_ck ``(k, m)`` and mu_ck ``(k, m, d)``.
     variance, rotation
-        lambda_ck ``(k or 1, m, d)`` and V_ck ``(k or 1, m, d, d)``: of one group where all share them. No rotation where
-        V is the identity.
+        lambda_ck ``(k or 1, m, d)`` and V_ck ``(k or 1, m, d, d)``: of one group where all share them. No rotation
+        where V is the identity.
     """
 
     log_weight: Tensor
@@ -57,7 +57,7 @@ class Mixtures:
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
     def _posterior(self, y: Tensor, sigma: Tensor, c: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Distances along the axes, their total variances ``(..., m, d)``, and the components' shares ``(..., m, 1)``."""
+        """Distances along the axes, total variances ``(..., m, d)``, and the components' shares ``(..., m, 1)``."""
         apart = self._into(y, c) - self._centre(c)
         total = self._own(self.variance, c) + sigma[..., None] ** 2
         return apart, total, self._shares(apart, total, self.log_weight[c])
@@ -78,9 +78,10 @@ class Mixtures:
         return torch.stack(joint).logsumexp(0).softmax(-1)
 
     def denoise(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
-        """Posterior mean at ``y (..., d)``, ``sigma (..., 1)``: of each component
-        mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
-        """  # noqa: D205
+        """Posterior mean at ``y (..., d)``, ``sigma (..., 1)``.
+
+        Of each component mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
+        """
         apart, total, share = self._posterior(y, sigma, c)
         gain = self._own(self.variance, c) / total
         return self._back(share * (self._centre(c) + gain * apart), c)
@@ -126,15 +127,15 @@ class Mixtures:
     def _exact(self, device: torch.device) -> Mixtures:
         place = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
         rotation = None if self.rotation is None else self.rotation.to(place, torch.float64)
-        parts = (part.to(place, torch.float64) for part in (self.log_weight, self.mean, self.variance))
-        return Mixtures(*parts, rotation)
+        weight, mean, variance = (part.to(place, torch.float64) for part in (self.log_weight, self.mean, self.variance))
+        return Mixtures(weight, mean, variance, rotation)
 
     def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:
         """Draws of y = x + sigma eps, ``(n, d)``."""
         m, d = self.mean.shape[1:]
-        which = torch.multinomial(
-            self.log_weight[c].exp().cpu(), n, replacement=True, generator=generator
-        ).to(self.mean.device)
+        which = torch.multinomial(self.log_weight[c].exp().cpu(), n, replacement=True, generator=generator).to(
+            self.mean.device
+        )
         noise = torch.randn(n, d, generator=generator, device=generator.device).to(self.mean.device)
         along = noise * (self._own(self.variance, c)[which] + sigma**2).sqrt()
         out = self.mean[c][which]

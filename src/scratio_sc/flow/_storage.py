@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._bandwidth import HeldOut
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device
@@ -43,7 +43,7 @@ _ANCHOR_ARRAYS = (
     "own_variance",
     "own_rotation",
 )
-_HELD_OUT = ("parts", "condition", "log_prior")
+_HELD_OUT = ("parts", "condition", "log_prior", "baselines")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
 
@@ -110,6 +110,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
+            "held_out.baselines": (held_out.baselines, (n_judged, n_conditions, len(BASELINES))),
         }
     )
     for m, member in enumerate(members):

@@ -169,8 +169,8 @@ def train(
 ) -> Progress:
     """Train the member's network in place; it ends as the moving average of its weights.
 
-    Where the network does not denoise held-out cells clearly better than the anchor alone, it is put back to silence: at
-    the end, and early on to save the steps where the anchor is all there is.
+    Where the network does not denoise held-out cells clearly better than the anchor alone, it is put back to silence:
+    at the end, and early on to save the steps where the anchor is all there is.
     """
     network, total = member.network, schedule.n_steps
     optimiser, rate = _optimiser(network, schedule, fused=member.device.type in {"cpu", "cuda"})

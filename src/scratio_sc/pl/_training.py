@@ -31,9 +31,9 @@ def training(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the training curves of a fitted flow.
 
-    The loss is the mean squared error of the denoiser, in units of the error of the Gaussian anchor that training
-    starts from: below 1, the network knows more about the cells than a Gaussian says. Lower is better. A held-out
-    curve that rises while the other one falls tells of overfitting.
+    The loss is the mean squared error of the denoiser, in units of that of one Gaussian a condition. Training starts
+    from the anchor; a network that does not improve on it with held-out cells is stopped early and not used. Lower is
+    better. A held-out curve that rises while the other one falls tells of overfitting.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def training(
         for name, (label, colour) in _CURVES.items():
             loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
             _draw_curves(panel, step, loss, label=label, color=colour)
-        panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="Gaussian anchor")
-        panel.set(xlabel="training step", ylabel="error relative to the Gaussian anchor")
+        panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
+        panel.set(xlabel="training step", ylabel="error relative to one Gaussian")
         panel.set_title(_held_out(flow.get("held_out", {})), fontsize="medium")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)

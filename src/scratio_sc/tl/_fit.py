@@ -61,10 +61,10 @@ def fit(
     n_comps
         How many of its dimensions, from the first; all by default.
     n_members
-        Networks. Each leaves out a fold of the cells; with four or more, every cell is scored by networks that have not
-        seen it.
+        Members of the ensemble. Each leaves out a fold of the cells, so that with two or more every cell is scored by
+        members that have not seen it.
     max_steps
-        Training steps a network; ``"auto"`` goes by the number of cells.
+        Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 leaves the anchor alone.
     batch_size
         Cells a step.
     rng

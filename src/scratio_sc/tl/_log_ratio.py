@@ -17,6 +17,8 @@ from scratio_sc._check import (
     read_own_labels,
 )
 from scratio_sc._keys import RatioKeys
+from scratio_sc._warn import warn_of
+from scratio_sc.flow._calibration import calibration, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,6 +89,15 @@ def log_ratio(
     `adata.uns[key_added]['params']` : :class:`dict`
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
+    `adata.uns[key_added]['calibration']` : :class:`dict`
+        Labels of held-out cells against the ratio: slope (1 is right, below 1 ratios are too large) with its standard
+        error, intercept, expected calibration error, reliability curve, and the log-loss beside that of class
+        frequencies and of Gaussian conditions (``log_loss_lda``, ``log_loss_qda``). See
+        :func:`scratio_sc.pl.calibration`.
+    `adata.uns[key_added]['overlap']` : :class:`dict`
+        ``overlap`` of the two sides (1 equal, 0 apart), ``imbalance`` (0 for the exact ratio), ``effective_target`` and
+        ``effective_reference`` (effective share of one side's cells when they stand for the other side), and
+        ``extrapolated``, the share of the scored cells that are flagged.
 
     Raises
     ------
@@ -118,8 +129,6 @@ def log_ratio(
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     own = read_own_labels(adata, flow, (target, reference))
-    weights = flow.weights(target, reference, bandwidth=width)
-    log_loss, prior_log_loss = flow.held_out_log_loss(target, reference, weights)
     ratio = flow.log_ratio(
         cells.x, target, reference, own=own, fold=cells.fold, method=method, bandwidth=width, progress=progress
     )
@@ -128,7 +137,14 @@ def log_ratio(
     adata.obs[keys.obs] = ratio.value.astype(np.float32)
     adata.obs[keys.sd] = ratio.sd.astype(np.float32)
     adata.obs[keys.extrapolated] = ratio.extrapolated
+    judged = flow.judge(target, reference, ratio.weights)
+    baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
+    checked = calibration(judged, baselines)
+    covered = {**overlap(judged), "extrapolated": float(ratio.extrapolated.mean())}
+    warn_of(checked, covered)
     adata.uns[keys.obs] = {
+        "calibration": checked,
+        "overlap": covered,
         "params": {
             "target": describe(target),
             "reference": describe(reference),
@@ -138,9 +154,9 @@ def log_ratio(
             "bandwidth": width,
             "node_weights": ratio.weights,
             "node_bandwidths": flow.node_bandwidths,
-            "held_out_log_loss": log_loss,
-            "held_out_log_loss_prior": prior_log_loss,
-        }
+            "held_out_log_loss": judged.log_loss,
+            "held_out_log_loss_prior": judged.prior_log_loss,
+        },
     }
     log_written(
         "log_ratio", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"]

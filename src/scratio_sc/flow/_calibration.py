@@ -1,0 +1,147 @@
+"""Does a log ratio mean what it says? Held-out labels against what the ratio predicts of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit, logsumexp
+from scipy.stats import norm
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._bandwidth import HeldOut
+
+N_BINS = 10
+N_NEWTON = 50
+CONFIDENCE = 0.95
+MIN_PRECISION = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Held-out cells of two sides: log ratio, whether a cell is of the target, log prior odds, ``(n,)`` each."""
+
+    ratio: np.ndarray
+    is_target: np.ndarray
+    log_prior_odds: np.ndarray
+
+    @classmethod
+    def of(cls, held: HeldOut, sides: tuple[np.ndarray, np.ndarray], log_likelihood: np.ndarray) -> Judged:
+        """Sides given as conditions, judged by log likelihoods ``(n, n_conditions)`` of all held-out cells."""
+        cells = np.isin(held.condition, np.concatenate(sides))
+        log_prior, log_likelihood = held.log_prior[cells].astype(np.float64), log_likelihood[cells]
+        priors, joint = (
+            [logsumexp(part[:, side], axis=1) for side in sides] for part in (log_prior, log_likelihood + log_prior)
+        )
+        with np.errstate(invalid="ignore"):
+            odds = priors[0] - priors[1]
+            ratio = joint[0] - joint[1] - odds
+        both = np.isfinite(odds)  # with a covariate of which one side has no cells, there is nothing to compare
+        return cls(ratio[both], np.isin(held.condition[cells], sides[0])[both], odds[both])
+
+    @property
+    def log_loss(self) -> float:
+        """Mean log-loss of the side of a cell, nats."""
+        return log_loss(self.ratio + self.log_prior_odds, self.is_target)
+
+    @property
+    def prior_log_loss(self) -> float:
+        """The same for the class frequencies alone."""
+        return log_loss(self.log_prior_odds, self.is_target)
+
+
+def log_loss(log_odds: np.ndarray, is_target: np.ndarray) -> float:
+    """Mean log-loss of labels under log odds, nats; NaN without cells."""
+    return float(np.logaddexp(0, np.where(is_target, -log_odds, log_odds)).mean()) if len(log_odds) else float("nan")
+
+
+def recalibration(judged: Judged) -> tuple[float, float, float]:
+    """Slope, its standard error and intercept of log odds = prior + intercept + slope * ratio, by maximum likelihood.
+
+    A ratio that means what it says has slope 1 and intercept 0. A slope below 1 tells of ratios that are too large. NaN
+    where the labels do not determine them.
+    """
+    design = np.column_stack([judged.ratio, np.ones(len(judged.ratio))])
+    if len(np.unique(judged.is_target)) < 2 or np.ptp(judged.ratio) == 0:
+        return float("nan"), float("nan"), float("nan")
+    beta = np.array([1.0, 0.0])
+    for _ in range(N_NEWTON):
+        p = expit(design @ beta + judged.log_prior_odds)
+        information = (design * (p * (1 - p))[:, None]).T @ design + MIN_PRECISION * np.eye(2)
+        step = np.linalg.solve(information, design.T @ (judged.is_target - p))
+        beta = beta + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    slope, intercept = beta.tolist()
+    return slope, float(np.sqrt(np.linalg.inv(information)[0, 0])), intercept
+
+
+def reliability(judged: Judged) -> dict[str, np.ndarray]:
+    """Share of target cells against the share predicted, in bins of equally many cells.
+
+    Keys: ``predicted``, ``observed``, ``lower``, ``upper`` (Wilson intervals of 95 %), ``n_cells``, each ``(n_bins,)``.
+    """
+    p = expit(judged.ratio + judged.log_prior_odds)
+    bins = [part for part in np.array_split(np.argsort(p, kind="stable"), N_BINS) if len(part)]
+    n = np.array([len(part) for part in bins])
+    predicted = np.array([p[part].mean() for part in bins])
+    observed = np.array([judged.is_target[part].mean() for part in bins])
+    z = norm.ppf(0.5 + CONFIDENCE / 2)
+    centre = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return {
+        "predicted": predicted,
+        "observed": observed,
+        "lower": np.clip(centre - half, 0, 1),
+        "upper": np.clip(centre + half, 0, 1),
+        "n_cells": n,
+    }
+
+
+def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, object]:
+    """How far held-out cells bear a ratio out: plain numbers and arrays, as they are stored.
+
+    ``baselines`` are the ratios of simpler models of the same cells.
+    """
+    slope, error, intercept = recalibration(judged)
+    curve = reliability(judged)
+    share = curve["n_cells"] / max(curve["n_cells"].sum(), 1)
+    return {
+        "n_cells": len(judged.ratio),
+        "slope": slope,
+        "slope_se": error,
+        "intercept": intercept,
+        "expected_calibration_error": float((share * np.abs(curve["predicted"] - curve["observed"])).sum()),
+        "log_loss": judged.log_loss,
+        "log_loss_prior": judged.prior_log_loss,
+        **{
+            f"log_loss_{name}": log_loss(ratio + judged.log_prior_odds, judged.is_target)
+            for name, ratio in baselines.items()
+        },
+        "curve": curve,
+    }
+
+
+def overlap(judged: Judged) -> dict[str, float]:
+    """How far the two sides cover each other, from held-out cells.
+
+    ``overlap``: E_target[sigmoid(-r)] + E_reference[sigmoid(r)], 1 for equal distributions, 0 where they never touch.
+    ``imbalance``: the difference of the two, 0 for the exact ratio. ``effective_target``, ``effective_reference``:
+    effective sample size of one side's cells when they are weighted to stand for the other side, as a share of them.
+    """
+    target, reference = judged.ratio[judged.is_target], judged.ratio[~judged.is_target]
+    if not (len(target) and len(reference)):
+        return dict.fromkeys(("overlap", "imbalance", "effective_target", "effective_reference"), float("nan"))
+    there, here = expit(-target).mean(), expit(reference).mean()
+    return {
+        "overlap": float(there + here),
+        "imbalance": float(there - here),
+        "effective_target": _effective_share(-target),
+        "effective_reference": _effective_share(reference),
+    }
+
+
+def _effective_share(log_weight: np.ndarray) -> float:
+    weight = np.exp(log_weight - log_weight.max())
+    return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))

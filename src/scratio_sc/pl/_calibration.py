@@ -1,0 +1,88 @@
+"""Reliability of log ratios."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE = "#0072B2"
+
+
+def calibration(
+    adata: AnnData,
+    key: str = "log_ratio",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the reliability curve of a log ratio.
+
+    Held-out cells are sorted by the share of target cells that the ratio predicts, and cut into bins of equally many.
+    On the diagonal, the ratio means what it says; the bars are 95 % intervals of the observed share.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.uns[key]['calibration']` and both sides in `adata.uns[key]['params']`.
+    key
+        Name of the log ratio.
+    ax
+        Axes to draw on.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes. `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there is no log ratio of that name.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.log_ratio(adata, target="target", reference="reference", progress=False)
+    >>> axes = scratio.pl.calibration(adata, show=False)
+    """
+    entry = adata.uns.get(key, {})
+    if "calibration" not in entry:
+        msg = (
+            f"No calibration in `adata.uns[{key!r}]`. "
+            "Run `scratio.tl.log_ratio(adata, target=..., reference=...)` first."
+        )
+        raise KeyError(msg)
+    checked, params = entry["calibration"], entry["params"]
+    curve = {name: np.atleast_1d(values) for name, values in checked["curve"].items()}
+    bars = np.abs(np.stack([curve["lower"], curve["upper"]]) - curve["observed"])
+    with panels(1, ax=ax, panel_size=(4.2, 4.0)) as axes:
+        panel = axes[0]
+        panel.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+        panel.errorbar(
+            curve["predicted"], curve["observed"], yerr=bars, color=_BLUE, marker="o", markersize=4, capsize=2
+        )
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        panel.set_xlabel(f"predicted share of {params['target']}", parse_math=False)
+        panel.set_ylabel(f"observed share among held-out cells of {params['target']}", parse_math=False)
+        text = (
+            f"slope {checked['slope']:.2f} ± {1.96 * checked['slope_se']:.2f}\n"
+            f"log-loss {checked['log_loss']:.3f}\n"
+            f"frequencies alone {checked['log_loss_prior']:.3f}"
+        )
+        panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
+        panel.spines[["top", "right"]].set_visible(False)
+    return finish(axes, show=show, return_fig=return_fig)
