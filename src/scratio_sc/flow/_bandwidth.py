@@ -87,20 +87,24 @@ def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
 def choose_weights(held_out: HeldOut) -> np.ndarray:
     """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where there is nothing to tell apart.
 
-    A cell whose condition is certain loses nothing by a coarser cut, whatever that does to its ratio. For such cells
-    the finest cut counts as right, and a coarser one costs the square of the change.
+    A cell whose condition is certain at a coarser cut and at the finest tells nothing of what lies between, whatever
+    that does to its ratio. For such cells the finest counts as right, and the coarser costs the square of the change.
     """
     n_nodes = held_out.parts.shape[2]
     if held_out.parts.shape[1] < 2 or not len(held_out.parts):
         return np.ones(n_nodes)
-    finest = held_out.losses(np.ones(n_nodes))
-    odds = np.exp(-finest)
-    certain = np.maximum(1 - odds * (1 - odds) / CERTAIN, 0)
+    at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
     cost = np.empty(n_nodes)
     for position in range(1, n_nodes + 1):
         weights = cut_weights(position, n_nodes)
-        left = held_out.parts @ (1 - weights)
+        losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)
         change = np.square(left - left[own][:, None]).max(1)
-        cost[position - 1] = (held_out.losses(weights) + certain * change).sum()
+        cost[position - 1] = (losses + at_finest * _certainty(losses) * change).sum()
     return np.cumsum(softmax(-cost)[::-1])[::-1]
+
+
+def _certainty(losses: np.ndarray) -> np.ndarray:
+    """1 where the condition of a cell is certain, 0 where it is in doubt."""
+    p = np.exp(-losses)
+    return np.maximum(1 - p * (1 - p) / CERTAIN, 0)

@@ -78,7 +78,7 @@ class Member:
         return Groups(self._tensor(features), mixtures)
 
     def nearby(self, x: np.ndarray, groups: Groups, sizes: np.ndarray) -> np.ndarray:
-        """Fitted cells of groups ``sizes (k,)`` to expect in the components that cells ``(n, d)`` lie in, ``(n, k)``."""
+        """Fitted cells of groups of ``sizes (k,)`` to expect in the components that cells lie in, ``(n, k)``."""
         share = groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
         weight = groups.mixtures.log_weight.double().exp().cpu().numpy()
         expected: np.ndarray = self.anchor.n_parts * (share @ weight.T) * sizes

@@ -132,7 +132,7 @@ class Mixtures:
 
     def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:
         """Draws of y = x + sigma eps, ``(n, d)``."""
-        m, d = self.mean.shape[1:]
+        d = self.mean.shape[2]
         which = torch.multinomial(self.log_weight[c].exp().cpu(), n, replacement=True, generator=generator).to(
             self.mean.device
         )
