@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import ConditionalFlow, _fit, _training, fit_flow
+from scratio_sc.flow import ConditionalFlow, _components, _fit, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -108,8 +108,9 @@ def two_shapes() -> tuple[np.ndarray, np.ndarray]:
 def learned_flow(
     fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], two_shapes: tuple[np.ndarray, np.ndarray]
 ) -> ConditionalFlow:
-    """A flow of `two_shapes` that was trained."""
+    """A flow of `two_shapes` that was trained, from an anchor that is not allowed the two bumps."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_components, "MAX_COMPONENTS", 1)
         patch.setattr(_fit, "Schedule", partial(Schedule, learning_rate=2e-3, warm_up=20, decay=0.95))
         return fit(*two_shapes, max_steps=80, batch_size=512, n_members=1)[0]
 
@@ -137,6 +138,23 @@ def curved_flow(
 ) -> ConditionalFlow:
     """Without training: Gaussians, each with its own covariance."""
     return fit(curved_cells, labels)[0]
+
+
+@pytest.fixture(scope="session")
+def mixed_cells(labels: np.ndarray) -> np.ndarray:
+    """Conditions that differ in their shares of three cell types."""
+    rng = np.random.default_rng(4)
+    kind = np.concatenate([rng.choice(3, N_PER_LEVEL, p=np.roll([0.8, 0.1, 0.1], j)) for j in range(len(MEAN))])
+    centres = np.array([[0.0, 0, 0], [6, 0, 0], [0, 6, 0]])
+    return centres[kind] + rng.standard_normal((len(labels), 3)) * np.array([[1.0], [0.5], [0.8]])[kind]
+
+
+@pytest.fixture(scope="session")
+def mixed_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], mixed_cells: np.ndarray, labels: np.ndarray
+) -> ConditionalFlow:
+    """Without training: mixtures."""
+    return fit(mixed_cells, labels, judged=1000)[0]
 
 
 @pytest.fixture(scope="session")

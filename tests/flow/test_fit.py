@@ -69,6 +69,11 @@ def test_every_cell_has_a_fold(fit: Fit) -> None:
     assert fold.min() >= 0
 
 
+def speak(member: Member) -> None:
+    """Make the network of a member say something."""
+    torch.nn.init.constant_(member.network.fine.outlet.bias, 0.01)
+
+
 @pytest.fixture
 def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cells that each member was trained on, and those it was judged by, in the scaled embedding."""
@@ -76,6 +81,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarr
 
     def train(member: Member, cells: TrainingCells, held_out: TrainingCells, **_: Any) -> Progress:
         seen.append((member.embedding(cells.x), member.embedding(held_out.x)))
+        speak(member)
         return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
@@ -100,11 +106,42 @@ def test_member_is_trained_on_the_other_folds_and_judged_by_its_own(
         assert rows_of(judged, x / flow.scale) == np.flatnonzero(fold == own).tolist()
 
 
-def test_anchor_has_not_seen_the_left_out_fold(fit: Fit) -> None:
+def test_anchor_has_not_seen_the_left_out_fold(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    seen, original = [], _fit.new_member
+
+    def new_member(x: np.ndarray, *rest: Any, **options: Any) -> Member:
+        seen.append(x)
+        return original(x, *rest, **options)
+
+    monkeypatch.setattr(_fit, "new_member", new_member)
     x, labels = small()
     flow, fold = fit(x, labels)
-    for own, member in zip(flow.left_out, flow.members, strict=True):
-        np.testing.assert_allclose(member.anchor.center, x[fold != own].mean(0) / flow.scale)
+    for own, part in zip(flow.left_out, seen, strict=True):
+        np.testing.assert_array_equal(part, x[fold != own] / flow.scale)
+
+
+def test_members_share_their_coordinates(flow: ConditionalFlow) -> None:
+    first, *others = (member.anchor for member in flow.members)
+    for other in others:
+        np.testing.assert_array_equal(other.center, first.center)
+        np.testing.assert_array_equal(other.basis, first.basis)
+
+
+@pytest.mark.parametrize(("speaks", "n_trained"), [(False, 1), (True, 3)])
+def test_other_networks_are_trained_where_the_first_one_speaks(
+    monkeypatch: pytest.MonkeyPatch, fit: Fit, speaks: bool, n_trained: int
+) -> None:
+    trained: list[Member] = []
+
+    def train(member: Member, *_: Any, **__: Any) -> Progress:
+        trained.append(member)
+        if speaks:
+            speak(member)
+        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+
+    monkeypatch.setattr(_fit, "train", train)
+    fit(*small(), n_members=3)
+    assert len(trained) == n_trained
 
 
 # --- held-out scores
@@ -221,8 +258,9 @@ def test_history_has_a_column_for_each_member(learned_flow: ConditionalFlow) -> 
 def test_members_that_stop_early_leave_their_history_open(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
     lengths = iter([2, 3])
 
-    def train(*_: Any, **__: Any) -> Progress:
+    def train(member: Member, *_: Any, **__: Any) -> Progress:
         n = next(lengths)
+        speak(member)
         return Progress(np.arange(n), np.ones(n, np.float32), np.ones(n, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
@@ -319,6 +357,19 @@ def test_progress_bar_counts_the_steps_of_all_members(fit: Fit, capsys: pytest.C
     err = capsys.readouterr().err
     assert "fitting" in err
     assert "6/6" in err
+
+
+def test_progress_bar_counts_the_steps_of_members_that_are_not_trained(
+    fit: Fit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any, on_step: Callable[[], None], **__: Any) -> Progress:
+        for _step in range(3):
+            on_step()
+        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+
+    monkeypatch.setattr(_fit, "train", train)
+    fit(*small(), n_members=2, max_steps=3, progress=True)
+    assert "6/6" in capsys.readouterr().err
 
 
 def test_without_progress_nothing_is_printed(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

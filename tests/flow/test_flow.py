@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scratio_sc.flow import LogRatio
+    from scratio_sc.flow._member import Member
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -26,21 +27,30 @@ CONTRASTS = [("stim", "ctrl"), ("ctrl", "stim"), ("drug", "stim")]
 
 
 def anchor_log_densities(flow: ConditionalFlow, x: np.ndarray, level: str) -> np.ndarray:
-    """Log densities of the Gaussians that the members start from, in the embedding's units, ``(n_members, n)``."""
+    """Log densities of the mixtures that the members start from, in the embedding's units, ``(n_members, n)``."""
     c, out = flow.design.levels[0].index(level), []
     for member in flow.members:
         anchor = member.anchor
-        inner = np.diag(anchor.variance)
-        if anchor.own_share:
-            inner = anchor.own_basis[c] @ np.diag(anchor.own_variance[c]) @ anchor.own_basis[c].T
-        mean = flow.scale * (anchor.center + anchor.basis @ anchor.mean[c])
-        covariance = flow.scale**2 * anchor.basis @ inner @ anchor.basis.T
-        out.append(multivariate_normal(mean, covariance).logpdf(x))
+        odds = anchor.split_logit + anchor.split_effect[c]
+        log_weight = -(np.log1p(np.exp(-odds[:, None] * anchor.splits)) * (anchor.splits != 0)).sum(0)
+        mean = flow.scale * (anchor.center + (anchor.mean + anchor.mean_effect[c]) @ anchor.basis.T)
+        covariance = flow.scale**2 * anchor.basis @ inner_covariances(member, c) @ anchor.basis.T
+        parts = [w + multivariate_normal(*each).logpdf(x) for w, *each in zip(log_weight, mean, covariance, strict=True)]
+        out.append(logsumexp(parts, axis=0))
     return np.stack(out)
 
 
+def inner_covariances(member: Member, c: int) -> np.ndarray:
+    """Covariances of the components of a group in a member's coordinates, ``(m, d, d)``."""
+    anchor = member.anchor
+    variance, rotation = anchor.variance, anchor.rotation
+    if anchor.own_share:
+        variance, rotation = anchor.own_variance[c], anchor.own_rotation[c]
+    return rotation * variance[:, None] @ rotation.transpose(0, 2, 1)
+
+
 def exact_ratios(flow: ConditionalFlow, x: np.ndarray, target: str, reference: str) -> np.ndarray:
-    """Log ratios of these Gaussians, ``(n_members, n)``."""
+    """Log ratios of these mixtures, ``(n_members, n)``."""
     return anchor_log_densities(flow, x, target) - anchor_log_densities(flow, x, reference)
 
 
@@ -55,44 +65,44 @@ def plain(flow: ConditionalFlow, x: np.ndarray, target: Any, reference: Any, **o
     return flow.log_ratio(x, target, reference, **{"bandwidth": 0, **options}).value
 
 
-@pytest.fixture(params=["shared covariance", "own covariances"])
-def gaussian(
-    request: pytest.FixtureRequest,
-    anchor_flow: ConditionalFlow,
-    curved_flow: ConditionalFlow,
-    cells: np.ndarray,
-    curved_cells: np.ndarray,
+@pytest.fixture(params=["shared covariance", "own covariances", "mixtures"])
+def exact(
+    request: pytest.FixtureRequest, labels: np.ndarray
 ) -> tuple[ConditionalFlow, np.ndarray]:
-    """A flow of Gaussians, of two members, and some cells of each."""
-    if request.param == "shared covariance":
-        return alone(anchor_flow, 0, 1), cells[::30]
-    assert all(member.anchor.own_share for member in curved_flow.members)
-    return alone(curved_flow, 0, 1), curved_cells[::30]
+    """A flow whose networks are silent, of two members, and some cells of each condition."""
+    names = {"shared covariance": "", "own covariances": "curved_", "mixtures": "mixed_"}
+    name = names[request.param]
+    flow, cells = request.getfixturevalue(f"{name or 'anchor_'}flow"), request.getfixturevalue(f"{name}cells")
+    for member in flow.members:
+        assert bool(member.anchor.own_share) == (request.param == "own covariances")
+        assert (len(member.anchor.mean) > 1) == (request.param == "mixtures")
+    assert len(cells) == len(labels)
+    return alone(flow, 0, 1), cells[::30]
 
 
-# --- the truth for Gaussians
+# --- the truth where networks are silent
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("target", "reference"), CONTRASTS)
-def test_ratio_of_gaussians_is_exact(
-    gaussian: tuple[ConditionalFlow, np.ndarray], method: str, target: str, reference: str
+def test_ratio_of_silent_members_is_exact(
+    exact: tuple[ConditionalFlow, np.ndarray], method: str, target: str, reference: str
 ) -> None:
-    flow, x = gaussian
+    flow, x = exact
     expected = exact_ratios(flow, x, target, reference).mean(0)
     assert np.ptp(expected) > 2
     np.testing.assert_allclose(plain(flow, x, target, reference, method=method), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_log_likelihood_of_gaussians_is_exact(gaussian: tuple[ConditionalFlow, np.ndarray], method: str) -> None:
-    flow, x = gaussian
+def test_log_likelihood_of_silent_members_is_exact(exact: tuple[ConditionalFlow, np.ndarray], method: str) -> None:
+    flow, x = exact
     expected = anchor_log_densities(flow, x, "drug").mean(0)
     np.testing.assert_allclose(flow.log_likelihood(x, "drug", method=method), expected, atol=1e-3)
 
 
-def test_methods_agree_on_gaussians(gaussian: tuple[ConditionalFlow, np.ndarray]) -> None:
-    flow, x = gaussian
+def test_methods_agree_on_silent_members(exact: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = exact
     first, second = (plain(flow, x, "stim", "ctrl", method=method) for method in METHODS)
     np.testing.assert_allclose(first, second, atol=1e-3)
 
@@ -128,12 +138,21 @@ def test_trained_flow_finds_what_gaussians_cannot_say(
     assert plain(learned_flow, np.zeros((1, 2)), "stim", "ctrl") < -1
 
 
+def test_anchor_finds_what_gaussians_cannot_say(fit: Fit, two_shapes: tuple[np.ndarray, np.ndarray]) -> None:
+    """The same without any training, where the bumps of "stim" are components."""
+    x, labels = two_shapes[0][::4], two_shapes[1][::4]
+    flow, _ = fit(*two_shapes, n_members=2)
+    found = plain(flow, x, "stim", "ctrl")
+    assert found[labels == "stim"].mean() - found[labels == "ctrl"].mean() > 1
+    assert plain(flow, np.zeros((1, 2)), "stim", "ctrl") < -1
+
+
 def test_held_out_log_loss_of_shifted_conditions_is_below_that_of_their_frequencies(
     anchor_flow: ConditionalFlow,
 ) -> None:
-    by_flow, by_frequency = anchor_flow.held_out_log_loss("stim", "ctrl", np.ones(_denoising_ratio.N_NODES))
-    assert by_flow < 0.8 * by_frequency
-    assert by_frequency == pytest.approx(np.log(2))
+    judged = anchor_flow.judge("stim", "ctrl", np.ones(_denoising_ratio.N_NODES))
+    assert judged.log_loss < 0.8 * judged.prior_log_loss
+    assert judged.prior_log_loss == pytest.approx(np.log(2))
 
 
 # --- the algebra of ratios
@@ -533,12 +552,19 @@ def test_samples_of_gaussians_have_their_mean_and_covariance(anchor_flow: Condit
     n, member = 2000, anchor_flow.members[0]
     x = alone(anchor_flow, 0).sample(n, "stim")
     c = anchor_flow.design.levels[0].index("stim")
-    scale, basis = anchor_flow.scale, member.anchor.basis
-    covariance = scale**2 * basis @ np.diag(member.anchor.variance) @ basis.T
+    scale, basis, anchor = anchor_flow.scale, member.anchor.basis, member.anchor
+    covariance = scale**2 * basis @ inner_covariances(member, c)[0] @ basis.T
     error = np.sqrt(np.diag(covariance) / n)
-    mean = scale * (member.anchor.center + basis @ member.anchor.mean[c])
+    mean = scale * (anchor.center + basis @ (anchor.mean + anchor.mean_effect[c])[0])
     assert np.abs((x.mean(0) - mean) / error).max() < 4
     np.testing.assert_allclose(np.cov(x.T), covariance, atol=4 * np.sqrt(2 / n) * covariance.max())
+
+
+def test_samples_of_mixtures_have_the_shares_of_their_components(mixed_flow: ConditionalFlow) -> None:
+    n = 500
+    x = alone(mixed_flow, 0).sample(n, "stim")
+    share = (np.linalg.norm(x - [0.0, 6, 0], axis=1) < 3).mean()
+    assert share == pytest.approx(0.8, abs=0.1)
 
 
 def test_samples_come_from_all_members(curved_flow: ConditionalFlow) -> None:

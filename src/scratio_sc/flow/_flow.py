@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
@@ -389,9 +391,13 @@ class ConditionalFlow:
         return np.stack(out)
 
     def _standard_error(self, ratios: np.ndarray) -> np.ndarray:
-        """Delete-a-fold jackknife over members ``(n_members, n)``: sqrt((F - 1) / F sum_f (r_f - mean r)^2)."""
+        """Delete-a-fold jackknife over members ``(n_members, n)``: sqrt((F - 1) / F sum_f (r_f - mean r)^2).
+
+        Widened as Student's t is against the normal, so that +-1.645 of them are a 90 % interval with few folds too.
+        """
         folds = np.unique(self.left_out)
         if len(folds) < 2:
             return np.full(ratios.shape[1], np.nan)
         by_fold = np.stack([ratios[self.left_out == f].mean(0) for f in folds])
-        return np.sqrt((len(folds) - 1) * by_fold.var(0))
+        widening = student_t.ppf(0.95, len(folds) - 1) / norm.ppf(0.95)
+        return widening * np.sqrt((len(folds) - 1) * by_fold.var(0))

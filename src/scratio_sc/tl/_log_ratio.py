@@ -82,8 +82,10 @@ def log_ratio(
     `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
         The log ratio in nats; NaN for cells whose own level is needed, and missing or not in the fit.
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
-        Its standard error in nats, by a jackknife over the networks and the folds they left out. It does not cover what
-        all networks share, such as the smoothing of the bandwidth. NaN for a flow of one network.
+        Its standard error in nats, by a jackknife over the folds that the members left out, widened for their small
+        number: the exact ratio lies within 1.645 of them for about 90 % of cells. It covers the choice of cells within
+        the samples at hand. It covers neither differences between samples (donors), nor what all members share: the
+        embedding, the components, the smoothing of the bandwidth. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation.
     `adata.uns[key_added]['params']` : :class:`dict`
