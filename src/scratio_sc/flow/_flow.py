@@ -206,9 +206,8 @@ class ConditionalFlow:
                 if method == "ode":
                     each = self._ode_densities(x[cells], mixture, unseen)
                 else:
-                    each = logsumexp(self._parts(x[cells], mixture.rows, unseen).sum(-1) + mixture.log_weights, axis=2)[
-                        unseen
-                    ]
+                    total = self._parts(x[cells], mixture.rows, unseen)[unseen].sum(-1)
+                    each = logsumexp(total + mixture.log_weights, axis=2)
                 value[cells] = each.mean(0) - self.n_dims * np.log(self.scale)
                 bar.update(len(cells))
         return value
@@ -273,8 +272,7 @@ class ConditionalFlow:
         return cells / self.scale
 
     def _conditions(self, target: SideSpec, reference: SideSpec) -> tuple[np.ndarray, np.ndarray]:
-        named = (named_levels(self.design, side) for side in (target, reference))
-        return conditions_of(self.design, *named)
+        return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
 
     def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
         """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone."""
@@ -331,10 +329,8 @@ class ConditionalFlow:
         counts = np.where(unseen, unseen.sum(), len(unseen))
         return np.stack(
             [
-                node_log_likelihoods(
-                    member, x, member.groups(self.design, rows), directions=directions[int(count)][part]
-                )
-                for member, part, count in zip(self.members, turn, counts, strict=True)
+                node_log_likelihoods(m, x, m.groups(self.design, rows), directions=directions[int(count)][part])
+                for m, part, count in zip(self.members, turn, counts, strict=True)
             ]
         )
 

@@ -1,0 +1,41 @@
+"""When a ratio comes with a warning, and what it says."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from scratio_sc._warn import warn_of
+
+FINE = {"n_cells": 1000, "log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.52, "log_loss_qda": 0.55}
+COVERED = {"overlap": 0.5, "extrapolated": 0.0}
+
+
+def test_good_ratio_comes_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of(FINE, COVERED)
+
+
+@pytest.mark.parametrize("poor", [{"overlap": 0.001, "extrapolated": 0.1}, {"overlap": 0.5, "extrapolated": 0.6}])
+def test_poor_overlap_is_said_in_plain_words(poor: dict[str, float]) -> None:
+    with pytest.warns(UserWarning, match="hardly overlap: [16]0% of the cells have no cells of one of them nearby"):
+        warn_of(FINE, poor)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "name"),
+    [("prior", "the class frequencies alone"), ("lda", "LDA"), ("qda", "QDA")],
+)
+def test_better_baseline_is_named(baseline: str, name: str) -> None:
+    with pytest.warns(UserWarning, match=f"(?s){name}.*predict the condition better"):
+        warn_of({**FINE, f"log_loss_{baseline}": 0.3}, COVERED)
+
+
+def test_few_cells_do_not_judge() -> None:
+    few: dict[str, Any] = {**FINE, "n_cells": 50, "log_loss_lda": 0.1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of(few, COVERED)
