@@ -10,6 +10,7 @@ import pytest
 from scratio_sc._warn import warn_of
 
 FINE = {"n_cells": 1000, "log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.52, "log_loss_qda": 0.55}
+FINE |= dict.fromkeys(("log_loss_prior_se", "log_loss_lda_se", "log_loss_qda_se"), 0.01)
 COVERED = {"overlap": 0.5, "extrapolated": 0.0}
 
 
@@ -32,6 +33,12 @@ def test_poor_overlap_is_said_in_plain_words(poor: dict[str, float]) -> None:
 def test_better_baseline_is_named(baseline: str, name: str) -> None:
     with pytest.warns(UserWarning, match=f"(?s){name}.*predict the condition better"):
         warn_of({**FINE, f"log_loss_{baseline}": 0.3}, COVERED)
+
+
+def test_baseline_that_is_better_by_chance_is_not_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of({**FINE, "log_loss_lda": 0.485}, COVERED)
 
 
 def test_few_cells_do_not_judge() -> None:

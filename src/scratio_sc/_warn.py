@@ -25,7 +25,8 @@ def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float]) -> Non
         warnings.warn(msg, UserWarning, stacklevel=3)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}
     best = min(rivals, key=lambda name: rivals[name])
-    if calibration["n_cells"] >= MIN_JUDGED and calibration["log_loss"] > rivals[best] + BEATEN_BY:
+    beaten_by = calibration["log_loss"] - rivals[best]
+    if calibration["n_cells"] >= MIN_JUDGED and beaten_by > max(BEATEN_BY, 2 * calibration[f"log_loss_{best}_se"]):
         model = {"prior": "the class frequencies alone", "lda": "one Gaussian a condition (LDA)"}
         msg = (
             f"On held-out cells {model.get(best, 'one Gaussian a condition (QDA)')} predict the condition better than "

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import ConditionalFlow, _components, _fit, _training, fit_flow
+from scratio_sc.flow import ConditionalFlow, _anchor, _components, _fit, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -120,7 +120,9 @@ def anchor_flow(
     fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], cells: np.ndarray, labels: np.ndarray
 ) -> ConditionalFlow:
     """Without training: Gaussians that share their covariance."""
-    return fit(cells, labels, judged=1000)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_anchor, "OWN_SHARES", (0.0,))
+        return fit(cells, labels, judged=1000)[0]
 
 
 @pytest.fixture(scope="session")

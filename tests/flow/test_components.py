@@ -1,4 +1,4 @@
-"""Components found without labels, covariances shrunk to what cells can tell, and the tree in which components merge."""
+"""Components found without labels, covariances shrunk to what cells can tell, and the tree of the components."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def clouds(centres: np.ndarray, n: int = 150, *, seed: int = 0) -> Tensor:
 
 def found(centres: np.ndarray, *, seed: int = 0, rivals: list[Components] | None = None) -> Components:
     return find_components(
-        clouds(centres, seed=seed), clouds(centres, seed=99 + seed), rivals=rivals or [], rng=np.random.default_rng(seed)
+        clouds(centres, seed=seed),
+        clouds(centres, seed=99 + seed),
+        rivals=rivals or [],
+        rng=np.random.default_rng(seed),
     )
 
 
@@ -57,7 +60,9 @@ def test_log_densities_are_those_of_scipy(seed: int, d: int, m: int) -> None:
     rng = np.random.default_rng(seed)
     x, mean, root = rng.normal(size=(7, d)), rng.normal(size=(m, d)), rng.normal(size=(m, d, d))
     covariance = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(d)
-    expected = np.stack([np.atleast_1d(multivariate_normal(*pair).logpdf(x)) for pair in zip(mean, covariance, strict=True)])
+    expected = np.stack(
+        [np.atleast_1d(multivariate_normal(*pair).logpdf(x)) for pair in zip(mean, covariance, strict=True)]
+    )
     log_density = component_log_density(*(torch.as_tensor(part) for part in (x, mean, covariance)))
     np.testing.assert_allclose(log_density.numpy(), expected.T)
 
@@ -68,7 +73,8 @@ def three() -> tuple[Components, np.ndarray, np.ndarray]:
     covariance = np.stack([np.diag(diagonal) for diagonal in ([1.0, 1, 1], [2.0, 1, 0.5], [0.5, 3, 1])])
     x = np.random.default_rng(0).normal(size=(9, D))
     joint = [
-        np.log(w) + multivariate_normal(mu, sigma).logpdf(x) for w, mu, sigma in zip(weight, mean, covariance, strict=True)
+        np.log(w) + multivariate_normal(mu, sigma).logpdf(x)
+        for w, mu, sigma in zip(weight, mean, covariance, strict=True)
     ]
     return Components(*(torch.as_tensor(part) for part in (weight, mean, covariance))), x, np.stack(joint, axis=1)
 
@@ -105,7 +111,9 @@ def test_components_have_the_covariances_of_the_clusters() -> None:
 
 
 def test_weights_are_the_sizes_of_the_clusters() -> None:
-    x, judge = (torch.cat([clouds(CENTRES[2][:1], 300, seed=s), clouds(CENTRES[2][1:], 100, seed=s + 1)]) for s in (0, 2))
+    x, judge = (
+        torch.cat([clouds(CENTRES[2][:1], 300, seed=s), clouds(CENTRES[2][1:], 100, seed=s + 1)]) for s in (0, 2)
+    )
     components = find_components(x, judge, rivals=[], rng=np.random.default_rng(0))
     np.testing.assert_allclose(sorted(components.weight.tolist()), [0.25, 0.75], atol=1e-3)
 
@@ -214,6 +222,13 @@ def test_shrinkage_leaves_covariances_of_too_few_cells_alone(n: int) -> None:
     np.testing.assert_allclose(nonlinear_shrinkage(covariance, np.array(n)), covariance, atol=1e-12)
 
 
+@pytest.mark.parametrize("small", [1e-4, 1e-6, 1e-9])
+def test_dimension_of_almost_no_variance_makes_no_difference_to_the_others(small: float) -> None:
+    """Of almost no variance, because the constant dimensions of cells have that."""
+    first, second = (np.diag(nonlinear_shrinkage(np.diag([v, 1.0, 1.5]), np.array(60))) for v in (small, 1e-3))
+    np.testing.assert_allclose(first[1:], second[1:], rtol=1e-3)
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000), d=st.integers(1, 10), n=st.integers(1, 500))
 def test_shrunken_covariances_stay_positive_definite(seed: int, d: int, n: int) -> None:
@@ -235,7 +250,9 @@ def test_covariances_are_shrunk_one_by_one() -> None:
 def test_shrinkage_turns_and_scales_with_the_cells(seed: int, factor: float) -> None:
     covariance, q = sample_covariance(50, np.diag([3.0, 2, 1, 1]), seed=seed), ortho_group(4, seed=seed).rvs()
     there = nonlinear_shrinkage(factor * q @ covariance @ q.T, np.array(50))
-    np.testing.assert_allclose(there, factor * q @ nonlinear_shrinkage(covariance, np.array(50)) @ q.T, atol=1e-8 * factor)
+    np.testing.assert_allclose(
+        there, factor * q @ nonlinear_shrinkage(covariance, np.array(50)) @ q.T, atol=1e-8 * factor
+    )
 
 
 # --- the tree

@@ -319,6 +319,14 @@ def test_group_smaller_than_the_number_of_folds_is_fitted(fit: Fit) -> None:
     assert np.isfinite(flow.log_ratio(x, "r", "a").value).all()
 
 
+def test_group_of_one_cell_among_cell_types_is_fitted(fit: Fit, mixed_cells: np.ndarray, labels: np.ndarray) -> None:
+    """One of the members has not seen it."""
+    names = labels.copy()
+    names[7] = "r"
+    flow, _ = fit(mixed_cells, names)
+    assert np.isfinite(flow.log_ratio(mixed_cells[::20], "r", "ctrl").value).all()
+
+
 def test_one_dimension_is_fitted(fit: Fit) -> None:
     x, labels = small(d=1)
     flow, _ = fit(x, labels)
@@ -326,15 +334,12 @@ def test_one_dimension_is_fitted(fit: Fit) -> None:
     assert np.corrcoef(ratio, x[:, 0])[0, 1] > 0.99
 
 
-def test_constant_dimension_is_fitted(fit: Fit) -> None:
-    x, labels = small()
-    flow, _ = fit(np.column_stack([x, np.ones(len(x))]), labels)
-    plain, _ = fit(x, labels)
-    found, expected = (
-        f.log_ratio(cells, "b", "a", bandwidth=0).value
-        for f, cells in ((flow, np.column_stack([x, np.ones(len(x))])), (plain, x))
-    )
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+def test_constant_dimension_hardly_changes_the_ratio(fit: Fit) -> None:
+    """A little, because means and covariances of more dimensions are shrunk more."""
+    x, labels = small(600)
+    flat = np.column_stack([x, np.ones(len(x))])
+    found, expected = (fit(z, labels)[0].log_ratio(z, "b", "a", bandwidth=0).value for z in (flat, x))
+    assert np.abs(found - expected).max() < 0.05 * expected.std()
 
 
 def test_cells_that_are_all_alike_have_no_ratio(fit: Fit) -> None:

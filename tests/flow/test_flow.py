@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, ortho_group
+from scipy.stats import multivariate_normal, norm, ortho_group
+from scipy.stats import t as student_t
 
-from scratio_sc.flow import ConditionalFlow, _denoising_ratio, _flow, _ode
+from scratio_sc.flow import ConditionalFlow, _components, _denoising_ratio, _flow, _ode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,9 @@ def anchor_log_densities(flow: ConditionalFlow, x: np.ndarray, level: str) -> np
         log_weight = -(np.log1p(np.exp(-odds[:, None] * anchor.splits)) * (anchor.splits != 0)).sum(0)
         mean = flow.scale * (anchor.center + (anchor.mean + anchor.mean_effect[c]) @ anchor.basis.T)
         covariance = flow.scale**2 * anchor.basis @ inner_covariances(member, c) @ anchor.basis.T
-        parts = [w + multivariate_normal(*each).logpdf(x) for w, *each in zip(log_weight, mean, covariance, strict=True)]
+        parts = [
+            w + multivariate_normal(*each).logpdf(x) for w, *each in zip(log_weight, mean, covariance, strict=True)
+        ]
         out.append(logsumexp(parts, axis=0))
     return np.stack(out)
 
@@ -66,9 +69,7 @@ def plain(flow: ConditionalFlow, x: np.ndarray, target: Any, reference: Any, **o
 
 
 @pytest.fixture(params=["shared covariance", "own covariances", "mixtures"])
-def exact(
-    request: pytest.FixtureRequest, labels: np.ndarray
-) -> tuple[ConditionalFlow, np.ndarray]:
+def exact(request: pytest.FixtureRequest, labels: np.ndarray) -> tuple[ConditionalFlow, np.ndarray]:
     """A flow whose networks are silent, of two members, and some cells of each condition."""
     names = {"shared covariance": "", "own covariances": "curved_", "mixtures": "mixed_"}
     name = names[request.param]
@@ -209,10 +210,13 @@ def test_ratio_is_the_average_over_members(anchor_flow: ConditionalFlow, cells: 
     np.testing.assert_allclose(plain(anchor_flow, cells, "stim", "ctrl"), each.mean(0), atol=1e-4)
 
 
-def test_standard_error_is_the_jackknife_over_folds(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
+def test_standard_error_is_the_jackknife_over_folds_widened_for_few_folds(
+    anchor_flow: ConditionalFlow, cells: np.ndarray
+) -> None:
     each = exact_ratios(anchor_flow, cells, "stim", "ctrl")
     n_folds = len(each)
     expected = np.sqrt((n_folds - 1) / n_folds * ((each - each.mean(0)) ** 2).sum(0))
+    expected *= student_t(n_folds - 1).ppf(0.95) / norm.ppf(0.95)
     sd = anchor_flow.log_ratio(cells, "stim", "ctrl", bandwidth=0).sd
     np.testing.assert_allclose(sd, expected, rtol=1e-3, atol=1e-4)
 
@@ -356,6 +360,20 @@ def test_scaling_leaves_the_ratio_of_gaussians_alone(fit: Fit, shifts_ratio: np.
     np.testing.assert_allclose(plain(fit(x, labels, n_members=2)[0], x, "a", "b"), shifts_ratio, atol=1e-4)
 
 
+@pytest.mark.parametrize("change", ["move", "turn", "stretch"])
+def test_change_of_the_embedding_leaves_the_ratio_of_mixtures_alone(
+    fit: Fit, mixed_cells: np.ndarray, labels: np.ndarray, mixed_flow: ConditionalFlow, change: str
+) -> None:
+    moved = {
+        "move": mixed_cells + 40.0,
+        "turn": mixed_cells @ ortho_group(3, seed=1).rvs(),
+        "stretch": 30 * mixed_cells,
+    }
+    x = moved[change]
+    found = plain(fit(x, labels, judged=1000)[0], x[::10], "stim", "ctrl")
+    np.testing.assert_allclose(found, plain(mixed_flow, mixed_cells[::10], "stim", "ctrl"), atol=1e-3)
+
+
 def test_scaling_shifts_the_log_likelihood_by_the_change_of_volume(fit: Fit) -> None:
     x, labels = shifts()
     one, ten = (fit(s * x, labels, n_members=2)[0].log_likelihood(s * x, "a") for s in (1, 10))
@@ -383,8 +401,9 @@ def test_new_names_in_another_order_leave_the_ratio_alone(fit: Fit, shifts_ratio
 
 
 @pytest.fixture
-def trained_ratio(fit: Fit, quick_training: None) -> Callable[..., np.ndarray]:
-    """Ratios of the two shapes by a flow trained on them, stretched and moved."""
+def trained_ratio(fit: Fit, quick_training: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
+    """Ratios of the two shapes by a flow trained on them, stretched and moved, from an anchor of Gaussians."""
+    monkeypatch.setattr(_components, "MAX_COMPONENTS", 1)
 
     def ratio(x: np.ndarray, labels: np.ndarray, *, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
         y = factor * x + offset
@@ -531,6 +550,18 @@ def test_typical_cells_are_not_extrapolated(
 def test_cell_far_from_all_is_extrapolated(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
     ratio = anchor_flow.log_ratio(np.stack([cells.mean(0), 1000 + cells.mean(0)]), "stim", "ctrl")
     assert ratio.extrapolated.tolist() == [False, True]
+
+
+def test_cells_of_a_type_that_one_side_lacks_are_extrapolated(fit: Fit) -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((800, 2)), np.repeat(["a", "b"], 400)
+    third = np.r_[np.zeros(600, bool), np.ones(200, bool)]
+    x[third] += 12.0
+    x[np.r_[:200, 400:500], 0] -= 12.0
+    flow, _ = fit(x, labels, n_members=2)
+    ratio = flow.log_ratio(x, "b", "a", bandwidth=0)
+    assert ratio.extrapolated[third].all()
+    assert ratio.extrapolated[~third].mean() < 0.05
 
 
 def test_disjoint_clouds_are_told_apart_and_extrapolated(fit: Fit) -> None:

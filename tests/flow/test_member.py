@@ -10,6 +10,7 @@ import torch
 
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._member import MemberDensity
+from scratio_sc.flow._mixture_fit import split_log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,37 +45,70 @@ def test_coordinates_keep_distances(flow: ConditionalFlow, cells: np.ndarray) ->
 
 
 def test_groups_are_the_gaussians_of_the_anchor(member: Member) -> None:
-    groups = member.groups(DESIGN, DESIGN.groups)
-    np.testing.assert_allclose(groups.gaussians.mean, MEAN)
-    np.testing.assert_allclose(groups.gaussians.variance, [VARIANCE, VARIANCE])
+    mixtures = member.groups(DESIGN, DESIGN.groups).mixtures
+    np.testing.assert_allclose(mixtures.mean, MEAN[:, None])
+    np.testing.assert_allclose(mixtures.variance, VARIANCE[None, None])
+    np.testing.assert_array_equal(mixtures.log_weight, 0)
+
+
+def test_groups_of_one_component_along_the_axes_have_no_rotation(member: Member) -> None:
+    assert member.groups(DESIGN, DESIGN.groups).mixtures.rotation is None
 
 
 def test_groups_follow_the_rows_asked_for(member: Member) -> None:
     groups = member.groups(DESIGN, DESIGN.groups[[1, 0, 1]])
-    np.testing.assert_allclose(groups.gaussians.mean, MEAN[[1, 0, 1]])
+    np.testing.assert_allclose(groups.mixtures.mean[:, 0], MEAN[[1, 0, 1]])
     np.testing.assert_allclose(groups.features, np.eye(2)[[1, 0, 1]])
 
 
-def test_groups_of_an_own_covariance_have_their_own_basis(curved_flow: ConditionalFlow) -> None:
+def test_groups_have_the_weights_and_means_of_the_anchor(mixed_flow: ConditionalFlow) -> None:
+    member, design = mixed_flow.members[0], mixed_flow.design
+    anchor, mixtures = member.anchor, member.groups(design, design.groups).mixtures
+    assert len(anchor.mean) > 1
+    log_weight = split_log_weights(anchor.split_logit + anchor.split_effect, anchor.splits)
+    np.testing.assert_allclose(mixtures.log_weight, log_weight, rtol=1e-5)
+    np.testing.assert_allclose(mixtures.mean, anchor.mean + anchor.mean_effect, atol=1e-5)
+
+
+def test_groups_of_own_covariances_have_their_own_axes(curved_flow: ConditionalFlow) -> None:
     member, design = curved_flow.members[0], curved_flow.design
-    gaussians = member.groups(design, design.groups).gaussians
-    np.testing.assert_allclose(gaussians.basis, member.anchor.own_basis, atol=1e-6)
-    np.testing.assert_allclose(gaussians.variance, member.anchor.own_variance, rtol=1e-6)
+    mixtures = member.groups(design, design.groups).mixtures
+    assert mixtures.rotation is not None
+    np.testing.assert_allclose(mixtures.rotation, member.anchor.own_rotation, atol=1e-6)
+    np.testing.assert_allclose(mixtures.variance, member.anchor.own_variance, rtol=1e-6)
 
 
 def test_combination_never_observed_has_the_shared_covariance(donor_flow: ConditionalFlow) -> None:
     member, design = donor_flow.members[0], donor_flow.design
-    never = np.array([[1, 2]])
-    gaussians = member.groups(design, never).gaussians
-    np.testing.assert_allclose(gaussians.variance, [member.anchor.variance], rtol=1e-6)
-    np.testing.assert_allclose(gaussians.mean, design.features(never) @ member.anchor.effect, atol=1e-6)
+    variance = member.groups(design, np.array([[1, 2]])).mixtures.variance
+    np.testing.assert_allclose(variance, member.anchor.variance[None], rtol=1e-6)
+
+
+def test_combination_never_observed_has_the_mean_that_its_columns_add_up_to(donor_flow: ConditionalFlow) -> None:
+    member, design = donor_flow.members[0], donor_flow.design
+    anchor, never = member.anchor, np.array([[1, 2]])
+    expected = anchor.mean + np.einsum("gf,fmd->gmd", design.features(never), anchor.mean_effect)
+    np.testing.assert_allclose(member.groups(design, never).mixtures.mean, expected, atol=1e-6)
+
+
+def test_cells_nearby_are_those_of_the_type_of_a_cell(
+    mixed_flow: ConditionalFlow, mixed_cells: np.ndarray, labels: np.ndarray
+) -> None:
+    """A cell amid one of the types, of which each group has so many."""
+    member, design = mixed_flow.members[0], mixed_flow.design
+    centres = np.array([[0.0, 0, 0], [6, 0, 0], [0, 6, 0]])
+    kind = np.linalg.norm(mixed_cells[:, None] - centres, axis=2).argmin(1)
+    expected = [[np.sum((kind == k) & (labels == level)) for level in design.levels[0]] for k in range(3)]
+    groups = member.groups(design, design.groups)
+    found = member.nearby(centres / mixed_flow.scale, groups, design.sizes)
+    np.testing.assert_allclose(found, expected, atol=12)
 
 
 def test_taken_groups_are_some_of_the_groups(member: Member) -> None:
     groups = member.groups(DESIGN, DESIGN.groups)
     taken = groups.take(torch.tensor([1]))
     torch.testing.assert_close(taken.features, groups.features[1:])
-    torch.testing.assert_close(taken.gaussians.mean, groups.gaussians.mean[1:])
+    torch.testing.assert_close(taken.mixtures.mean, groups.mixtures.mean[1:])
 
 
 @pytest.mark.parametrize("sigma", [0.02, 1.0, 50.0])
@@ -96,7 +130,7 @@ def test_untrained_network_adds_nothing(member: Member) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.02, 1.0, 50.0])
-def test_score_of_a_silent_member_is_that_of_its_gaussian(member: Member, sigma: float) -> None:
+def test_score_of_a_silent_member_is_that_of_its_anchor(member: Member, sigma: float) -> None:
     density = MemberDensity(member, member.groups(DESIGN, DESIGN.groups), 1)
     y = randn(5, 2)
     expected = (MEAN[1] - y.numpy()) / (VARIANCE + sigma**2)
@@ -110,7 +144,7 @@ def test_score_is_the_denoiser_minus_the_cell_over_the_noise(flow: ConditionalFl
     y = randn(5, 3)
     with torch.no_grad():
         correction = member.residual(y, sigma, groups.features[1])
-        denoised = groups.gaussians.denoise(y, sigma, 1) + correction
+        denoised = groups.mixtures.denoise(y, sigma, 1) + correction
         score = MemberDensity(member, groups, 1).score(y, sigma)
     assert correction.abs().max() > 0
     torch.testing.assert_close(score, (denoised - y) / sigma**2, rtol=1e-4, atol=1e-4)
@@ -120,8 +154,8 @@ def test_density_speaks_for_its_own_group(member: Member) -> None:
     groups, y = member.groups(DESIGN, DESIGN.groups), randn(5, 2)
     for c in range(2):
         density = MemberDensity(member, groups, c)
-        torch.testing.assert_close(density.gaussian_log_density(y, 0.5), groups.gaussians.log_density(y, 0.5, c))
-        moved = groups.gaussians.transport(y, c, sigma_from=2.0, sigma_to=0.5)
-        torch.testing.assert_close(density.gaussian_transport(y, 2.0, 0.5), moved)
-        drawn = density.gaussian_sample(2000, 0.0, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(density.anchor_log_density(y, 0.5), groups.mixtures.log_density(y, 0.5, c))
+        moved = groups.mixtures.transport(y, c, sigma_from=2.0, sigma_to=0.5)
+        torch.testing.assert_close(density.anchor_transport(y, 2.0, 0.5), moved)
+        drawn = density.anchor_sample(2000, 0.0, torch.Generator().manual_seed(0))
         np.testing.assert_allclose(drawn.mean(0), MEAN[c], atol=0.15)

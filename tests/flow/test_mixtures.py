@@ -99,12 +99,18 @@ def test_smoothed_log_density_is_the_average_of_log_densities_seen_through_noise
     x = cells().numpy()
     noise = np.sqrt(D) * np.concatenate([np.eye(D), -np.eye(D)])
     expected = np.mean([scipy_log_density(gaussians, x + h * eps, h, 1) for eps in noise], axis=0)
-    np.testing.assert_allclose(gaussians.smoothed_log_density(cells(), h, 1).numpy(), expected)
+    np.testing.assert_allclose(gaussians.smoothed_log_densities(cells(), [h])[:, 1, 0].numpy(), expected)
 
 
 def test_smoothed_log_density_without_noise_is_the_log_density(groups: Mixtures) -> None:
     y = cells()
-    torch.testing.assert_close(groups.smoothed_log_density(y, 0.0, 0), groups.log_density(y, 0.0, 0))
+    torch.testing.assert_close(groups.smoothed_log_densities(y, [0.0])[:, 0, 0], groups.log_density(y, 0.0, 0))
+
+
+def test_log_densities_seen_through_several_kernels_are_those_of_each(groups: Mixtures) -> None:
+    x, widths = cells(), [2.0, 0.5, 0.0]
+    together = groups.smoothed_log_densities(x, widths)
+    torch.testing.assert_close(together, torch.cat([groups.smoothed_log_densities(x, [h]) for h in widths], dim=2))
 
 
 def apart(gap: float = 40.0) -> Mixtures:
@@ -117,7 +123,7 @@ def apart(gap: float = 40.0) -> Mixtures:
 def test_smoothed_log_density_of_components_far_apart_is_that_of_the_nearer_one() -> None:
     both, x, h = apart(), cells() + torch.tensor([40.0, 0, 0]), 0.8
     one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
-    torch.testing.assert_close(both.smoothed_log_density(x, h, 0), one.smoothed_log_density(x, h, 0) + np.log(0.7))
+    torch.testing.assert_close(both.smoothed_log_densities(x, [h]), one.smoothed_log_densities(x, [h]) + np.log(0.7))
 
 
 # --- the denoiser
@@ -240,6 +246,27 @@ def test_transport_between_components_far_apart_is_that_of_the_nearer_one() -> N
     one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
     moved, expected = (each.transport(x, 0, sigma_from=0.5, sigma_to=0.0) for each in (both, one))
     torch.testing.assert_close(moved, expected)
+
+
+def test_transport_of_a_component_that_is_there_twice_is_that_of_one() -> None:
+    """As of partitions of the cells that agree."""
+    one, x = random_mixtures(m=1, rotated=True, own=True), cells()
+    assert one.rotation is not None
+    weight, *rest = (part.repeat_interleave(2, 1) for part in (one.log_weight, one.mean, one.variance, one.rotation))
+    twice = Mixtures(weight - np.log(2), *rest)
+    moved, expected = (each.transport(x, 0, sigma_from=0.5, sigma_to=0.0) for each in (twice, one))
+    torch.testing.assert_close(moved, expected)
+
+
+# --- where matrix products are reduced
+
+
+def test_rows_are_denoised_in_full_precision_where_matrix_products_are_reduced(groups: Mixtures) -> None:
+    single = Mixtures(*(part if part is None else part.float() for part in vars(groups).values()))
+    y, sigma, group = cells().float(), torch.linspace(0.1, 3, 20)[:, None], torch.arange(20) % K
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = single.denoise_groups(y, sigma, group)
+    assert torch.equal(reduced, single.denoise_groups(y, sigma, group))
 
 
 # --- some of the groups

@@ -1,4 +1,4 @@
-"""Training curves show every member, their mean and the anchor."""
+"""Training curves show every member, their mean and what one Gaussian a condition says."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _labels(ax: Axes) -> list[str]:
 
 def test_curves(fitted: AnnData) -> None:
     ax = pl.training(fitted, show=False)
-    assert _labels(ax) == ["training cells", "held-out cells", "Gaussian anchor"]
+    assert _labels(ax) == ["training cells", "held-out cells", "one Gaussian a condition"]
     named = {str(line.get_label()): line for line in ax.get_lines()}
     np.testing.assert_allclose(named["training cells"].get_ydata(), [1.05, 0.8, 0.7, 0.65])
     np.testing.assert_allclose(named["held-out cells"].get_xydata(), [[0, 1], [20, 0.9], [30, 0.7]], rtol=1e-6)
-    np.testing.assert_allclose(named["Gaussian anchor"].get_ydata(), 1)
+    np.testing.assert_allclose(named["one Gaussian a condition"].get_ydata(), 1)
     thin = [line for line in ax.get_lines() if line.get_linewidth() < 1]
     assert [len(line.get_xdata()) for line in thin] == [4, 4, 3, 2]
     assert ax.get_title() == "held-out log-loss 0.412 (proportions alone 0.693)"
@@ -49,7 +49,7 @@ def test_one_member_without_held_out_cells(fitted: AnnData) -> None:
     history["loss"], history["held_out_loss"] = history["loss"][:, 0], np.full(4, np.nan)
     del fitted.uns["scratio"]["held_out"]
     ax = pl.training(fitted, show=False)
-    assert _labels(ax) == ["training cells", "Gaussian anchor"]
+    assert _labels(ax) == ["training cells", "one Gaussian a condition"]
     assert ax.get_title() == ""
 
 

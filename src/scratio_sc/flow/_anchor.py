@@ -193,7 +193,8 @@ class AnchorPlan:
 
 def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[list[Mixture], float]:
     trial = _Trial.of(x, group, design, rng=rng)
-    one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]))
+    covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
+    one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
     single = Mixture.start(one, np.zeros((0, 1), np.int8), design.n_features)
     single_share, single_density = trial.best_share(single)
     first = _search(x, group, design, rng=rng)

@@ -51,9 +51,24 @@ class Judged:
         return log_loss(self.log_prior_odds, self.is_target)
 
 
+def log_losses(log_odds: np.ndarray, is_target: np.ndarray) -> np.ndarray:
+    """Log-loss of each label under log odds, nats."""
+    return np.logaddexp(0, np.where(is_target, -log_odds, log_odds))
+
+
 def log_loss(log_odds: np.ndarray, is_target: np.ndarray) -> float:
-    """Mean log-loss of labels under log odds, nats; NaN without cells."""
-    return float(np.logaddexp(0, np.where(is_target, -log_odds, log_odds)).mean()) if len(log_odds) else float("nan")
+    """Mean of `log_losses`; NaN without cells."""
+    return mean_of(log_losses(log_odds, is_target))
+
+
+def mean_of(values: np.ndarray) -> float:
+    """Mean; NaN of nothing."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean; NaN of fewer than two."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def recalibration(judged: Judged) -> tuple[float, float, float]:
@@ -102,9 +117,13 @@ def reliability(judged: Judged) -> dict[str, np.ndarray]:
 def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, object]:
     """How far held-out cells bear a ratio out: plain numbers and arrays, as they are stored.
 
-    ``baselines`` are the ratios of simpler models of the same cells.
+    ``baselines`` are the ratios of simpler models of the same cells. The standard error of a baseline's log-loss is that
+    of its difference from the ratio's.
     """
     slope, error, intercept = recalibration(judged)
+    rivals = {"prior": judged.log_prior_odds, **{n: r + judged.log_prior_odds for n, r in baselines.items()}}
+    own = log_losses(judged.ratio + judged.log_prior_odds, judged.is_target)
+    others = {name: log_losses(odds, judged.is_target) for name, odds in rivals.items()}
     curve = reliability(judged)
     share = curve["n_cells"] / max(curve["n_cells"].sum(), 1)
     return {
@@ -114,11 +133,8 @@ def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, o
         "intercept": intercept,
         "expected_calibration_error": float((share * np.abs(curve["predicted"] - curve["observed"])).sum()),
         "log_loss": judged.log_loss,
-        "log_loss_prior": judged.prior_log_loss,
-        **{
-            f"log_loss_{name}": log_loss(ratio + judged.log_prior_odds, judged.is_target)
-            for name, ratio in baselines.items()
-        },
+        **{f"log_loss_{name}": mean_of(losses) for name, losses in others.items()},
+        **{f"log_loss_{name}_se": standard_error(losses - own) for name, losses in others.items()},
         "curve": curve,
     }
 

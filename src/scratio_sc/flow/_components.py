@@ -27,6 +27,7 @@ SWEEPS_PER_MERGE = 3
 PATIENCE = 4
 TOLERANCE = 1e-3
 VARIANCE_FLOOR = 1e-6
+MAX_APART = 1e3
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
 
@@ -100,7 +101,7 @@ class _Clusters:
         m, d = self.mean.shape
         loss, found = self.losses(), list[tuple[int, int]]()
         for flat in loss.flatten().argsort().tolist():
-            i, j = divmod(flat, m)
+            i, j = sorted(divmod(flat, m))
             redundant = loss[i, j] < 0.5 * (d + 1) * (d + 2)
             if found and (not redundant or len(found) >= (m // 4 if most is None else most)):
                 break
@@ -149,8 +150,10 @@ def nonlinear_shrinkage(covariance: np.ndarray, n_cells: np.ndarray) -> np.ndarr
     density = (0.75 / root * np.maximum(1 - apart**2 / 5, 0) / width).mean(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         log = (1 - apart**2 / 5) * np.log(np.abs((root - apart) / (root + apart)))
-    log = np.where(np.isfinite(log), log, 0)
-    hilbert = ((-0.3 * apart + 0.75 / root * log) / math.pi / width).mean(-1)
+        # far away the two terms cancel to -1 / apart, which has to be said outright
+        near = -0.3 * apart + 0.75 / root * np.where(np.isfinite(log), log, 0)
+        kernel = np.where(np.abs(apart) > MAX_APART, -1 / apart, near)
+    hilbert = (kernel / math.pi / width).mean(-1)
     real = 1 - ratio - math.pi * ratio * value * hilbert
     shrunken = value / ((math.pi * ratio * value * density) ** 2 + real**2)
     shrunken = np.where(ratio < MAX_RATIO, shrunken, value)
@@ -219,11 +222,12 @@ def _first_shares(x: Tensor, k: int, *, rng: np.random.Generator) -> Tensor:
     centres = x[[int(rng.integers(len(x)))]]
     nearest = (x - centres[0]).square().sum(1)
     for _ in range(k - 1):
-        odds = nearest.numpy() / nearest.sum().item()
-        tried = [torch.minimum(nearest, (x - x[i]).square().sum(1)) for i in rng.choice(len(x), 4, p=odds)]
-        drawn = min(tried, key=lambda distance: float(distance.sum()))
-        centres = torch.cat([centres, x[[int((nearest - drawn).argmax())]]])
-        nearest = drawn
+        if not nearest.any():
+            break  # every cell is a centre
+        drawn = rng.choice(len(x), 4, p=nearest.numpy() / nearest.sum().item())
+        tried = [torch.minimum(nearest, (x - x[i]).square().sum(1)) for i in drawn]
+        best = min(range(len(tried)), key=lambda t: float(tried[t].sum()))
+        centres, nearest = torch.cat([centres, x[[int(drawn[best])]]]), tried[best]
     for _ in range(8):
         share = one_hot(torch.cdist(x, centres).argmin(1), len(centres)).to(x.dtype)
         share = share[:, share.sum(0) > 0]

@@ -118,12 +118,7 @@ def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor,
 
 def anchor_parts(x: Tensor, groups: Groups) -> Tensor:
     """The anchor's part of the log likelihood, by the band of each node, ``(n, k, n_nodes)`` float64."""
-    edges = [*nodes().bandwidth[:-1].tolist(), 0.0]
-    parts = [
-        torch.stack([groups.mixtures.smoothed_log_density(x, h, c) for h in edges], dim=-1)
-        for c in range(len(groups.features))
-    ]
-    whole = torch.stack(parts, dim=1)
+    whole = groups.mixtures.smoothed_log_densities(x, [*nodes().bandwidth[:-1].tolist(), 0.0])
     return whole.diff(dim=-1, prepend=torch.zeros_like(whole[..., :1]))
 
 

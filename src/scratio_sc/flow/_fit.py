@@ -29,6 +29,8 @@ MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 8
 MAX_HELD_OUT_SCORES = 18_000
+UNSEEN = -1e4
+"""Log density by a baseline under a condition without cells in the other folds."""
 SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
 
 
@@ -190,13 +192,13 @@ def score_held_out(
     parts /= left_out.sum(0)[:, None, None]
     all_conditions = design.condition_of(design.groups[group])
     condition = all_conditions[cells]
-    baselines = np.zeros((len(cells), len(conditions), len(BASELINES)), np.float32)
+    baselines = np.full((len(cells), len(conditions), len(BASELINES)), UNSEEN, np.float32)
     for f in np.unique(folds.of_cell[cells]):
         mine, seen = folds.of_cell[cells] == f, folds.of_cell != f
         rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
         for b, rival in enumerate(rivals):
             density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
-            baselines[mine, :, b] = density.numpy()
+            baselines[np.ix_(mine, np.unique(all_conditions[seen]), [b])] = density.numpy()[..., None]
     held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines)
     return held_out, parts.sum(2)[np.arange(len(cells)), condition]
 

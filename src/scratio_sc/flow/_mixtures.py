@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,10 @@ class Mixtures:
 
         Of each component mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
         """
-        apart, total, share = self._posterior(y, sigma, c)
-        gain = self._own(self.variance, c) / total
-        return self._back(share * (self._centre(c) + gain * apart), c)
+        with torch.autocast(y.device.type, enabled=False):
+            apart, total, share = self._posterior(y, sigma, c)
+            gain = self._own(self.variance, c) / total
+            return self._back(share * (self._centre(c) + gain * apart), c)
 
     def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
         """`denoise` of rows ``y (n, d)``, each under its own ``group (n,)``."""
@@ -94,10 +99,11 @@ class Mixtures:
                 rows = group == c
                 out[rows] = self.denoise(y[rows], sigma[rows], c)
             return out
-        centre = torch.stack([self._centre(c) for c in range(len(self.mean))])[group]
-        apart, total = self._into(y, 0) - centre, self.variance[0] + sigma[..., None] ** 2
-        share = self._shares(apart, total, self.log_weight[group])
-        return self._back(share * (centre + self.variance[0] / total * apart), 0)
+        with torch.autocast(y.device.type, enabled=False):
+            centre = torch.stack([self._centre(c) for c in range(len(self.mean))])[group]
+            apart, total = self._into(y, 0) - centre, self.variance[0] + sigma[..., None] ** 2
+            share = self._shares(apart, total, self.log_weight[group])
+            return self._back(share * (centre + self.variance[0] / total * apart), 0)
 
     def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
         """Score of the density of y at ``y (n, d)``, exact at small sigma too."""
@@ -106,23 +112,28 @@ class Mixtures:
 
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
-        return self._log_density(y, sigma, c, blurred=False)
+        exact = self._exact(y.device)
+        apart = exact._into(y.to(exact.mean), c) - exact._centre(c)
+        total = exact._own(exact.variance, c) + sigma**2
+        parts = (apart.square() / total).sum(-1) + torch.log(2 * math.pi * total).sum(-1)
+        return (exact.log_weight[c] - 0.5 * parts).logsumexp(-1)
 
-    def smoothed_log_density(self, x: Tensor, bandwidth: float, c: int) -> Tensor:
-        """Log density of x as seen down to noise h, ``(n,)``.
+    def smoothed_log_densities(self, x: Tensor, bandwidths: Sequence[float]) -> Tensor:
+        """Log density of x under each group as seen down to each noise level h, ``(n, k, n_bandwidths)`` in float64.
 
         For one Gaussian E_eps log N(x + h eps; mu, Sigma + h^2 I). Of a mixture that has no closed form, and the
         components' are added up: the same at h = 0, and where one component has all the share.
         """
-        return self._log_density(x, bandwidth, c, blurred=True)
-
-    def _log_density(self, y: Tensor, sigma: float, c: int, *, blurred: bool) -> Tensor:
-        exact = self._exact(y.device)
-        apart = exact._into(y.to(exact.mean), c) - exact._centre(c)
-        total = exact._own(exact.variance, c) + sigma**2
-        constant = torch.log(2 * math.pi * total) + (sigma**2 / total if blurred else 0)
-        parts = exact.log_weight[c] - 0.5 * ((apart.square() / total).sum(-1) + constant.sum(-1))
-        return parts.logsumexp(-1)
+        exact = self._exact(x.device)
+        x, square = x.to(exact.mean), torch.tensor(bandwidths).to(exact.mean) ** 2
+        along, out = exact._into(x, 0), []
+        for c in range(len(exact.mean)):
+            along = exact._into(x, c) if c and len(exact.variance) > 1 else along
+            total = exact._own(exact.variance, c)[..., None] + square
+            distance = torch.einsum("nmd,mdh->nmh", (along - exact._centre(c)).square(), 1 / total)
+            constant = (torch.log(2 * math.pi * total) + square / total).sum(1)
+            out.append((exact.log_weight[c][:, None] - 0.5 * (distance + constant)).logsumexp(1))
+        return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:
         place = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
@@ -149,6 +160,6 @@ class Mixtures:
         Exact for one Gaussian, and where the noise is too small to blur the components together.
         """
         apart, total, share = self._posterior(y, y.new_full((len(y), 1), sigma_from), c)
-        chosen = share == share.amax(-2, keepdim=True)
+        chosen = torch.zeros_like(share).scatter(-2, share.argmax(-2, keepdim=True), 1)
         stretch = ((self._own(self.variance, c) + sigma_to**2) / total).sqrt()
         return self._back(chosen * (self._centre(c) + apart * stretch), c)

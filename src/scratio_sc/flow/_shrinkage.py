@@ -15,7 +15,7 @@ SPREADS = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
 N_EM = 100
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
-SWEEPS = 2
+SWEEPS = 20
 
 
 def prior_weights(effect: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
@@ -104,6 +104,11 @@ class Columns:
         return out
 
 
+def fitting_order(n_columns: int) -> list[int]:
+    """Columns in the order in which they are fitted: the groups themselves last, for what is left of all others."""
+    return [0] if n_columns == 1 else [*range(n_columns - 1)] * SWEEPS + [n_columns - 1]
+
+
 def logit_effects(
     logit: np.ndarray, information: np.ndarray, design: Design, *, prior: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,16 +121,16 @@ def logit_effects(
     effects = np.zeros((design.n_features, logit.shape[1]))
     weights = np.empty((len(columns), len(SPREADS))) if prior is None else prior
     features = design.features(design.groups)
-    for _ in range(SWEEPS if len(columns) > 1 else 1):
-        for j, column in enumerate(columns):
-            mine = slice(column.start, column.start + column.n_levels)
-            effects[mine] = 0
-            left = column.total(information * (logit - features @ effects))
-            known = column.total(information)
-            effect, error = left / known, 1 / np.sqrt(known)
-            if prior is None:
-                weights[j] = prior_weights(effect, error)
-            effects[mine] = posterior_mean(effect, error, weights[j])
+    for j in fitting_order(len(columns)):
+        column = columns[j]
+        mine = slice(column.start, column.start + column.n_levels)
+        effects[mine] = 0
+        left = column.total(information * (logit - features @ effects))
+        known = np.maximum(column.total(information), 1e-9)
+        effect, error = left / known, 1 / np.sqrt(known)
+        if prior is None:
+            weights[j] = prior_weights(effect, error)
+        effects[mine] = posterior_mean(effect, error, weights[j])
     return effects, weights
 
 
@@ -138,14 +143,14 @@ def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precisi
     effects = np.zeros((design.n_features, *shift.shape[1:]))
     features = design.features(design.groups)
     whiten = np.linalg.cholesky(precision)
-    for _ in range(SWEEPS if len(columns) > 1 else 1):
-        for column in columns:
-            mine = slice(column.start, column.start + column.n_levels)
-            effects[mine] = 0
-            n = column.total(size)
-            left = column.total(size[..., None] * (shift - np.einsum("gf,fmd->gmd", features, effects)))
-            left /= np.maximum(n, 1e-9)[..., None]
-            effects[mine] = _level_effects(left, n, whiten=whiten)
+    for j in fitting_order(len(columns)):
+        column = columns[j]
+        mine = slice(column.start, column.start + column.n_levels)
+        effects[mine] = 0
+        n = column.total(size)
+        left = column.total(size[..., None] * (shift - np.einsum("gf,fmd->gmd", features, effects)))
+        left /= np.maximum(n, 1e-9)[..., None]
+        effects[mine] = _level_effects(left, n, whiten=whiten)
     return effects
 
 

@@ -136,7 +136,7 @@ def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) ->
 def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> None:
     """Shapes that loading does not meet, but scoring would."""
     anchor, k = member.anchor, len(design.groups) if member.anchor.own_share else 0
-    m, n_features = len(anchor.mean), design.n_features
+    m, n_features = anchor.splits.shape[-1], design.n_features
     shapes: dict[str, tuple[int, ...]] = {
         "center": (n_dims,),
         "basis": (n_dims, n_dims),

@@ -18,7 +18,7 @@ from scratio_sc._check import (
 )
 from scratio_sc._keys import RatioKeys
 from scratio_sc._warn import warn_of
-from scratio_sc.flow._calibration import calibration, overlap
+from scratio_sc.flow._calibration import calibration, mean_of, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ def log_ratio(
     judged = flow.judge(target, reference, ratio.weights)
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
-    covered = {**overlap(judged), "extrapolated": float(ratio.extrapolated.mean())}
+    covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated)}
     warn_of(checked, covered)
     adata.uns[keys.obs] = {
         "calibration": checked,

@@ -1,0 +1,214 @@
+"""A mixture whose weights and means depend on the group, and its fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logsumexp
+from scipy.stats import multivariate_normal
+
+from scratio_sc.flow._components import Components
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._mixture_fit import Fitted, Mixture, split_log_weights
+
+LABELS = np.repeat(["a", "b"], 500)
+DESIGN, GROUP = Design.of(LABELS[:, None], ("condition",), 1)
+BOTH = DESIGN.features(DESIGN.groups)
+CENTRES = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+SPLITS = np.array([[1, -1, -1], [0, 1, -1]], np.int8)
+
+
+def start(centres: np.ndarray = CENTRES, splits: np.ndarray = SPLITS, *, n_features: int = 2) -> Mixture:
+    """Equal parts of unit Gaussians."""
+    m, d = centres.shape
+    weight = torch.full((m,), 1 / m, dtype=torch.float64)
+    return Mixture.start(
+        Components(weight, torch.as_tensor(centres), torch.eye(d).double().expand(m, d, d)), splits, n_features
+    )
+
+
+def random_tree(m: int, seed: int) -> np.ndarray:
+    """Splits of leaves that merge in any order."""
+    rng, leaves = np.random.default_rng(seed), np.eye(m, dtype=np.int8)
+    splits = np.zeros((m - 1, m), np.int8)
+    for step in range(m - 2, -1, -1):
+        i, j = rng.choice(len(leaves), 2, replace=False)
+        splits[step] = leaves[i] - leaves[j]
+        leaves[i] += leaves[j]
+        leaves = np.delete(leaves, j, axis=0)
+    return splits
+
+
+def random_mixture(m: int, seed: int, *, d: int = 2) -> Mixture:
+    rng = np.random.default_rng(seed)
+    return Mixture(
+        random_tree(m, seed),
+        rng.standard_normal(m - 1),
+        rng.standard_normal((2, m - 1)),
+        rng.standard_normal((m, d)),
+        rng.standard_normal((2, m, d)),
+        np.tile(np.eye(d), (m, 1, 1)),
+    )
+
+
+def cells(shares: dict[str, list[float]], *, centres: np.ndarray = CENTRES, seed: int = 0) -> torch.Tensor:
+    """Unit Gaussians around the centres, in the shares of each group."""
+    rng = np.random.default_rng(seed)
+    kind = [
+        rng.permutation(np.repeat(np.arange(len(centres)), np.multiply(p, 500).round().astype(int)))
+        for p in shares.values()
+    ]
+    return torch.as_tensor(centres[np.concatenate(kind)] + rng.standard_normal((1000, 2)))
+
+
+def fitted(x: torch.Tensor, mixture: Mixture | None = None, *, n_sweeps: int = 4) -> Fitted:
+    return Fitted.of(mixture or start(), x, GROUP, design=DESIGN, n_sweeps=n_sweeps)
+
+
+# --- weights along the tree
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), m=st.integers(1, 8), scale=st.floats(0, 50))
+def test_weights_of_every_group_sum_to_one(seed: int, m: int, scale: float) -> None:
+    odds = scale * np.random.default_rng(seed).standard_normal((4, m - 1))
+    np.testing.assert_allclose(logsumexp(split_log_weights(odds, random_tree(m, seed)), axis=1), 0, atol=1e-9)
+
+
+def test_weights_are_products_of_the_shares_on_the_way_down() -> None:
+    odds = np.array([0.5, -1.0])
+    p, q = expit(odds)
+    np.testing.assert_allclose(np.exp(split_log_weights(odds, SPLITS)), [p, (1 - p) * q, (1 - p) * (1 - q)])
+
+
+def test_mixture_starts_with_the_weights_of_its_components() -> None:
+    weight = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    mixture = Mixture.start(
+        Components(weight, torch.as_tensor(CENTRES), torch.eye(2).double().expand(3, 2, 2)), SPLITS, 2
+    )
+    np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), np.tile(weight, (2, 1)))
+
+
+def test_effects_of_features_add_up() -> None:
+    mixture, features = random_mixture(3, 0), np.array([[1.0, 0], [0, 1], [1, 1]])
+    means, base = mixture.means(features), mixture.mean
+    np.testing.assert_allclose(means[2] - base, means[0] - base + means[1] - base)
+
+
+# --- several mixtures in one
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_union_has_its_mixtures_in_equal_shares(seed: int, sizes: list[int]) -> None:
+    parts = [random_mixture(m, seed + i) for i, m in enumerate(sizes)]
+    expected = [part.log_weights(BOTH) - np.log(len(parts)) for part in parts]
+    np.testing.assert_allclose(Mixture.union(parts).log_weights(BOTH), np.concatenate(expected, axis=1), atol=1e-9)
+
+
+def test_union_has_the_means_of_its_mixtures() -> None:
+    parts = [random_mixture(m, m) for m in (2, 3)]
+    expected = np.concatenate([part.means(BOTH) for part in parts], axis=1)
+    np.testing.assert_allclose(Mixture.union(parts).means(BOTH), expected)
+
+
+def test_union_of_one_mixture_is_itself() -> None:
+    one = random_mixture(3, 0)
+    for name, value in vars(Mixture.union([one])).items():
+        np.testing.assert_array_equal(value, getattr(one, name))
+
+
+# --- the fit
+
+PROPORTIONS = {"a": [0.6, 0.3, 0.1], "b": [0.2, 0.2, 0.6]}
+
+
+def test_shares_are_found_where_groups_differ_in_them() -> None:
+    mixture = fitted(cells(PROPORTIONS)).mixture
+    np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), list(PROPORTIONS.values()), atol=0.05)
+
+
+def test_means_stay_where_groups_differ_in_their_shares_alone() -> None:
+    np.testing.assert_array_equal(fitted(cells(PROPORTIONS)).mixture.mean_effect, 0)
+
+
+def test_groups_of_equal_shares_have_almost_equal_weights() -> None:
+    mixture = fitted(cells({"a": [0.5, 0.3, 0.2], "b": [0.5, 0.3, 0.2]})).mixture
+    weight = np.exp(mixture.log_weights(BOTH))
+    np.testing.assert_allclose(weight[0], weight[1], atol=0.01)
+
+
+def test_shares_of_components_that_overlap_are_found() -> None:
+    """The centres are two deviations apart."""
+    centres = np.array([[0.0, 0.0], [2.0, 0.0]])
+    x = cells({"a": [0.7, 0.3], "b": [0.3, 0.7]}, centres=centres)
+    mixture = fitted(x, start(centres, np.array([[1, -1]], np.int8)), n_sweeps=10).mixture
+    np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), [[0.7, 0.3], [0.3, 0.7]], atol=0.1)
+
+
+def test_component_without_cells_of_a_group_has_hardly_any_weight_there() -> None:
+    weight = np.exp(fitted(cells({"a": [0.5, 0.5, 0.0], "b": [0.4, 0.3, 0.3]})).mixture.log_weights(BOTH))
+    assert weight[0, 2] < 0.02
+    assert weight[1, 2] == pytest.approx(0.3, abs=0.05)
+
+
+def test_mean_of_the_component_that_moves_is_found() -> None:
+    x = cells({"a": [0.5, 0.3, 0.2], "b": [0.5, 0.3, 0.2]})
+    second = (torch.cdist(x, torch.as_tensor(CENTRES)).argmin(1) == 1) & torch.as_tensor(GROUP == 1)
+    x[second] += torch.tensor([0.0, 2.0])
+    moved = np.subtract(*fitted(x).mixture.means(BOTH)[::-1])
+    np.testing.assert_allclose(moved, [[0, 0], [0, 2], [0, 0]], atol=0.3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_one_component_has_the_moments_of_its_groups(shift: float) -> None:
+    x = torch.as_tensor(np.random.default_rng(0).standard_normal((1000, 2)) * [2.0, 1.0])
+    x[500:] += shift
+    one = start(np.zeros((1, 2)), np.zeros((0, 1), np.int8))
+    result = fitted(x, one)
+    expected = np.stack([x[:500].mean(0), x[500:].mean(0)]) if shift else np.tile(x.mean(0), (2, 1))
+    np.testing.assert_allclose(result.mixture.means(BOTH)[:, 0], expected, atol=0.02)
+    for g, group in enumerate((x[:500], x[500:])):
+        np.testing.assert_allclose(result.own[g, 0], np.cov(group.T), rtol=0.02, atol=0.02)
+    within = (np.cov(x[:500].T) + np.cov(x[500:].T)) / 2
+    np.testing.assert_allclose(result.mixture.covariance[0], within, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_covariances_lie_between_the_shared_and_the_own_ones(share: float) -> None:
+    result = fitted(cells(PROPORTIONS))
+    expected = (1 - share) * result.mixture.covariance + share * result.own
+    np.testing.assert_allclose(result.covariances(share), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_log_densities_are_those_of_scipy(share: float) -> None:
+    x = cells(PROPORTIONS)
+    result = fitted(x)
+    weight, mean = result.mixture.log_weights(BOTH), result.mixture.means(BOTH)
+    covariance = np.broadcast_to(result.covariances(share), (2, 3, 2, 2))
+    expected = [
+        logsumexp(
+            [weight[g, k] + multivariate_normal(mean[g, k], covariance[g, k]).logpdf(x) for k in range(3)], axis=0
+        )
+        for g in range(2)
+    ]
+    np.testing.assert_allclose(result.log_densities(x, DESIGN, own_share=share).T, expected)
+
+
+def test_group_without_cells_has_finite_parameters() -> None:
+    """A member may not have seen the only cells of a group."""
+    x, group = cells(PROPORTIONS)[:500], GROUP[:500]
+    result = Fitted.of(start(), x, group, design=DESIGN, n_sweeps=2)
+    for value in (result.own, result.prior, *vars(result.mixture).values()):
+        assert np.isfinite(value).all()
+
+
+def test_order_of_cells_does_not_matter() -> None:
+    x, order = cells(PROPORTIONS), np.random.default_rng(0).permutation(1000)
+    there = Fitted.of(start(), x[torch.as_tensor(order)], GROUP[order], design=DESIGN, n_sweeps=2).mixture
+    for name, value in vars(fitted(x, n_sweeps=2).mixture).items():
+        np.testing.assert_allclose(getattr(there, name), value, atol=1e-8)
