@@ -117,8 +117,8 @@ def reliability(judged: Judged) -> dict[str, np.ndarray]:
 def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, object]:
     """How far held-out cells bear a ratio out: plain numbers and arrays, as they are stored.
 
-    ``baselines`` are the ratios of simpler models of the same cells. The standard error of a baseline's log-loss is that
-    of its difference from the ratio's.
+    ``baselines`` are the ratios of simpler models of the same cells. The standard error of a baseline's log-loss is
+    that of its difference from the ratio's.
     """
     slope, error, intercept = recalibration(judged)
     rivals = {"prior": judged.log_prior_odds, **{n: r + judged.log_prior_odds for n, r in baselines.items()}}

@@ -198,7 +198,7 @@ def score_held_out(
         rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
         for b, rival in enumerate(rivals):
             density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
-            baselines[np.ix_(mine, np.unique(all_conditions[seen]), [b])] = density.numpy()[..., None]
+            baselines[np.ix_(mine, np.unique(all_conditions[seen]), np.array([b]))] = density.numpy()[..., None]
     held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines)
     return held_out, parts.sum(2)[np.arange(len(cells)), condition]
 
