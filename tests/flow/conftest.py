@@ -92,7 +92,7 @@ def quick_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A schedule that learns something in a few steps, whether it helps or not."""
     monkeypatch.setattr(_fit, "Schedule", partial(Schedule, learning_rate=2e-3, warm_up=3, decay=0.5))
     falling = itertools.count(step=-1)
-    monkeypatch.setattr(_training, "held_out_loss", lambda *_: float(next(falling)))
+    monkeypatch.setattr(_training, "held_out_errors", lambda *_: torch.full((5,), float(next(falling))))
 
 
 @pytest.fixture(scope="session")

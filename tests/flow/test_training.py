@@ -20,8 +20,9 @@ from scratio_sc.flow._training import (
     MIN_GAIN,
     Progress,
     Schedule,
+    clearly_better,
     contrast_loss,
-    denoising_loss,
+    denoising_errors,
     draw_log_sigma,
     train,
 )
@@ -107,14 +108,14 @@ def test_noise_levels_cover_the_range_of_the_expert(fine: bool, low: float, high
 def test_right_gaussian_has_a_denoising_loss_of_one(make_member: MakeMember) -> None:
     member = make_member(DESIGN, MEAN, VARIANCE)
     cells = gaussian_cells(member)
-    loss = denoising_loss(member, cells, torch.arange(len(cells.x)), generator=generator())
-    assert loss.item() == pytest.approx(1.0, abs=0.06)
+    errors = denoising_errors(member, cells, torch.arange(len(cells.x)), generator=generator())
+    assert errors.mean().item() == pytest.approx(1.0, abs=0.06)
 
 
 def test_denoising_loss_trains_both_experts(make_member: MakeMember) -> None:
     member = make_member(DESIGN, MEAN, VARIANCE)
     cells = gaussian_cells(member)
-    denoising_loss(member, cells, torch.arange(100), generator=generator()).backward()
+    denoising_errors(member, cells, torch.arange(100), generator=generator()).mean().backward()
     for expert in (member.network.coarse, member.network.fine):
         assert expert.outlet.weight.grad is not None
         assert expert.outlet.weight.grad.abs().max() > 0
@@ -203,21 +204,21 @@ def test_training_lowers_the_held_out_loss(learned_flow: ConditionalFlow) -> Non
 def test_trained_network_is_the_average_that_was_judged_last(
     monkeypatch: pytest.MonkeyPatch, two_halves: tuple[Member, TrainingCells, TrainingCells]
 ) -> None:
-    judge, losses = _training.held_out_loss, []
+    judge, losses = _training.held_out_errors, []
 
-    def judge_mildly(member: Member, *rest: Any) -> float:
-        losses.append(judge(member, *rest))
-        return -float(len(losses))
+    def judge_mildly(member: Member, *rest: Any) -> torch.Tensor:
+        losses.append(float(judge(member, *rest).mean()))
+        return -torch.full((5,), float(len(losses)))
 
-    monkeypatch.setattr(_training, "held_out_loss", judge_mildly)
+    monkeypatch.setattr(_training, "held_out_errors", judge_mildly)
     trained(two_halves)
-    again = judge(two_halves[0], two_halves[2], torch.autocast("cpu", enabled=False))
+    again = float(judge(two_halves[0], two_halves[2], torch.autocast("cpu", enabled=False)).mean())
     assert again == pytest.approx(losses[-1], rel=1e-5)
     assert again != pytest.approx(losses[0], rel=1e-5)
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, losses: Iterator[float]) -> None:
-    monkeypatch.setattr(_training, "held_out_loss", lambda *_: next(losses))
+    monkeypatch.setattr(_training, "held_out_errors", lambda *_: torch.full((5,), next(losses)))
 
 
 @pytest.mark.parametrize("loss", [1.0, 1 - 0.5 * MIN_GAIN])
@@ -228,6 +229,13 @@ def test_network_hardly_better_than_its_anchor_is_put_back_to_silence(
     trained(two_halves)
     residual = two_halves[0].residual(torch.ones(3, 2), torch.tensor(0.5), torch.eye(2)[0])
     assert torch.equal(residual, torch.zeros(3, 2))
+
+
+def test_gain_within_chance_is_not_clearly_better() -> None:
+    anchor = torch.ones(100)
+    gain = 0.1 + torch.linspace(-1, 1, 100)
+    assert not clearly_better(anchor - gain, anchor)
+    assert clearly_better((anchor - gain).repeat(100), anchor.repeat(100))
 
 
 def test_network_better_than_its_anchor_speaks(

@@ -21,6 +21,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -73,11 +74,13 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
 
 def _member_to_dict(member: Member) -> dict[str, Any]:
     anchor = {name: getattr(member.anchor, name) for name in _ANCHOR_ARRAYS}
+    scalars = {name: getattr(member.anchor, name) for name in ("n_parts", "own_share")}
+    out = {"anchor": {**anchor, **scalars}, "silent": member.network.silent}
+    if member.network.silent:
+        return out
     weights = {name: tensor.detach().cpu().numpy().copy() for name, tensor in member.network.state_dict().items()}
     fine = member.network.fine
-    n_blocks = np.array([len(fine.shared), len(fine.grouped)])
-    scalars = {name: getattr(member.anchor, name) for name in ("n_parts", "own_share")}
-    return {"anchor": {**anchor, **scalars}, "weights": weights, "n_blocks": n_blocks}
+    return {**out, "weights": weights, "n_blocks": np.array([len(fine.shared), len(fine.grouped)])}
 
 
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
@@ -167,6 +170,10 @@ def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> 
     arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
     kept = _get(stored, "anchor")
     anchor = Anchor(**arrays, n_parts=int(_get(kept, "n_parts")), own_share=float(_get(kept, "own_share")))
+    if bool(_get(stored, "silent")):
+        return Member(
+            anchor, _experts(anchor.mean.shape[-1], design.n_features, widths=(1, 1), n_blocks=(0, 0)), device
+        )
     weights = _get(stored, "weights")
     state = {name: torch.as_tensor(np.array(array, np.float32)) for name, array in weights.items()}
     for name, tensor in state.items():
@@ -187,11 +194,15 @@ def _empty_network(state: Mapping[str, Tensor], n_blocks: np.ndarray, n_features
         if name not in state:
             _damaged(f"weights.{name}", "missing")
         shapes[name] = state[name].shape
-    n_trunk, n_head = n_blocks.tolist()
     widths = (shapes["coarse.inlet.weight"][0], shapes["fine.inlet.weight"][0])
     n_dims = shapes["fine.inlet.weight"][1]
+    return _experts(n_dims, n_features, widths=widths, n_blocks=n_blocks.tolist())
+
+
+def _experts(n_dims: int, n_features: int, *, widths: tuple[int, int], n_blocks: Sequence[int]) -> Experts:
+    """Networks that still say nothing."""
     with torch.random.fork_rng(devices=[]):
-        return Experts(n_dims, n_features, widths=widths, n_trunk=n_trunk, n_head=n_head)
+        return Experts(n_dims, n_features, widths=widths, n_trunk=n_blocks[0], n_head=n_blocks[1])
 
 
 def _get(stored: Mapping[str, Any], name: str) -> Any:

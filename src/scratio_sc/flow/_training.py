@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MAX_RIVALS = 6
 FOCUS_SHARE = 0.6
 MIN_TRIAL = 150
-MIN_GAIN = 0.002
-"""Share of the denoising loss of the anchor that a network has to save on held-out cells."""
+MIN_GAIN, MIN_GAIN_SE = 0.002, 2.0
+"""What a network has to save on held-out cells: a share of the anchor's denoising loss, and standard errors."""
 N_RECORDS = 20
 MAX_JUDGED = 4096
 FOCUS_COARSE = (BOUNDARY, 6.0)
@@ -92,21 +92,21 @@ class Progress:
     held_out_loss: np.ndarray
 
 
-def denoising_loss(member: Member, cells: TrainingCells, rows: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mean squared error of F against (x - A_c) / c_out, half of the cells for either expert.
+def denoising_errors(member: Member, cells: TrainingCells, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Mean squared error of F against (x - A_c) / c_out of each cell ``(n,)``, half of the cells for either expert.
 
     With log sigma uniform this is the likelihood weighting; most of the noise levels are drawn where conditions
     differ. A single Gaussian that is right scores 1.
     """
     half = len(rows) // 2
     parts = [
-        _expert_loss(member, cells, part, fine=fine, generator=generator)
+        _expert_errors(member, cells, part, fine=fine, generator=generator)
         for fine, part in ((False, rows[:half]), (True, rows[half:]))
     ]
-    return torch.stack(parts).mean()
+    return torch.cat(parts)
 
 
-def _expert_loss(
+def _expert_errors(
     member: Member, cells: TrainingCells, rows: Tensor, *, fine: bool, generator: torch.Generator
 ) -> Tensor:
     expert = member.network.fine if fine else member.network.coarse
@@ -118,7 +118,7 @@ def _expert_loss(
     code = expert.noise_code(log_sigma)
     hidden = expert.trunk(member.whiten(y, sigma), code)
     out = expert.head(hidden, expert.group_code(code, cells.groups.features[group]))
-    return functional.mse_loss(out.float(), target)
+    return (out.float() - target).square().mean(-1)
 
 
 def draw_log_sigma(n: int, *, fine: bool, generator: torch.Generator) -> Tensor:
@@ -180,13 +180,13 @@ def train(
     contrasted = any(len(stratum.groups) > 1 for stratum in cells.strata)
     autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
     silent = {name: weight.clone() for name, weight in network.state_dict().items()}
-    worth = (1 - MIN_GAIN) * held_out_loss(member, held_out, autocast)
+    anchor_errors = errors = held_out_errors(member, held_out, autocast)
     every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []
     for step in range(total):
         rows = torch.randint(len(cells.x), (schedule.batch_size,), generator=generator)
         with autocast:
-            loss = denoising = denoising_loss(member, cells, rows, generator=generator)
+            loss = denoising = denoising_errors(member, cells, rows, generator=generator).mean()
             if contrasted and step >= contrast_from:
                 n = max(schedule.batch_size // 8, 1)
                 loss = denoising + schedule.contrast_weight * contrast_loss(member, cells, n=n, generator=generator)
@@ -197,11 +197,11 @@ def train(
         average.update_parameters(network)
         on_step()
         if step % every == every - 1:
-            judged = held_out_loss(averaged, held_out, autocast)
-            records.append((step + 1, float(denoising.detach()), judged))
-            if step + 1 >= MIN_TRIAL and judged >= worth:
+            errors = held_out_errors(averaged, held_out, autocast)
+            records.append((step + 1, float(denoising.detach()), float(errors.mean())))
+            if step + 1 >= MIN_TRIAL and not clearly_better(errors, anchor_errors):
                 break
-    network.load_state_dict(silent if records and records[-1][2] >= worth else average.module.state_dict())
+    network.load_state_dict(average.module.state_dict() if clearly_better(errors, anchor_errors) else silent)
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
     return Progress(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
 
@@ -221,9 +221,18 @@ def _optimiser(
 
 
 @torch.no_grad()
-def held_out_loss(member: Member, cells: TrainingCells, autocast: torch.autocast) -> float:
-    """Denoising loss of cells that the member was not trained on, always with the same noise."""
+def held_out_errors(member: Member, cells: TrainingCells, autocast: torch.autocast) -> Tensor:
+    """Denoising errors of cells that the member was not trained on ``(n,)``, always with the same noise."""
     same_noise = torch.Generator().manual_seed(0)
     rows = torch.randperm(len(cells.x), generator=same_noise)[:MAX_JUDGED]
     with autocast:
-        return float(denoising_loss(member, cells, rows, generator=same_noise))
+        return denoising_errors(member, cells, rows, generator=same_noise)
+
+
+def clearly_better(errors: Tensor, anchor_errors: Tensor) -> bool:
+    """Whether the errors of the same cells are so much lower than the anchor's that chance is no explanation."""
+    saved = anchor_errors - errors
+    if len(saved) < 2:
+        return False
+    standard_error = saved.std() / math.sqrt(len(saved))
+    return bool(saved.mean() > torch.maximum(MIN_GAIN * anchor_errors.mean(), MIN_GAIN_SE * standard_error))
