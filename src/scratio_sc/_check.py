@@ -286,6 +286,9 @@ def read_flow_and_cells(
 def as_spec(side: Any) -> Any:
     """A side of a contrast with its labels as text."""
     if isinstance(side, Mapping):
+        if not side:
+            msg = "An empty side names no level: give at least one column and level."
+            raise ValueError(msg)
         return {str(column): as_spec(value) for column, value in side.items()}
     if isinstance(side, Iterable) and not isinstance(side, str):
         labels = [_label(value) for value in side]

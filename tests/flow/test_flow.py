@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm, ortho_group
 from scipy.stats import t as student_t
 
-from scratio_sc.flow import ConditionalFlow, _components, _denoising_ratio, _flow, _ode
+from scratio_sc.flow import ConditionalFlow, _batches, _components, _denoising_ratio, _ode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +82,28 @@ def exact(request: pytest.FixtureRequest, labels: np.ndarray) -> tuple[Condition
 
 
 # --- the truth where networks are silent
+
+
+def test_ratio_is_the_difference_of_scores(exact: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = exact
+    ratio = plain(flow, x, "stim", "ctrl")
+    for batch in flow.scores(x, ["stim", "ctrl"]):
+        np.testing.assert_allclose(batch.value[:, 0] - batch.value[:, 1], ratio[batch.cells], atol=1e-12)
+
+
+def test_empty_side_is_the_own_combination(
+    donor_flow: ConditionalFlow, donor_cells: np.ndarray, donor_labels: np.ndarray
+) -> None:
+    cells = np.arange(0, len(donor_cells), 10)
+    x, own = donor_cells[cells], donor_labels[cells]
+    condition, donor = donor_flow.design.columns
+    seen = np.zeros(len(x), int)
+    for batch in donor_flow.scores(x, [{}], own=own):
+        label = own[batch.cells[0]]
+        (named,) = donor_flow.scores(x[batch.cells], [{condition: label[0], donor: label[1]}])
+        np.testing.assert_array_equal(batch.value, named.value)
+        seen[batch.cells] += 1
+    assert (seen == 1).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -287,7 +309,7 @@ def test_chunks_do_not_matter(
 ) -> None:
     x = cells[::15]
     ratio, density = plain(flow, x, "stim", "ctrl"), flow.log_likelihood(x, "stim")
-    monkeypatch.setattr(_flow, "CELLS_PER_CHUNK", cells_per_chunk)
+    monkeypatch.setattr(_batches, "CELLS_PER_CHUNK", cells_per_chunk)
     monkeypatch.setattr(_denoising_ratio, "ROWS_PER_CHUNK", rows_per_chunk)
     np.testing.assert_allclose(plain(flow, x, "stim", "ctrl"), ratio, atol=1e-5)
     np.testing.assert_allclose(flow.log_likelihood(x, "stim"), density, atol=1e-5)

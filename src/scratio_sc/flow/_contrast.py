@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 SideSpec = str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
-"""A level of the condition, several of them (their mixture), or {column: level or levels}."""
+"""A level of the condition, several of them (their mixture), or {column: level or levels}; {} keeps all own levels."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,6 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
             msg = f"No level given for {column!r}. Known levels: {known}."
             raise ValueError(msg)
         out[column] = sorted({design.level(column, str(label)) for label in labels})
-    if not out:
-        msg = "An empty side names no level: give at least one column and level."
-        raise ValueError(msg)
     return out
 
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from scipy.stats import norm
-from scipy.stats import t as student_t
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
 from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
+from scratio_sc.flow._batches import Batch, Scores, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
 from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member import Member, MemberDensity
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
-CELLS_PER_CHUNK = 2048
 MIN_NEARBY = 5.0
 """Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
 
@@ -170,20 +168,18 @@ class ConditionalFlow:
         if method not in METHODS:
             msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
             raise ValueError(msg)
-        x = self._cells(x)
-        sides = named_levels(self.design, target), named_levels(self.design, reference)
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
-        value, sd = np.full(len(x), np.nan), np.full(len(x), np.nan)
-        extrapolated = np.zeros(len(x), bool)
-        with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
-            for cells, own_row, unseen in self._batches(len(x), sides, own=own, fold=fold):
-                pair = side_of(self.design, sides[0], own_row), side_of(self.design, sides[1], own_row)
-                score = partial(self._ode_ratios if method == "ode" else self._denoising_ratios, weights=weights)
-                ratios, far = score(x[cells], pair, unseen)
-                value[cells] = ratios[unseen].mean(0)
-                sd[cells] = self._standard_error(ratios)
-                extrapolated[cells] = far | (not (pair[0].observed and pair[1].observed))
-                bar.update(len(cells))
+        n = len(x := np.asarray(x))
+        value, sd, extrapolated = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
+        if method == "ode":
+            scored = self._ode_ratios(x, target, reference, own=own, fold=fold, progress=progress)
+        else:
+            scored = self.scores(x, [target, reference], own=own, fold=fold, weights=weights, progress=progress)
+        for batch in scored:
+            ratios = batch.by_member[..., 0] - batch.by_member[..., 1]
+            value[batch.cells] = ratios[batch.unseen].mean(0)
+            sd[batch.cells] = standard_error(ratios, self.left_out)
+            extrapolated[batch.cells] = batch.far.any(1)
         return LogRatio(value, sd, extrapolated, weights)
 
     def log_likelihood(
@@ -197,20 +193,42 @@ class ConditionalFlow:
         progress: bool = False,
     ) -> np.ndarray:
         """Log density log p(x | condition) of cells ``(n, d)``, nats, ``(n,)``; parameters as in `log_ratio`."""
-        x = self._cells(x)
-        side = named_levels(self.design, condition)
-        value = np.full(len(x), np.nan)
-        with tqdm(total=len(x), desc="scoring", unit="cell", disable=not progress) as bar:
-            for cells, own_row, unseen in self._batches(len(x), (side,), own=own, fold=fold):
-                mixture = side_of(self.design, side, own_row)
-                if method == "ode":
-                    each = self._ode_densities(x[cells], mixture, unseen)
-                else:
-                    total = self._parts(x[cells], mixture.rows, unseen)[unseen].sum(-1)
-                    each = logsumexp(total + mixture.log_weights, axis=2)
-                value[cells] = each.mean(0) - self.n_dims * np.log(self.scale)
-                bar.update(len(cells))
+        value = np.full(len(x := np.asarray(x)), np.nan)
+        score = self._ode_densities if method == "ode" else self.scores
+        for batch in score(x, [condition], own=own, fold=fold, progress=progress):
+            value[batch.cells] = batch.by_member[batch.unseen, :, 0].mean(0)
         return value
+
+    def scores(
+        self,
+        x: ArrayLike,
+        sides: Sequence[SideSpec],
+        *,
+        own: np.ndarray | None = None,
+        fold: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        progress: bool = False,
+    ) -> Iterator[Scores]:
+        """Log densities of cells ``(n, d)`` under several sides, nats, batch by batch; parameters as in `log_ratio`.
+
+        ``weights (n_nodes,)`` weigh the nodes (see `weights`), all fully by default: the finest bandwidth. A side
+        ``{}`` is each cell's own combination of levels. Cells whose own level is needed and unknown are in no batch.
+        """
+        x = self._cells(x)
+        weights = np.ones(N_NODES) if weights is None else weights
+        for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, progress=progress):
+            rows, inverse = np.unique(np.concatenate([side.rows for side in mixtures]), axis=0, return_inverse=True)
+            cells, unseen = x[batch.cells], batch.unseen
+            parts = self._parts(cells, rows, unseen)
+            columns = np.split(inverse.reshape(-1), np.cumsum([len(side.rows) for side in mixtures])[:-1])
+            by_member = np.empty((len(self.members), len(cells), len(sides)))
+            far = np.empty((len(cells), len(sides)), bool)
+            for k, (side, mine) in enumerate(zip(mixtures, columns, strict=True)):
+                by_member[..., k] = logsumexp(parts[:, :, mine] @ weights + side.log_weights, axis=2)
+                density = logsumexp(parts[unseen].mean(0)[:, mine].sum(-1) + side.log_weights, axis=1)
+                far[:, k] = density < self.support[self.design.condition_of(side.rows)].min()
+                far[:, k] |= (self._nearby(cells, side, unseen) < MIN_NEARBY) | (not side.observed)
+            yield Scores(batch.cells, by_member - self.n_dims * np.log(self.scale), unseen, far)
 
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
@@ -288,32 +306,24 @@ class ConditionalFlow:
             return np.zeros(len(self.design.columns), np.int64)
         return self.design.encode(np.asarray(own, str).reshape(1, -1))[0]
 
-    def _batches(
-        self, n: int, sides: Sequence[Mapping[str, list[int]]], *, own: np.ndarray | None, fold: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Cells that are scored alike: indices, own levels and the members ``(n_members,)`` that did not see them.
-
-        Cells whose own level is needed and unknown belong to no batch.
-        """
-        design, needed = self.design, np.zeros(len(self.design.columns), bool)
-        for j, column in enumerate(design.columns):
-            needed[j] = any(column not in named for named in sides)
+    def _asked(
+        self,
+        n: int,
+        sides: Sequence[SideSpec],
+        *,
+        own: np.ndarray | None,
+        fold: np.ndarray | None,
+        progress: bool,
+    ) -> Iterator[tuple[Batch, list[Side]]]:
+        """Batches of cells that are scored alike, and the sides as these cells see them."""
+        named = [named_levels(self.design, side) for side in sides]
         if own is None:
-            for named in sides:
-                self._own_row(named, None)
-            levels = np.zeros((n, len(design.columns)), np.int64)
-        else:
-            levels = np.where(needed, design.encode(np.asarray(own)), 0)
-        fold = np.full(n, -1) if fold is None else np.asarray(fold)
-        kinds, kind = np.unique(np.column_stack([levels, fold]), axis=0, return_inverse=True)
-        for i, (*own_row, own_fold) in enumerate(kinds):
-            if min(own_row) < 0:
-                continue
-            unseen = self.left_out == own_fold
-            unseen = unseen if unseen.any() else np.ones(len(self.members), bool)
-            cells = np.flatnonzero(kind.reshape(-1) == i)
-            for start in range(0, len(cells), CELLS_PER_CHUNK):
-                yield cells[start : start + CELLS_PER_CHUNK], np.array(own_row), unseen
+            for levels in named:
+                self._own_row(levels, None)
+        with tqdm(total=n, desc="scoring", unit="cell", disable=not progress) as bar:
+            for batch in batches(self.design, n, named, own=own, fold=fold, left_out=self.left_out):
+                yield batch, [side_of(self.design, levels, batch.own_row) for levels in named]
+                bar.update(len(batch.cells))
 
     def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray) -> np.ndarray:
         """Log likelihood by member and node, ``(n_members, n, k, n_nodes)``.
@@ -334,21 +344,6 @@ class ConditionalFlow:
             ]
         )
 
-    def _denoising_ratios(
-        self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Log ratio by member ``(n_members, n)``, and whether a side is far away ``(n,)``."""
-        rows, inverse = np.unique(np.concatenate([side.rows for side in pair]), axis=0, return_inverse=True)
-        parts = self._parts(x, rows, unseen)
-        split = np.split(inverse.reshape(-1), [len(pair[0].rows)])
-        mixed, far = [], np.zeros(len(x), bool)
-        for side, columns in zip(pair, split, strict=True):
-            mixed.append(logsumexp(parts[:, :, columns] @ weights + side.log_weights, axis=2))
-            density = logsumexp(parts[unseen].mean(0)[:, columns].sum(-1) + side.log_weights, axis=1)
-            far |= density < self.support[self.design.condition_of(side.rows)].min()
-            far |= self._nearby(x, side, unseen) < MIN_NEARBY
-        return mixed[0] - mixed[1], far
-
     def _nearby(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
         """Fitted cells of a side to expect where each cell lies, ``(n,)``."""
         group = self.design.group_of(side.rows)
@@ -356,44 +351,39 @@ class ConditionalFlow:
         member = self.members[int(np.argmax(unseen))]
         return member.nearby(x, member.groups(self.design, side.rows), sizes).sum(1)
 
-    def _ode_ratios(
-        self, x: np.ndarray, pair: tuple[Side, Side], unseen: np.ndarray, *, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _ode_ratios(self, x: ArrayLike, target: SideSpec, reference: SideSpec, **options: Any) -> Iterator[Scores]:
+        """As `scores`, along the probability flow; the reference counts as 0."""
         from scratio_sc.flow._ode import ode_log_ratio
 
-        out = np.empty((len(self.members), len(x)))
-        generator = torch.Generator().manual_seed(self.seed)
-        for m, member in enumerate(self.members):
-            sides, cells = [member.groups(self.design, side.rows) for side in pair], member.coordinates(x)
+        x = self._cells(x)
+        for batch, pair in self._asked(len(x), [target, reference], **options):
             if max(len(side.rows) for side in pair) > 1:
                 msg = "method='ode' compares one level with one level; use method='denoising' for mixtures."
                 raise ValueError(msg)
-            target, reference = (MemberDensity(member, groups, 0) for groups in sides)
-            out[m] = ode_log_ratio(cells, target, reference, generator=generator).cpu().numpy()
-        return out, np.zeros(len(x), bool)
+            by_member = np.zeros((len(self.members), len(batch.cells), 2))
+            generator = torch.Generator().manual_seed(self.seed)
+            for m, member in enumerate(self.members):
+                densities = [MemberDensity(member, member.groups(self.design, side.rows), 0) for side in pair]
+                cells = member.coordinates(x[batch.cells])
+                by_member[m, :, 0] = ode_log_ratio(cells, *densities, generator=generator).cpu().numpy()
+            far = np.tile([not side.observed for side in pair], (len(batch.cells), 1))
+            yield Scores(batch.cells, by_member, batch.unseen, far)
 
-    def _ode_densities(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
+    def _ode_densities(self, x: ArrayLike, sides: Sequence[SideSpec], **options: Any) -> Iterator[Scores]:
+        """As `scores` of one side, by the instantaneous change of variables; of the members that judge alone."""
         from scratio_sc.flow._ode import ode_log_density
 
-        out = []
-        for member in (self.members[m] for m in np.flatnonzero(unseen)):
-            cells, groups = member.coordinates(x), member.groups(self.design, side.rows)
-            generator = torch.Generator().manual_seed(self.seed)
-            each = [
-                ode_log_density(cells, MemberDensity(member, groups, c), generator=generator).double().cpu().numpy()
-                for c in range(len(side.rows))
-            ]
-            out.append(logsumexp(np.stack(each, axis=1) + side.log_weights, axis=1))
-        return np.stack(out)
-
-    def _standard_error(self, ratios: np.ndarray) -> np.ndarray:
-        """Delete-a-fold jackknife over members ``(n_members, n)``: sqrt((F - 1) / F sum_f (r_f - mean r)^2).
-
-        Widened as Student's t is against the normal, so that +-1.645 of them are a 90 % interval with few folds too.
-        """
-        folds = np.unique(self.left_out)
-        if len(folds) < 2:
-            return np.full(ratios.shape[1], np.nan)
-        by_fold = np.stack([ratios[self.left_out == f].mean(0) for f in folds])
-        widening = student_t.ppf(0.95, len(folds) - 1) / norm.ppf(0.95)
-        return widening * np.sqrt((len(folds) - 1) * by_fold.var(0))
+        x = self._cells(x)
+        for batch, (side,) in self._asked(len(x), sides, **options):
+            by_member = np.full((len(self.members), len(batch.cells), 1), np.nan)
+            for m in np.flatnonzero(batch.unseen):
+                member = self.members[m]
+                cells, groups = member.coordinates(x[batch.cells]), member.groups(self.design, side.rows)
+                generator = torch.Generator().manual_seed(self.seed)
+                each = [
+                    ode_log_density(cells, MemberDensity(member, groups, c), generator=generator).double().cpu().numpy()
+                    for c in range(len(side.rows))
+                ]
+                by_member[m, :, 0] = logsumexp(np.stack(each, axis=1) + side.log_weights, axis=1)
+            far = np.full((len(batch.cells), 1), not side.observed)
+            yield Scores(batch.cells, by_member - self.n_dims * np.log(self.scale), batch.unseen, far)

@@ -1,0 +1,84 @@
+"""Cells that are scored alike: same own levels where they matter, same members that did not see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from scratio_sc.flow._design import Design
+
+CELLS_PER_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Indices of cells ``(b,)``, their own levels ``(n_columns,)`` and the members that judge them ``(n_members,)``.
+
+    Where a side names a column, the own level of it is 0 whatever the cell's is.
+    """
+
+    cells: np.ndarray
+    own_row: np.ndarray
+    unseen: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log densities of a batch of cells under k sides.
+
+    Attributes
+    ----------
+    cells
+        Indices of the cells ``(b,)``.
+    by_member
+        Log density according to each member, nats, ``(n_members, b, k)``.
+    unseen
+        Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
+    far
+        Whether a side has no cells of the fit nearby, ``(b, k)``.
+    """
+
+    cells: np.ndarray
+    by_member: np.ndarray
+    unseen: np.ndarray
+    far: np.ndarray
+
+    @property
+    def value(self) -> np.ndarray:
+        """Mean of the members that did not see the cells, nats, ``(b, k)``."""
+        mean: np.ndarray = self.by_member[self.unseen].mean(0)
+        return mean
+
+
+def batches(
+    design: Design,
+    n: int,
+    sides: Sequence[Mapping[str, list[int]]],
+    *,
+    own: np.ndarray | None,
+    fold: np.ndarray | None,
+    left_out: np.ndarray,
+) -> Iterator[Batch]:
+    """Split ``n`` cells with labels ``own (n, n_columns)`` and folds ``(n,)``.
+
+    Cells whose own level is needed and unknown belong to no batch.
+    """
+    needed = np.array([any(column not in named for named in sides) for column in design.columns])
+    levels = np.zeros((n, len(needed)), np.int64)
+    if own is not None:
+        levels = np.where(needed, design.encode(np.asarray(own)), 0)
+    fold = np.full(n, -1) if fold is None else np.asarray(fold)
+    kinds, kind = np.unique(np.column_stack([levels, fold]), axis=0, return_inverse=True)
+    for i, (*own_row, own_fold) in enumerate(kinds):
+        if min(own_row) < 0:
+            continue
+        unseen = left_out == own_fold
+        unseen = unseen if unseen.any() else np.ones(len(left_out), bool)
+        cells = np.flatnonzero(kind.reshape(-1) == i)
+        for start in range(0, len(cells), CELLS_PER_CHUNK):
+            yield Batch(cells[start : start + CELLS_PER_CHUNK], np.array(own_row), unseen)
