@@ -148,7 +148,7 @@ class _Trial:
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         own = np.arange(len(self.judge_group)), self.judge_group
         tried = []
-        shares = OWN_SHARES if candidate.own.size <= MAX_OWN_ELEMENTS else OWN_SHARES[:1]
+        shares = OWN_SHARES if candidate.scatter.size <= MAX_OWN_ELEMENTS else OWN_SHARES[:1]
         for share in shares:
             density = candidate.log_densities(self.judge, self.design, own_share=share)
             joint = density + log_prior

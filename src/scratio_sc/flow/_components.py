@@ -26,6 +26,7 @@ MAX_SWEEPS = 30
 SWEEPS_PER_MERGE = 3
 PATIENCE = 4
 TOLERANCE = 1e-3
+MIN_SHARE = 1e-6
 VARIANCE_FLOOR = 1e-6
 MAX_APART = 1e3
 MAX_RATIO = 0.5
@@ -78,8 +79,7 @@ class _Clusters:
     def of(cls, x: Tensor, share: Tensor) -> _Clusters:
         size = share.sum(0).clamp(min=1e-9)
         mean = (share.T @ x) / size[:, None]
-        scatter = [((x - m) * share[:, [k]]).T @ (x - m) for k, m in enumerate(mean)]
-        return cls(size, mean, torch.stack(scatter))
+        return cls(size, mean, torch.stack([scatter_about(m, x, share[:, k]) for k, m in enumerate(mean)]))
 
     def components(self) -> Components:
         """Each covariance is pulled towards the pooled one, as if by ``d`` cells of it."""
@@ -125,6 +125,13 @@ class _Clusters:
     def _log_det(scatter: Tensor, size: Tensor) -> Tensor:
         eye = torch.eye(scatter.shape[-1], dtype=scatter.dtype)
         return torch.logdet(scatter / size[..., None, None] + 1e-4 * eye)
+
+
+def scatter_about(mean: Tensor, x: Tensor, share: Tensor) -> Tensor:
+    """Scatter ``(d, d)`` about a mean ``(d,)`` of cells ``(n, d)`` that have a share ``(n,)``."""
+    inside = torch.nonzero(share > MIN_SHARE)[:, 0]  # most cells lie in one or two clusters
+    apart = x[inside] - mean
+    return (apart * share[inside, None]).T @ apart
 
 
 def pulled(scatter: Tensor, size: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from scratio_sc.flow._components import (
     component_log_density,
     nonlinear_shrinkage,
     pulled,
+    scatter_about,
 )
 from scratio_sc.flow._shrinkage import logit_effects, mean_effects
 
@@ -106,8 +108,7 @@ class Mixture:
             share = (density + torch.as_tensor(weights[g])).softmax(1)
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
             for k in range(m):
-                apart = cells - torch.as_tensor(means[g, k])
-                scatter[g, k] = ((apart * share[:, [k]]).T @ apart).numpy()
+                scatter[g, k] = scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
             own = self.split_logit + features[g] @ self.split_effect
             odds[g], information[g] = self._split_odds(density.numpy(), own)
         pooled = np.maximum(size.sum(0), 1e-9)
@@ -126,11 +127,8 @@ class Mixture:
         share = ((self.splits > 0) @ pooled) / ((self.splits != 0) @ pooled)
         base = logit(np.clip(share, 1e-6, 1 - 1e-6))
         split_effect, prior = logit_effects(odds - base, information, design, prior=prior)
-        own = scatter / np.maximum(size - 1, 1)[..., None, None] + VARIANCE_FLOOR * np.eye(d)
-        own = nonlinear_shrinkage(own, size)
-        return Fitted(
-            Mixture(self.splits, base, split_effect, mean, effects, nonlinear_shrinkage(shared, pooled)), own, prior
-        )
+        mixture = Mixture(self.splits, base, split_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
+        return Fitted(mixture, scatter, size, prior)
 
     def _split_odds(self, log_density: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log odds of the splits that fit cells best, by Fisher scoring, and their information, both ``(m - 1,)``.
@@ -165,11 +163,18 @@ def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture, the groups' own covariances ``(n_groups, m, d, d)``, and the prior of the groups' log odds."""
+    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their log odds."""
 
     mixture: Mixture
-    own: np.ndarray
+    scatter: np.ndarray
+    size: np.ndarray
     prior: np.ndarray
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """The groups' own covariances ``(n_groups, m, d, d)``."""
+        covariance = self.scatter / np.maximum(self.size - 1, 1)[..., None, None]
+        return nonlinear_shrinkage(covariance + VARIANCE_FLOOR * np.eye(self.scatter.shape[-1]), self.size)
 
     @classmethod
     def of(
@@ -196,7 +201,7 @@ class Fitted:
         """Log density of cells under each group, nats, ``(n, n_groups)``."""
         features = design.features(design.groups)
         weights, means = self.mixture.log_weights(features), self.mixture.means(features)
-        shared = np.broadcast_to(self.mixture.covariance, self.own.shape)
+        shared = np.broadcast_to(self.mixture.covariance, self.scatter.shape)
         covariances = torch.as_tensor(self.covariances(own_share) if own_share else shared.copy())
         parts = [
             logsumexp(component_log_density(x, torch.as_tensor(mean), covariance).numpy() + weight, axis=1)
