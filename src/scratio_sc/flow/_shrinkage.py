@@ -16,6 +16,7 @@ N_EM = 100
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 SWEEPS = 20
+MIN_OTHERS = 1e-3
 
 
 def prior_weights(effect: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
@@ -127,7 +128,9 @@ def logit_effects(
         effects[mine] = 0
         left = column.total(information * (logit - features @ effects))
         known = np.maximum(column.total(information), 1e-9)
-        effect, error = left / known, 1 / np.sqrt(known)
+        # the logits are taken from those of all cells, to which a level contributes itself
+        others = 1 - known / known.sum(0)
+        effect, error = left / known, np.sqrt(np.maximum(others, MIN_OTHERS) / known)
         if prior is None:
             weights[j] = prior_weights(effect, error)
         effects[mine] = posterior_mean(effect, error, weights[j])
