@@ -30,6 +30,7 @@ from scratio_sc._check import (
     read_representation,
 )
 from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._warn import BEATEN_BY
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ def _table(
 
 
 def _warn_of_negative(table: pd.DataFrame) -> None:
-    overall = table[(table["group"] == ALL_CELLS) & (table["mean"] < -2 * table["mean_se"])]
+    overall = table[(table["group"] == ALL_CELLS) & (table["mean"] < -np.maximum(2 * table["mean_se"], BEATEN_BY))]
     if len(overall):
         _warn(
             f"The mean score is negative beyond its error in {named(overall['representation'])}: the flow tells the "
