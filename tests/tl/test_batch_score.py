@@ -27,7 +27,7 @@ FAST = {"n_members": 2, "max_steps": 0, "progress": False}
 
 
 def simulate() -> AnnData:
-    return datasets.batch_shift(400, n_dims=2, n_types=2, n_batches=2, shift=2.5, rng=1)
+    return datasets.batch_shift(240, n_dims=2, n_types=2, n_batches=2, shift=2.5, rng=1)
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ def test_far_apart_the_mean_is_the_maximum() -> None:
 def test_table_counts_cells_and_averages_scores(scored: AnnData) -> None:
     rows = table(scored)
     sizes = scored.obs["cell_type"].value_counts()
-    assert rows["n_cells"].to_dict() == {"all cells": 400, **sizes.to_dict()}
+    assert rows["n_cells"].to_dict() == {"all cells": 240, **sizes.to_dict()}
     assert (rows["n_batches"] == 2).all()
     means = scored.obs.groupby("cell_type", observed=True)["batch_score_X_pca"].mean()
     np.testing.assert_allclose(rows["mean"][means.index], means, atol=1e-5)
-    assert rows["mean"]["all cells"] == pytest.approx((means * sizes[means.index]).sum() / 400, abs=1e-5)
+    assert rows["mean"]["all cells"] == pytest.approx((means * sizes[means.index]).sum() / 240, abs=1e-5)
     assert (rows[["mean_se", "above_se"]] >= 0).all(axis=None)
 
 
@@ -209,7 +209,7 @@ def test_type_with_one_batch_is_nan_and_named(adata: AnnData) -> None:
 
 @pytest.fixture
 def three_batches() -> AnnData:
-    return datasets.batch_shift(500, n_dims=2, n_types=2, n_batches=3, shift=2.0)
+    return datasets.batch_shift(360, n_dims=2, n_types=2, n_batches=3, shift=2.0)
 
 
 def test_few_cells_of_a_batch_in_a_type_are_nan_and_named(three_batches: AnnData) -> None:
@@ -250,9 +250,9 @@ def test_batch_determined_by_type_is_refused(adata: AnnData, unchanged: Unchange
 
 
 def test_missing_labels_are_nan_and_counted(adata: AnnData) -> None:
-    adata.obs["batch"] = adata.obs["batch"].astype(object).where(np.arange(400) >= 3)
-    adata.obs["cell_type"] = adata.obs["cell_type"].astype(object).where(np.arange(400) != 7)
-    with pytest.warns(UserWarning, match="4 of 400 cells have no label in 'batch', 'cell_type'"):
+    adata.obs["batch"] = adata.obs["batch"].astype(object).where(np.arange(240) >= 3)
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(object).where(np.arange(240) != 7)
+    with pytest.warns(UserWarning, match="4 of 240 cells have no label in 'batch', 'cell_type'"):
         scored = score(adata)
     assert np.flatnonzero(scored.obs["batch_score_X_pca"].isna()).tolist() == [0, 1, 2, 7]
 
@@ -260,7 +260,7 @@ def test_missing_labels_are_nan_and_counted(adata: AnnData) -> None:
 def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     from scratio_sc.stats._batch_information import BatchScores
 
-    value = np.full(400, -0.5)
+    value = np.full(240, -0.5)
     found = BatchScores(value, np.tile(value, (2, 1)), np.arange(2), np.ones(8), np.ones(8))
     monkeypatch.setattr(BatchScores, "of", lambda *_, **__: found)
     with pytest.warns(UserWarning, match="negative beyond its error in 'X_pca', 'X_corrected'"):
@@ -280,7 +280,7 @@ def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: 
         ({"batch": ["batch"]}, TypeError, r"batch=\['batch'\], expected the name of a column"),
         ({"groupby": None}, TypeError, "groupby=None, expected the name of a column"),
         ({"batch": "exact_batch_score"}, ValueError, "Too few cells in 'exact_batch_score'.*`pd.cut`"),
-        ({"groupby": "exact_batch_score"}, ValueError, "400 levels in 400 cells.*`pd.cut`"),
+        ({"groupby": "exact_batch_score"}, ValueError, "240 levels in 240 cells.*`pd.cut`"),
         ({"use_rep": "X_harmony"}, KeyError, "'X_harmony'.*there: 'X_pca', 'X_corrected'"),
         ({"use_rep": []}, ValueError, r"use_rep=\[\], expected at least one"),
         ({"use_rep": ["X_pca", "X_pca"]}, ValueError, "each named once"),
@@ -317,7 +317,7 @@ def test_one_batch(adata: AnnData, unchanged: Unchanged) -> None:
 
 
 @pytest.mark.usefixtures("_no_fit")
-@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinite in 400 of 400"), (1.0, "the same point")])
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinite in 240 of 240"), (1.0, "the same point")])
 def test_second_representation_is_checked_first(
     adata: AnnData, unchanged: Unchanged, value: float, *, message: str
 ) -> None:
