@@ -80,7 +80,8 @@ scratio.pl.batch_score(adata)
 # %% [markdown]
 # ## Is the difference more than noise?
 #
-# Both representations are scored on the same cells, so their difference can be tested cell by cell.
+# Both representations are scored on the same cells, so their difference can be taken cell by cell. The error is that of
+# the choice of cells.
 
 # %%
 gain = adata.obs["batch_score_X_pca"] - adata.obs["batch_score_X_pca_harmony"]

@@ -137,9 +137,10 @@ def batch_score(
     condition and the type as covariate, out of fold; p(x | type) is the mixture of the batches by their cells of the
     type, exactly.
 
-    The mean is on average a little below the information (Barber & Agakov 2003), the more so the fewer cells and the
-    more dimensions, and noise can make it slightly negative: it is not clipped. Standard errors cover the choice of
-    cells and the fit, not differences between the samples of a batch; they do not cover this bias.
+    The mean is on average below the information (Barber & Agakov 2003), the more so the fewer cells and the more
+    dimensions (figures in :doc:`/method/batch_score`), and noise can make it slightly negative: it is not clipped.
+    Standard errors cover the choice of cells and the fit, not differences between the samples of a batch; they do not
+    cover this bias.
 
     No flow is stored: eight members for each representation are much larger than the scores. For single batches
     against each other, `scratio_sc.tl.fit(adata, batch, covariates=[groupby])` and :func:`scratio_sc.tl.log_ratio`.
