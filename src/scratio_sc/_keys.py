@@ -32,3 +32,14 @@ class RatioKeys:
     def extrapolated(self) -> str:
         """`obs` column that flags cells without cells of the fit nearby."""
         return f"{self.obs}_extrapolated"
+
+
+@dataclass(frozen=True)
+class BatchScoreKeys:
+    """Slots of a batch score; `uns` holds the table and how it was made."""
+
+    uns: str
+
+    def score(self, use_rep: str) -> str:
+        """`obs` column with the score in a representation."""
+        return f"{self.uns}_{use_rep}"

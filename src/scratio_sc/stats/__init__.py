@@ -1,0 +1,1 @@
+"""Statistics of cells that were scored: arrays in, arrays out, no AnnData."""
