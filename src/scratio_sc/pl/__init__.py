@@ -1,7 +1,8 @@
 """Plots."""
 
 from ._calibration import calibration
+from ._differential_abundance import differential_abundance
 from ._ratio_umap import ratio_umap
 from ._training import training
 
-__all__ = ["calibration", "ratio_umap", "training"]
+__all__ = ["calibration", "differential_abundance", "ratio_umap", "training"]

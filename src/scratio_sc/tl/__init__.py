@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from scratio_sc.tl._differential_abundance import differential_abundance
 from scratio_sc.tl._fit import fit
 from scratio_sc.tl._log_density import log_density
 from scratio_sc.tl._log_ratio import log_ratio
 from scratio_sc.tl._null_check import null_check
 from scratio_sc.tl._sample import sample
 
-__all__ = ["fit", "log_density", "log_ratio", "null_check", "sample"]
+__all__ = ["differential_abundance", "fit", "log_density", "log_ratio", "null_check", "sample"]
