@@ -3,8 +3,8 @@
     python milo.py in.npz out.npz
 
 Reads ``x (n, d)``, ``sample (n,)`` and ``treated (n,)``; writes ``fdr (n,)`` and ``log_fc (n,)`` (natural logarithm)
-of each cell: those of the neighbourhood of least SpatialFDR that the cell is in, NaN for cells in none. R's edgeR is not
-needed: the solver is pydeseq2.
+of each cell: those of the neighbourhood of least SpatialFDR that the cell is in, NaN for cells in none. R's edgeR is
+not needed: the solver is pydeseq2.
 """
 
 from __future__ import annotations

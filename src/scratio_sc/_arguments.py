@@ -52,7 +52,7 @@ def check_integer(low: int, **arguments: Any) -> None:
 def check_share(**arguments: Any) -> None:
     """Refuse what is not a number between 0 and 1."""
     for name, value in arguments.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
             refuse(name, value, "a number between 0 and 1", types=Real)
 
 

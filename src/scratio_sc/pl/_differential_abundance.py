@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 _BINS = 60
 _WIDEST = 0.42
+_NAME_SIZE = (0.3, 0.07)
 _RASTERISE_ABOVE = 5_000
 
 
@@ -122,10 +123,10 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
         mine = np.flatnonzero(known & (groups == name))
         y = row + _spread(ratio[mine], edges)
         for what, colour in _COLOURS.items():
-            cells = change[mine] == what
+            which = change[mine] == what
             ax.scatter(
-                ratio[mine][cells],
-                y[cells],
+                ratio[mine][which],
+                y[which],
                 s=size,
                 color=colour,
                 linewidths=0,
@@ -173,23 +174,19 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.annotate(f"FDR {alpha:g}", (1, -np.log10(alpha)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
     ax.margins(0.15, 0.12)
-    ax.set_ylim(bottom=-0.05)
+    ax.set_ylim(-0.05, 1.15 * max(height.max(initial=0), -np.log10(alpha)))
     ax.set_xlabel("log fold change of the share of cells  [nats]")
     ax.set_ylabel("-log10 adjusted p-value, by sample", parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
-    """Names beside points, those of equal height in turn above and below."""
-    for turn, i in enumerate(np.lexsort(xy.T)):
-        up = turn % 2 == 0
-        ax.annotate(
-            names[i],
-            tuple(xy[i]),
-            xytext=(0, 6 if up else -6),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if up else "top",
-            fontsize="small",
-            parse_math=False,
-        )
+    """Names above points, the most significant and largest first; none where it would cover another."""
+    reach = np.maximum(np.ptp(xy, axis=0), 1e-9) * _NAME_SIZE
+    taken: list[np.ndarray] = []
+    for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
+        if any((np.abs(xy[i] - other) < reach).all() for other in taken):
+            continue
+        taken.append(xy[i])
+        style = {"ha": "center", "va": "bottom", "fontsize": "small", "parse_math": False}
+        ax.annotate(names[i], tuple(xy[i]), xytext=(0, 5), textcoords="offset points", **style)
