@@ -188,5 +188,13 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
         if any((np.abs(xy[i] - other) < reach).all() for other in taken):
             continue
         taken.append(xy[i])
-        style = {"ha": "center", "va": "bottom", "fontsize": "small", "parse_math": False}
-        ax.annotate(names[i], tuple(xy[i]), xytext=(0, 5), textcoords="offset points", **style)
+        ax.annotate(
+            names[i],
+            tuple(xy[i]),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize="small",
+            parse_math=False,
+        )
