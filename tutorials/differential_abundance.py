@@ -34,7 +34,7 @@ try:
     here = Path(__file__).resolve().parent
 except NameError:  # in a notebook
     here = Path.cwd()
-path = here.parents[1] / "shared" / "data" / "kang18_ctrl_base.h5ad"
+path = here.parent.parent / "shared" / "data" / "kang18_ctrl_base.h5ad"
 
 if path.exists():
     adata = ad.read_h5ad(path)
