@@ -1,1 +1,1 @@
-"""Statistics of cells that were scored: arrays in, arrays out, no AnnData."""
+"""Statistics of cells and samples: arrays in, arrays out, no AnnData."""
