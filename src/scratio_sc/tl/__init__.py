@@ -7,5 +7,6 @@ from scratio_sc.tl._log_density import log_density
 from scratio_sc.tl._log_ratio import log_ratio
 from scratio_sc.tl._null_check import null_check
 from scratio_sc.tl._sample import sample
+from scratio_sc.tl._treatment_effect import treatment_effect
 
-__all__ = ["fit", "log_density", "log_ratio", "null_check", "sample"]
+__all__ = ["fit", "log_density", "log_ratio", "null_check", "sample", "treatment_effect"]

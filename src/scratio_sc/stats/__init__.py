@@ -1,0 +1,1 @@
+"""Statistics of cells: arrays in, arrays out; knows neither AnnData nor flows."""
