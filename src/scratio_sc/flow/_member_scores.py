@@ -43,11 +43,12 @@ def member_scores(
     own: np.ndarray | None,
     fold: np.ndarray | None,
     weights: np.ndarray,
+    progress: bool = False,
 ) -> MemberScores:
     """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
     by_member = np.full((len(flow.members), len(x), len(sides)), np.nan)
     value, far = np.full(by_member.shape[1:], np.nan), np.zeros(by_member.shape[1:], bool)
-    for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights):
+    for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
         by_member[:, batch.cells], value[batch.cells], far[batch.cells] = batch.by_member, batch.value, batch.far
     return MemberScores(by_member, value, far)
 

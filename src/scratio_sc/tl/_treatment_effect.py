@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,18 +23,15 @@ from scratio_sc._check import (
     read_own_labels,
     read_representation,
 )
+from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._sides import cells_of, others
-from scratio_sc._warn import MAX_EXTRAPOLATED
 from scratio_sc.flow._member_scores import member_scores, observed
-from scratio_sc.stats._divergence import NAMES, Ratios, Share, divergence_of
+from scratio_sc.stats._divergence import Ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-
-ALL = "(all)"
-ONE_SIDED_5_PERCENT = 1.645
 
 
 def treatment_effect(
@@ -148,12 +144,11 @@ def treatment_effect(
     treatments = others(flow, reference)
     use_rep, n_comps = read_flow_params(adata, key)
     x, fold = read_representation(adata, use_rep, n_comps), read_fold(adata, key)
-    labels = pd.DataFrame(
-        {
-            "group": _read_parts(adata, "groupby", groupby, next(iter(treatments.values()))),
-            "sample": _read_parts(adata, "sample_key", sample_key, next(iter(treatments.values()))),
-        }
-    )
+    parts = {
+        "group": _read_parts(adata, treatments, groupby=groupby),
+        "sample": _read_parts(adata, treatments, sample_key=sample_key),
+    }
+    labels = pd.DataFrame(parts)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     in_reference = cells_of(adata, flow, reference)
     rows: list[dict[str, Any]] = []
@@ -169,14 +164,14 @@ def treatment_effect(
             weights=flow.weights(side, reference, bandwidth=width),
         )
         scored = np.isfinite(scores.value).all(1)
-        contrast = _Contrast(
+        contrast = Contrast(
             is_target=in_target[cells],
             scored=scored,
             comparable=scored & observed(flow, len(cells), (side, reference), own=its_own),
-            far=scores.far.any(1),
+            far=np.any(scores.far, axis=1),
             ratios=Ratios(scores.value[:, 0] - scores.value[:, 1], scores.by_member[..., 0] - scores.by_member[..., 1]),
         )
-        rows += [{"target": name, **row} for row in _rows(contrast, labels.iloc[cells], flow.left_out)]
+        rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
     table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
     table.index = table.index.astype(str)
     _warn_of_rows_without_effect(table)
@@ -196,22 +191,12 @@ def treatment_effect(
     return adata if copy else None
 
 
-@dataclass(frozen=True)
-class _Contrast:
-    """Cells of both sides ``(n,)``: side, whether they have a ratio, whether it rests on cells of both sides."""
-
-    is_target: np.ndarray
-    scored: np.ndarray
-    comparable: np.ndarray
-    far: np.ndarray
-    ratios: Ratios
-
-
-def _read_parts(adata: AnnData, argument: str, column: str | None, side: Mapping[str, str]) -> np.ndarray:
-    """Labels ``(n_cells,)``, empty where a cell has none."""
+def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **asked: str | None) -> np.ndarray:
+    """Labels ``(n_cells,)`` of the column that an argument names, empty where a cell has none."""
+    ((argument, column),) = asked.items()
     if column is None:
         return np.full(adata.n_obs, "", object)
-    if column in side:
+    if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
             "a column with cell types, or donors."
@@ -223,50 +208,6 @@ def _read_parts(adata: AnnData, argument: str, column: str | None, side: Mapping
         msg = f"{argument}={column!r} has the label {ALL!r}, which stands for all of them together. Rename it."
         raise ValueError(msg)
     return text
-
-
-def _rows(contrast: _Contrast, labels: pd.DataFrame, left_out: np.ndarray) -> Iterator[dict[str, Any]]:
-    """One row of the table for each group and sample, and for all of them."""
-    groups, samples = ([ALL, *sorted(set(labels[name]) - {""})] for name in ("group", "sample"))
-    for sample in samples:
-        in_sample = np.ones(len(labels), bool) if sample == ALL else (labels["sample"] == sample).to_numpy()
-        for group in groups:
-            cells = in_sample if group == ALL else in_sample & (labels["group"] == group).to_numpy()
-            row = _row(contrast, cells, None if group == ALL else in_sample, left_out)
-            yield {"group": group, "sample": sample, **row}
-
-
-def _row(contrast: _Contrast, cells: np.ndarray, whole: np.ndarray | None, left_out: np.ndarray) -> dict[str, Any]:
-    """Effect on some cells ``(n,)``; ``whole (n,)`` are those of all types where the cells are of one."""
-    sides = [contrast.is_target, ~contrast.is_target]
-    used = [np.flatnonzero(cells & contrast.comparable & side) for side in sides]
-    n, n_scored = [len(part) for part in used], [(cells & contrast.scored & side).sum() for side in sides]
-    share = None
-    if whole is not None:
-        n_whole = [int((whole & contrast.comparable & side).sum()) for side in sides]
-        share = Share.of((n[0], n_whole[0]), (n[1], n_whole[1]))
-    far = float(contrast.far[np.concatenate(used)].mean()) if sum(n) else np.nan
-    flag = ""
-    if min(n) < MIN_CELLS:
-        flag = "one side only" if not min(n_scored) else "few cells" if min(n_scored) < MIN_CELLS else "confounded"
-    elif far > MAX_EXTRAPOLATED:
-        flag = "extrapolated"
-    value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
-    if min(n) >= MIN_CELLS:
-        target, reference = (contrast.ratios.of(part) for part in used)
-        value, se = divergence_of(target, reference, left_out=left_out, share=share)
-    effect = {name: float(number) for k, at in enumerate(NAMES) for name, number in ((at, value[k]), (at + "_se", se[k]))}
-    counted = share is not None and min(n) > 0
-    return {
-        **effect,
-        "responds": bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
-        "composition": share.log_ratio if share and counted else np.nan,
-        "composition_se": float(np.sqrt(share.variance)) if share and counted else np.nan,
-        "n_target": n[0],
-        "n_reference": n[1],
-        "extrapolated": far,
-        "flag": flag,
-    }
 
 
 def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
