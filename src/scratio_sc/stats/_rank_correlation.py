@@ -11,10 +11,10 @@ from scipy.stats import t as student_t
 
 
 def rank_correlation(x: Any, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation ``(n_genes,)`` of every column of ``x (n, n_genes)``, dense or CSC, with ``y (n,)``.
+    """Spearman's correlation ``(n_genes,)`` of every column of ``x (n, n_genes)`` with ``y (n,)``, ties averaged.
 
-    Ties are averaged. Only stored entries are sorted: the zeros of a column tie in one rank, behind what is negative. NaN where a side is
-    constant.
+    ``x`` is dense or CSC. Only stored entries are sorted: the zeros of a column tie in one rank, behind what is
+    negative. NaN where a side is constant.
     """
     own = rankdata(y) - (len(y) + 1) / 2
     spread = np.sqrt((own**2).sum())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow import ConditionalFlow
 
 JOINED_BY = "+"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONTRASTS = (
     ("a", "reference"),
     ("b", "reference"),
@@ -104,9 +105,10 @@ def interaction(
         Each with ``_se``, over cells and the folds of the fit: ``interaction``, its mean over cells of the combination;
         ``combination``, the mean log ratio of the combination there, and ``sum_of_singles``, the sum of those of both
         treatments, of which ``interaction`` is the difference; ``non_additivity``, the mean interaction in cells of the
-        combination and of the reference less that in cells of `a` and of `b`. Also ``extrapolated``, the share of
-        the cells of all four that are, and ``flag``: empty, ``"few cells"`` (fewer than 20 in one of the four) or
-        ``"confounded"`` (the fit had the cells' covariates under some of the four only); then all numbers are NaN.
+        combination and of the reference less that in cells of `a` and of `b`. Also ``quantiles`` (5, 25, 50, 75 and
+        95 %) of the interaction in cells of the combination; ``extrapolated``, the share of the cells of all four that
+        are; and ``flag``: empty, ``"few cells"`` (fewer than 20 in one of the four) or ``"confounded"`` (the fit had
+        the cells' covariates under some of the four only), and then the numbers are NaN.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         Both treatments and the combination against the reference, and the combination against each treatment: ``js``,
         ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`.
@@ -246,6 +248,10 @@ def _summarised(
         if not flag:
             found = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
             summary[name], summary[f"{name}_se"] = found.value, found.se
+    levels = np.full(len(QUANTILES), np.nan)
+    if not flag:
+        levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
+    summary["quantiles"] = levels
     everyone = np.concatenate(list(cells.values()))
     summary["extrapolated"] = float(scores.far[everyone].any(1).mean()) if len(everyone) else np.nan
     summary["flag"] = flag
