@@ -126,8 +126,8 @@ def _draw(panel: Axes, y: int, summary: Any) -> None:
 
 def _draw_legend(panel: Axes) -> None:
     panel.errorbar([], [], xerr=[], color=_UNCLEAR, marker="o", markersize=5, capsize=3, label="mean, 95 % interval")
-    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=13, label="half of the cells")
-    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=4, label="90 % of the cells")
+    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=8, label="half of the cells")
+    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=3, label="90 % of the cells")
     panel.figure.legend(
         *panel.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize="x-small"
     )

@@ -134,9 +134,9 @@ def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
 
 
 def _sorted(table: pd.DataFrame, axis: str, effect: str) -> list[str]:
-    """Names on an axis, largest mean effect first."""
-    mean = table.assign(effect=table[effect].fillna(-np.inf)).groupby(axis)["effect"].mean()
-    return list(mean.sort_values(ascending=False, kind="stable").index)
+    """Names on an axis, largest mean effect first, those without any last."""
+    mean = table.groupby(axis, observed=True)[effect].mean()
+    return list(mean.sort_values(ascending=False, kind="stable", na_position="last").index)
 
 
 def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap: Any) -> Any:

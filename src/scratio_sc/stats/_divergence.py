@@ -71,8 +71,12 @@ def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tu
     ends = [*np.quantile(target, [0, 1]), *np.quantile(reference, [0, 1])]
     balanced = brentq(imbalance, min(ends) - FAR_OUT, max(ends) + FAR_OUT)
     there, here = expit(balanced - target), expit(reference - balanced)
-    slope = (there * (1 - there)).mean() + (here * (1 - here)).mean()
-    variance = max((there.var() / len(there) + here.var() / len(here)) / max(slope, TINY) ** 2, TINY)
+    doubt = [there * (1 - there), here * (1 - here)]
+    slope = max(doubt[0].mean() + doubt[1].mean(), TINY)
+    # cells that all are certain agree on nothing, however small their spread
+    variance = (there.var() / len(there) + here.var() / len(here)) / slope**2 + 1 / max(
+        sum(map(np.sum, doubt)), TINY
+    ) ** 2
     weight = share.variance / (share.variance + variance)
     return float(weight * balanced + (1 - weight) * share.log_ratio), float(weight * variance)
 
