@@ -16,8 +16,8 @@
 # Which treatment moves the cells, which cell types respond, which donors, through which genes, and do two treatments
 # together do what the sum of both says? All answers come from log ratios of one fitted flow, in nats.
 #
-# The cells are those of Kang et al. (2018), blood of eight donors with and without interferon beta, and of Norman et al.
-# (2019), single and double gene activations. Where they are not at hand, simulated cells take their place.
+# The cells are those of Kang et al. (2018), blood of eight donors with and without interferon beta, and of Norman et
+# al. (2019), single and double gene activations. Where they are not at hand, simulated cells take their place.
 
 # %%
 from pathlib import Path
@@ -66,7 +66,7 @@ else:
     adata = ad.read_h5ad(folder / "kang18_ifnb_counts.h5ad")
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-adata
+print(adata)
 
 # %% [markdown]
 # ## One fit, the donor held fixed
@@ -75,7 +75,7 @@ adata
 # donors are not mistaken for the treatment.
 
 # %%
-n_comps = min(20, adata.obsm["X_pca"].shape[1])
+n_comps = min(10, adata.obsm["X_pca"].shape[1])
 scratio.tl.fit(adata, "condition", covariates=["donor"], n_comps=n_comps, **FAST)
 
 # %% [markdown]
@@ -97,9 +97,9 @@ scratio.pl.treatment_effect(adata)
 # %% [markdown]
 # ## Which donors respond?
 #
-# The donor is a covariate of the fit, so each has its own response. `responds` is true where the effect exceeds 1.645 of
-# its standard errors. These are over cells: a donor has one sample a condition, and what differs between the two samples
-# for other reasons counts as response as well.
+# The donor is a covariate of the fit, so each has its own response. `responds` is true where the effect exceeds 1.645
+# of its standard errors. These are over cells: a donor has one sample a condition, and what differs between the two
+# samples for other reasons counts as response as well.
 
 # %%
 scratio.tl.treatment_effect(adata, reference="ctrl", sample_key="donor", key_added="by_donor", progress=False)
@@ -139,7 +139,7 @@ else:
     # a fit knows all treatments at once; these are the ones looked at here
     wanted = {"control", *(gene for pair in pairs for gene in pair), *("+".join(pair) for pair in pairs)}
     combined = combined[combined.obs["perturbation"].isin(wanted)].copy()
-scratio.tl.fit(combined, "perturbation", n_comps=min(20, combined.obsm["X_pca"].shape[1]), **FAST)
+scratio.tl.fit(combined, "perturbation", n_comps=min(10, combined.obsm["X_pca"].shape[1]), **FAST)
 keys = []
 for a, b in pairs:
     keys.append(f"interaction_{len(keys)}")

@@ -73,10 +73,16 @@ def test_missing_effects_are_crosses(effects: AnnData) -> None:
     assert cross.get_offsets().tolist() == [[1, 1]]
 
 
-def test_samples_of_one_treatment(effects: AnnData) -> None:
+def test_samples(effects: AnnData) -> None:
+    assert labels(pl.treatment_effect(effects, rows="sample", show=False)) == (["d1"], ["other"])
+
+
+def test_groups_and_samples_of_one_treatment(effects: AnnData) -> None:
     table = effects.uns["treatment_effect"]["table"]
+    table.loc[len(table)] = {**table.iloc[-1], "group": "T"}
     effects.uns["treatment_effect"]["table"] = table[table["target"] == "other"]
-    assert labels(pl.treatment_effect(effects, rows="sample", columns="group", show=False))[0] == ["d1"]
+    ax = pl.treatment_effect(effects, rows="sample", columns="group", show=False)
+    assert labels(ax) == (["d1"], ["T"])
 
 
 def test_other_effect_is_named_with_the_reference(effects: AnnData) -> None:

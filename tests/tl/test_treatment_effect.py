@@ -74,16 +74,16 @@ def test_shifted_gaussians_have_the_exact_divergence() -> None:
     adata = datasets.gaussian_shift(1_500, n_dims=2)
     tl.fit(adata, "condition", **FAST)
     row = effects(adata, "reference").loc[("target", "(all)", "(all)")]
-    assert row["kl_target"] == pytest.approx(1, abs=3 * row["kl_target_se"])
-    assert row["kl_reference"] == pytest.approx(1, abs=3 * row["kl_reference_se"])
-    assert row["js"] == pytest.approx(0.2019, abs=3 * row["js_se"])  # by quadrature
+    assert row["kl_target"] == pytest.approx(1, abs=4 * row["kl_target_se"])
+    assert row["kl_reference"] == pytest.approx(1, abs=4 * row["kl_reference_se"])
+    assert row["js"] == pytest.approx(0.2019, abs=4 * row["js_se"])  # by quadrature
     assert max(row["kl_target_se"], row["kl_reference_se"], row["js_se"]) < 0.3
 
 
 def test_response_within_a_type_is_exact_though_its_share_changes(mixture: AnnData) -> None:
     row = effects(mixture, groupby="cell_type").loc[("response", "type_0", "(all)")]
     for name in ("kl_target", "kl_reference"):
-        assert row[name] == pytest.approx(MOVED**2 / 2, abs=3 * row[f"{name}_se"])
+        assert row[name] == pytest.approx(MOVED**2 / 2, abs=4 * row[f"{name}_se"])
         assert row[f"{name}_se"] < 0.4
 
 
@@ -154,7 +154,7 @@ def test_covariate_that_determines_the_condition_leaves_no_effect() -> None:
 
 def test_groups_of_few_cells_are_named(mixture: AnnData) -> None:
     some = mixture[::3].copy()
-    some.obs["group"] = np.where(np.arange(some.n_obs) % 10, "common", "rare")
+    some.obs["group"] = np.where(np.arange(some.n_obs) % 20, "common", "rare")
     with pytest.warns(UserWarning, match=r"response / rare \(few cells: \d+ and \d+\)"):
         row = effects(some, groupby="group").loc[("response", "rare", "(all)")]
     assert row["flag"] == "few cells"

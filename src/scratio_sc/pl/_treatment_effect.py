@@ -125,12 +125,14 @@ def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
             "columns, with rows='target' or columns='target'."
         )
         raise ValueError(msg)
-    for axis in {"group", "sample"} - {rows, columns}:
-        table = table[table[axis] == _ALL]
-    for axis in {"group", "sample"} & {rows, columns}:
-        if (table[axis] != _ALL).any():
-            table = table[table[axis] != _ALL]
-    return table
+    kept = np.ones(len(table), bool)
+    for axis in ("group", "sample"):
+        of_all = (table[axis] == _ALL).to_numpy()
+        if axis not in (rows, columns):
+            kept &= of_all
+        elif not of_all.all():
+            kept &= ~of_all
+    return table[kept]
 
 
 def _sorted(table: pd.DataFrame, axis: str, effect: str) -> list[str]:
