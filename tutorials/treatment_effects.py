@@ -16,8 +16,9 @@
 # Which treatment moves the cells, which cell types respond, which donors, through which genes, and do two treatments
 # together do what the sum of both says? All answers come from log ratios of one fitted flow, in nats.
 #
-# The cells are those of Kang et al. (2018), blood of eight donors with and without interferon beta, and of Norman et
-# al. (2019), single and double gene activations; four of the donors suffice here. Where they are not at hand, simulated cells take their place.
+# The cells are those of Kang et al. (2018), blood with and without interferon beta, of which four donors suffice here,
+# and of Norman et al. (2019), single and double gene activations. Where they are not at hand, simulated cells take
+# their place.
 
 # %%
 from pathlib import Path
