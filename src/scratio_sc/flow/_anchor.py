@@ -143,7 +143,10 @@ class _Trial:
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
     def best_share(self, start: Mixture) -> tuple[float, np.ndarray]:
-        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group."""
+        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group.
+
+        None where that is not clearly better (one standard error): own covariances have many parameters.
+        """
         candidate = Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         own = np.arange(len(self.judge_group)), self.judge_group
@@ -152,8 +155,11 @@ class _Trial:
         for share in shares:
             density = candidate.log_densities(self.judge, self.design, own_share=share)
             joint = density + log_prior
-            tried.append((float(np.mean(logsumexp(joint, axis=1) - joint[own])), share, density[own]))
-        _, share, density = min(tried, key=lambda one: one[:2])
+            tried.append((logsumexp(joint, axis=1) - joint[own], share, density[own]))
+        losses, share, density = min(tried, key=lambda one: float(one[0].mean()))
+        lost = tried[0][0] - losses
+        if lost.mean() <= lost.std() / np.sqrt(len(lost)):
+            _, share, density = tried[0]
         return share, density
 
 
