@@ -1,0 +1,89 @@
+"""A column of numbers: its bins, which count as groups of cells, and the functions of it that groups depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_BINS = 10
+MAX_SHAPES = 5
+"""Functions at most: the straight line and polynomials of the rank, from smooth to rough."""
+COLLINEAR = 1e-6
+MARGIN = 0.01
+"""Share of the range of the fit by which a number may lie beyond it."""
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """Bins of a column of numbers, and smooth functions ("shapes") of its values.
+
+    The first shape is the straight line. The others bend at the bins' values, are straight in between, and stay what
+    they are at the outermost bins beyond them. Over the cells of the fit all have mean 0, variance 1 and no
+    correlation.
+
+    Attributes
+    ----------
+    edges
+        Upper ends of the bins but the last, ``(n_bins - 1,)``.
+    values
+        Mean of the cells of each bin ``(n_bins,)``: the bin's value.
+    shapes
+        The functions at the bins' values, ``(n_bins, n_shapes)``.
+    low, high
+        Smallest and largest number of the fit.
+    """
+
+    edges: np.ndarray
+    values: np.ndarray
+    shapes: np.ndarray
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> Numeric:
+        """Bins of cells with these numbers ``(n,)``: one for each number, or quantiles where there are too many."""
+        distinct = np.unique(numbers)
+        if len(distinct) <= MAX_BINS:
+            middle = distinct[:-1] + np.diff(distinct) / 2
+            edges = np.where(middle < distinct[1:], middle, distinct[:-1])
+        else:
+            edges = np.unique(np.quantile(numbers, np.arange(1, MAX_BINS) / MAX_BINS, method="lower"))
+            edges = edges[edges < distinct[-1]]
+        bins = np.searchsorted(edges, numbers)
+        size = np.bincount(bins)
+        values = np.bincount(bins, weights=numbers) / size
+        if len(distinct) == len(values):
+            values = distinct  # exactly, without the rounding of a mean
+        return cls(edges, values, _shapes(values, size / size.sum()), float(distinct[0]), float(distinct[-1]))
+
+    def bin_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Bin that holds each number ``(m,)``; the outermost one beyond the fit."""
+        return np.searchsorted(self.edges, numbers)
+
+    def covers(self, numbers: np.ndarray) -> np.ndarray:
+        """Whether each number ``(m,)`` lies within the range of the fit, give or take a margin; NaN does not."""
+        margin = MARGIN * (self.high - self.low)
+        return (numbers >= self.low - margin) & (numbers <= self.high + margin)
+
+    def at(self, numbers: np.ndarray) -> np.ndarray:
+        """The shapes at any numbers ``(m,)``, ``(m, n_shapes)``."""
+        out = np.stack([np.interp(numbers, self.values, shape) for shape in self.shapes.T], axis=1)
+        line = self.shapes[:, 0]
+        out[:, 0] = line[0] + (line[-1] - line[0]) / np.ptp(self.values) * (numbers - self.values[0])
+        return out
+
+
+def _shapes(values: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Orthonormal functions of bins that hold such shares of the cells ``(n_bins,)``, from smooth to rough."""
+    rank = np.linspace(-1, 1, len(values))
+    line = (values - share @ values) / np.ptp(values)
+    found = [np.ones(len(values))]
+    for candidate in (line, *(rank**power for power in range(1, len(values)))):
+        rest = candidate
+        for _ in range(2):  # once more, for what rounding left
+            rest = rest - sum(share @ (rest * other) * other for other in found)
+        norm = np.sqrt(share @ rest**2)
+        if norm > COLLINEAR and len(found) <= min(MAX_SHAPES, len(values) - 1):
+            found.append(rest / norm)
+    return np.stack(found[1:], axis=1)
