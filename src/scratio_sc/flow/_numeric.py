@@ -9,7 +9,9 @@ import numpy as np
 MAX_BINS = 10
 MAX_SHAPES = 5
 """Functions at most: the straight line and polynomials of the rank, from smooth to rough."""
-COLLINEAR = 1e-6
+COLLINEAR = 0.3
+"""Deviation from the straight line, as a share of its own, from which the rank itself says something new."""
+ROUNDING = 1e-6
 MARGIN = 0.01
 """Share of the range of the fit by which a number may lie beyond it."""
 
@@ -19,7 +21,7 @@ class Numeric:
     """Bins of a column of numbers, and smooth functions ("shapes") of its values.
 
     The first shape is the straight line. The others bend at the bins' values, are straight in between, and stay what
-    they are at the outermost bins beyond them. Over the cells of the fit all have mean 0, variance 1 and no
+    they are beyond the numbers of the fit. Over the bins, weighted by their cells, all have mean 0, variance 1 and no
     correlation.
 
     Attributes
@@ -68,22 +70,26 @@ class Numeric:
 
     def at(self, numbers: np.ndarray) -> np.ndarray:
         """The shapes at any numbers ``(m,)``, ``(m, n_shapes)``."""
-        out = np.stack([np.interp(numbers, self.values, shape) for shape in self.shapes.T], axis=1)
-        line = self.shapes[:, 0]
-        out[:, 0] = line[0] + (line[-1] - line[0]) / np.ptp(self.values) * (numbers - self.values[0])
+        knots = np.r_[self.low, self.values, self.high]
+        slopes = np.diff(self.shapes, axis=0) / np.diff(self.values)[:, None]
+        first = self.shapes[0] + (self.low - self.values[0]) * slopes[0]
+        last = self.shapes[-1] + (self.high - self.values[-1]) * slopes[-1]
+        heights = np.vstack([first, self.shapes, last])
+        out = np.stack([np.interp(numbers, knots, height) for height in heights.T], axis=1)
+        out[:, 0] = self.shapes[0, 0] + slopes[0, 0] * (numbers - self.values[0])
         return out
 
 
 def _shapes(values: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Orthonormal functions of bins that hold such shares of the cells ``(n_bins,)``, from smooth to rough."""
-    rank = np.linspace(-1, 1, len(values))
-    line = (values - share @ values) / np.ptp(values)
-    found = [np.ones(len(values))]
-    for candidate in (line, *(rank**power for power in range(1, len(values)))):
-        rest = candidate
+    n = len(values)
+    rank, found = np.linspace(-1, 1, n), [np.ones(n)]
+    for candidate in (values, rank, *(rank**power for power in range(2, n))):
+        rest = candidate - share @ candidate
+        rest /= np.sqrt(share @ rest**2)
         for _ in range(2):  # once more, for what rounding left
             rest = rest - sum(share @ (rest * other) * other for other in found)
         norm = np.sqrt(share @ rest**2)
-        if norm > COLLINEAR and len(found) <= min(MAX_SHAPES, len(values) - 1):
+        if len(found) < min(MAX_SHAPES + 1, n) and norm > (COLLINEAR if candidate is rank else ROUNDING):
             found.append(rest / norm)
     return np.stack(found[1:], axis=1)
