@@ -204,6 +204,14 @@ class Design:
         own = np.atleast_2d(rows)[:, : self.n_condition_columns]
         return _lookup(self._bins(own), self._bins(self.conditions))
 
+    def along_numbers(self, wanted: np.ndarray) -> np.ndarray:
+        """Some of the `conditions`, and all that differ from one of them in numbers alone."""
+        labels = [j for j in range(self.n_condition_columns) if j not in self.numbers]
+        if len(labels) == self.n_condition_columns:
+            return wanted
+        same = self.conditions[:, labels]
+        return np.flatnonzero((same[:, None] == same[wanted]).all(2).any(1))
+
     def level(self, column: str, label: str) -> int | float:
         """Code of a label of a column, or the number that it is; an error names what is unknown."""
         j = self.columns.index(column)

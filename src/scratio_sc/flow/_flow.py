@@ -294,8 +294,11 @@ class ConditionalFlow:
         return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
 
     def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
-        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone."""
-        wanted = np.union1d(*self._conditions(target, reference))
+        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone.
+
+        Of a column of numbers those of all numbers: they share what the number does.
+        """
+        wanted = self.design.along_numbers(np.union1d(*self._conditions(target, reference)))
         return self.held_out.of(wanted if len(wanted) > 1 else np.arange(len(self.design.conditions)))
 
     def _own_row(self, named: Mapping[str, list[int | float]], own: np.ndarray | None) -> np.ndarray:
