@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._contrast import conditions_of, named_levels, side_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._numeric import MAX_BINS, MAX_SHAPES, Numeric
@@ -19,6 +18,8 @@ from scratio_sc.flow._storage import from_dict, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from scratio_sc.flow import ConditionalFlow
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -30,7 +31,7 @@ DOSES = np.array([0.0, 1.0, 3.0, 10.0])
 
 def test_few_numbers_are_their_own_bins() -> None:
     number = Numeric.of(np.repeat(DOSES, [5, 1, 2, 2]))
-    np.testing.assert_array_equal(number.values, DOSES)
+    np.testing.assert_array_equal(number.value, DOSES)
     assert number.bin_of(np.array([-1, 0, 0.4, 0.6, 2.1, 6, 7, 10, 99])).tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3]
 
 
@@ -42,13 +43,13 @@ def test_many_numbers_are_cut_into_bins_of_as_many_cells() -> None:
 
 def test_bin_has_the_mean_of_its_cells() -> None:
     numbers = np.arange(100.0)
-    np.testing.assert_allclose(Numeric.of(numbers).values, numbers.reshape(10, 10).mean(1))
+    np.testing.assert_allclose(Numeric.of(numbers).value, numbers.reshape(10, 10).mean(1))
 
 
 def test_number_of_most_cells_is_a_bin_of_its_own() -> None:
     numbers = np.r_[np.zeros(500), np.random.default_rng(0).uniform(1, 2, 500)]
     number = Numeric.of(numbers)
-    assert number.values[0] == 0
+    assert number.value[0] == 0
     assert np.bincount(number.bin_of(numbers))[0] == 500
 
 
@@ -62,7 +63,7 @@ NUMBERS = st.lists(st.floats(-1e3, 1e3).map(lambda v: round(v, 2)), min_size=2, 
 def test_shapes_are_standardised_and_uncorrelated(numbers: np.ndarray) -> None:
     number = Numeric.of(numbers)
     shapes = number.shapes[number.bin_of(numbers)]
-    assert 1 <= shapes.shape[1] <= min(MAX_SHAPES, len(number.values) - 1)
+    assert 1 <= shapes.shape[1] <= min(MAX_SHAPES, len(number.value) - 1)
     np.testing.assert_allclose(shapes.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(shapes.T @ shapes / len(numbers), np.eye(shapes.shape[1]), atol=1e-6)
 
@@ -71,7 +72,7 @@ def test_shapes_are_standardised_and_uncorrelated(numbers: np.ndarray) -> None:
 @given(numbers=NUMBERS.map(np.array))
 def test_shapes_at_the_values_of_bins_are_those_of_the_bins(numbers: np.ndarray) -> None:
     number = Numeric.of(numbers)
-    np.testing.assert_allclose(number.at(number.values), number.shapes, atol=1e-6)
+    np.testing.assert_allclose(number.at(number.value), number.shapes, atol=1e-6)
 
 
 def test_first_shape_is_a_straight_line_everywhere() -> None:
@@ -88,7 +89,7 @@ def test_other_shapes_are_straight_between_bins_and_level_beyond_the_fit() -> No
 
 
 @pytest.mark.parametrize(("number", "covered"), [(0, True), (10, True), (10.05, True), (11, False), (-1, False)])
-def test_range_has_a_small_margin(number: float, covered: bool) -> None:  # noqa: FBT001
+def test_range_has_a_small_margin(number: float, covered: bool) -> None:
     assert Numeric.of(DOSES).covers(np.array([number])).tolist() == [covered]
 
 
@@ -179,6 +180,21 @@ def test_mixture_over_all_numbers_weighs_bins_by_their_cells() -> None:
     np.testing.assert_allclose(np.exp(side.log_weights), [0.4, 0.2, 0.2, 0.2])
 
 
+def test_groups_of_the_same_labels_are_taken_together() -> None:
+    assert DESIGN.over_numbers(np.array([1, 2, 4, 8])).tolist() == [1, 14, 14, 14]
+
+
+@pytest.mark.parametrize(("row", "group"), [([0, 7.0], 0), ([1, 99.0], 1), ([2, 0.0], -1)])
+def test_group_of_the_same_labels(row: list[float], group: int) -> None:
+    assert DESIGN.alike(np.array([row])).tolist() == [group]
+
+
+def test_numbers_alone_are_all_of_the_same_labels() -> None:
+    design, _ = Design.of(np.array([["1"], ["2"], ["4"]]), ("dose",), 1, numeric=("dose",))
+    assert design.n_label_combinations == 1
+    assert design.alike(np.array([[3.0], [9.0]])).tolist() == [0, 0]
+
+
 # --- effects
 
 
@@ -266,11 +282,11 @@ def test_number_beats_labels_at_the_doses_of_the_fit(
     fit: Fit, dose_flows: dict[str, Any], gaussians: dict[str, Any]
 ) -> None:
     x, dose = gaussians["few"]
-    labels, label_fold = fit(x, dose, columns=("dose",))
+    labels, label_fold = fit(x, dose.astype(int), columns=("dose",))
     flow, fold = dose_flows["few"]
-    exact = gaussian_ratio(x, 1, 0)
-    by_label = error(labels.log_ratio(x, 1, 0, fold=label_fold, bandwidth=0).value, exact)
-    assert error(flow.log_ratio(x, 1, 0, fold=fold, bandwidth=0).value, exact) < by_label / 2
+    exact = gaussian_ratio(x, 3, 1)
+    by_label = error(labels.log_ratio(x, 3, 1, fold=label_fold, bandwidth=0).value, exact)
+    assert error(flow.log_ratio(x, 3, 1, fold=fold, bandwidth=0).value, exact) < by_label / 2
 
 
 def test_flow_of_numbers_survives_storage(dose_flows: dict[str, Any], gaussians: dict[str, Any]) -> None:
@@ -294,7 +310,9 @@ def test_proportions_follow_the_dose(fit: Fit) -> None:
     x[second, 0] += 8
     flow, fold = fit(x, dose, columns=("dose",), numeric=("dose",))
     for a, b in ((10, 0), (6, 2)):
-        exact = np.log(np.where(second, expit(1 - 0.3 * a) / expit(1 - 0.3 * b), expit(0.3 * a - 1) / expit(0.3 * b - 1)))
+        exact = np.log(
+            np.where(second, expit(1 - 0.3 * a) / expit(1 - 0.3 * b), expit(0.3 * a - 1) / expit(0.3 * b - 1))
+        )
         assert error(flow.log_ratio(x, a, b, fold=fold).value, exact) < 0.1
 
 

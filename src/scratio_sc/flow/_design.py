@@ -105,7 +105,7 @@ class Design:
         if numbers:
             groups = groups.astype(float)
         for j, number in numbers.items():
-            groups[:, j] = number.values[groups[:, j].astype(np.int64)]
+            groups[:, j] = number.value[groups[:, j].astype(np.int64)]
         return cls(tuple(columns), n_condition_columns, tuple(levels), groups, sizes, numbers), group
 
     @property
@@ -139,7 +139,9 @@ class Design:
             for shape in each[:N_SLOPES]
             if label.n_levels > 1
         ]
-        combined = [Term(*self._combination_of(rows), one, "rest")] if len(labels) > 1 else []
+        combined = []
+        if len(labels) > 1:
+            combined = [Term(self.n_label_combinations, self._combination_of(rows), one, "rest")]
         return [*labels, *trends, *slopes, *combined]
 
     def features(self, rows: np.ndarray) -> np.ndarray:
@@ -152,11 +154,32 @@ class Design:
             parts.append(part)
         return np.concatenate(parts, axis=1)
 
-    def _combination_of(self, rows: np.ndarray) -> tuple[int, np.ndarray]:
-        """How many combinations of labels there are, and the one of each row; -1 for one that was never observed."""
-        mine = [j for j in range(len(self.columns)) if j not in self.numbers]
-        known = np.unique(_codes(self.groups[:, mine]), axis=0)
-        return len(known), _lookup(_codes(rows[:, mine]), known)
+    @property
+    def _label_columns(self) -> list[int]:
+        return [j for j in range(len(self.columns)) if j not in self.numbers]
+
+    @property
+    def _label_combinations(self) -> np.ndarray:
+        return np.unique(_codes(self.groups[:, self._label_columns]), axis=0)
+
+    @property
+    def n_label_combinations(self) -> int:
+        """Number of observed combinations of labels, whatever the numbers."""
+        return len(self._label_combinations)
+
+    def _combination_of(self, rows: np.ndarray) -> np.ndarray:
+        """Combination of labels of each row, -1 for one that was never observed, ``(m,)``."""
+        return _lookup(_codes(rows[:, self._label_columns]), self._label_combinations)
+
+    def over_numbers(self, values: np.ndarray) -> np.ndarray:
+        """Sums of values ``(n_groups, ...)`` over the groups of the same labels, for each group."""
+        if not self.numbers:
+            return values
+        combination = self._combination_of(self.groups)
+        total = np.zeros((self.n_label_combinations, *values.shape[1:]))
+        np.add.at(total, combination, values)
+        summed: np.ndarray = total[combination]
+        return summed
 
     def group_of(self, rows: np.ndarray) -> np.ndarray:
         """Group of each row ``(m, n_columns)``, -1 for one that was never observed.
@@ -164,11 +187,13 @@ class Design:
         A number counts as observed in the bin that holds it, and beyond those of the fit nowhere.
         """
         rows = np.atleast_2d(rows)
-        return np.where(self._covered(rows), self.nearest_group(rows), -1)
+        return np.where(self._covered(rows), _lookup(self._bins(rows), self._bins(self.groups)), -1)
 
-    def nearest_group(self, rows: np.ndarray) -> np.ndarray:
-        """As `group_of`, with numbers beyond those of the fit in the outermost bin."""
-        return _lookup(self._bins(rows), self._bins(self.groups))
+    def alike(self, rows: np.ndarray) -> np.ndarray:
+        """A group with the labels of each row ``(m, n_columns)``, whatever its numbers; -1 where there is none."""
+        combination = self._combination_of(np.atleast_2d(rows))
+        _, first = np.unique(self._combination_of(self.groups), return_index=True)
+        return np.where(combination >= 0, first[combination], -1)
 
     def _bins(self, rows: np.ndarray) -> np.ndarray:
         """Codes of labels, and bins of numbers, of the first columns ``(m, k)``."""
@@ -228,7 +253,7 @@ class Design:
     def all_levels(self, column: str) -> list[int | float]:
         """Codes of all labels of a column; of numbers, the values of the bins."""
         j = self.columns.index(column)
-        return self.numbers[j].values.tolist() if j in self.numbers else [*range(len(self.levels[j]))]
+        return self.numbers[j].value.tolist() if j in self.numbers else [*range(len(self.levels[j]))]
 
     def choices(self, column: str) -> str:
         """What a column takes, for a message."""
@@ -247,7 +272,7 @@ class Design:
         for j, names in enumerate(self.levels):
             if j in self.numbers:
                 values = _numbers(labels[:, j])
-                binned = self.numbers[j].values[self.numbers[j].bin_of(np.nan_to_num(values))]
+                binned = self.numbers[j].value[self.numbers[j].bin_of(np.nan_to_num(values))]
                 rows[:, j] = np.where(self.numbers[j].covers(values), binned, np.nan)
             else:
                 known = {name: i for i, name in enumerate(names)}

@@ -62,7 +62,7 @@ class Member:
         mean = anchor.mean + np.einsum("gf,fmd->gmd", features, anchor.mean_effect)
         variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
-            index = design.nearest_group(rows)
+            index = design.alike(rows)
             seen = (index >= 0)[:, None, None]
             variance = np.where(seen, anchor.own_variance[index], variance)
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)

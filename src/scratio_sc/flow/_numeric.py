@@ -28,8 +28,8 @@ class Numeric:
     ----------
     edges
         Upper ends of the bins but the last, ``(n_bins - 1,)``.
-    values
-        Mean of the cells of each bin ``(n_bins,)``: the bin's value.
+    value
+        Mean of the cells of each bin, ``(n_bins,)``.
     shapes
         The functions at the bins' values, ``(n_bins, n_shapes)``.
     low, high
@@ -37,7 +37,7 @@ class Numeric:
     """
 
     edges: np.ndarray
-    values: np.ndarray
+    value: np.ndarray
     shapes: np.ndarray
     low: float
     high: float
@@ -70,13 +70,13 @@ class Numeric:
 
     def at(self, numbers: np.ndarray) -> np.ndarray:
         """The shapes at any numbers ``(m,)``, ``(m, n_shapes)``."""
-        knots = np.r_[self.low, self.values, self.high]
-        slopes = np.diff(self.shapes, axis=0) / np.diff(self.values)[:, None]
-        first = self.shapes[0] + (self.low - self.values[0]) * slopes[0]
-        last = self.shapes[-1] + (self.high - self.values[-1]) * slopes[-1]
+        knots = np.r_[self.low, self.value, self.high]
+        slopes = np.diff(self.shapes, axis=0) / np.diff(self.value)[:, None]
+        first = self.shapes[0] + (self.low - self.value[0]) * slopes[0]
+        last = self.shapes[-1] + (self.high - self.value[-1]) * slopes[-1]
         heights = np.vstack([first, self.shapes, last])
         out = np.stack([np.interp(numbers, knots, height) for height in heights.T], axis=1)
-        out[:, 0] = self.shapes[0, 0] + slopes[0, 0] * (numbers - self.values[0])
+        out[:, 0] = self.shapes[0, 0] + slopes[0, 0] * (numbers - self.value[0])
         return out
 
 

@@ -174,14 +174,14 @@ def _design(stored: Mapping[str, Any]) -> Design:
 
 
 def _number(stored: Mapping[str, Any]) -> Numeric:
-    edges, values, shapes = (_array(stored, name) for name in ("edges", "values", "shapes"))
+    edges, value, shapes = (_array(stored, name) for name in ("edges", "value", "shapes"))
     _check_shapes(
         {
-            "numbers.edges": (edges, (len(values) - 1,)),
-            "numbers.shapes": (shapes, (len(values), shapes.shape[-1])),
+            "numbers.edges": (edges, (len(value) - 1,)),
+            "numbers.shapes": (shapes, (len(value), shapes.shape[-1])),
         }
     )
-    return Numeric(edges, values, shapes, float(_get(stored, "low")), float(_get(stored, "high")))
+    return Numeric(edges, value, shapes, float(_get(stored, "low")), float(_get(stored, "high")))
 
 
 def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:
