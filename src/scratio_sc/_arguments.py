@@ -49,6 +49,13 @@ def check_integer(low: int, **arguments: Any) -> None:
             refuse(name, value, f"an integer of {low} or more", types=Integral)
 
 
+def check_share(**arguments: Any) -> None:
+    """Refuse what is not a number between 0 and 1."""
+    for name, value in arguments.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < 1:
+            refuse(name, value, "a number between 0 and 1", types=Real)
+
+
 def check_max_steps(max_steps: Any) -> None:
     """Refuse what is neither ``"auto"`` nor a number of steps."""
     if isinstance(max_steps, str) and max_steps == "auto":

@@ -32,3 +32,36 @@ class RatioKeys:
     def extrapolated(self) -> str:
         """`obs` column that flags cells without cells of the fit nearby."""
         return f"{self.obs}_extrapolated"
+
+
+@dataclass(frozen=True)
+class BatchScoreKeys:
+    """Slots of a batch score; `uns` holds the table and how it was made."""
+
+    uns: str
+
+    def score(self, use_rep: str) -> str:
+        """`obs` column with the score in a representation."""
+        return f"{self.uns}_{use_rep}"
+
+
+@dataclass(frozen=True)
+class AbundanceKeys:
+    """Slots of a differential abundance analysis, beside those of its log ratio."""
+
+    obs: str
+
+    @property
+    def pvalue(self) -> str:
+        """`obs` column with the p-value, by sample."""
+        return f"{self.obs}_pvalue"
+
+    @property
+    def fdr(self) -> str:
+        """`obs` column with the p-value adjusted for the number of neighbourhoods."""
+        return f"{self.obs}_fdr"
+
+    @property
+    def change(self) -> str:
+        """`obs` column with the direction of a significant change."""
+        return f"{self.obs}_change"

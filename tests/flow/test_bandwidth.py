@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
-from scratio_sc.flow._denoising_ratio import nodes
+from scratio_sc.flow._denoising_ratio import N_COARSE, nodes
 
 N_NODES = 8
 BANDWIDTHS = nodes().bandwidth
@@ -113,20 +113,19 @@ def noise_at(node: int, scale: float = 1.0, *, n: int = 2000) -> HeldOut:
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 3), n=st.integers(1, 50))
-def test_chosen_weights_fall_from_one_to_no_less_than_zero(seed: int, scale: float, n: int) -> None:
+def test_chosen_weights_are_those_of_a_cut(seed: int, scale: float, n: int) -> None:
     rng = np.random.default_rng(seed)
     parts = scale * rng.standard_normal((n, 3, N_NODES))
     weights = choose_weights(held_out(parts, rng.integers(3, size=n), log_prior=np.log(1 / 3)))
-    assert weights[0] == pytest.approx(1)
-    assert np.all(np.diff(weights) <= 0)
-    assert weights[-1] >= 0
+    assert np.all(weights[:N_COARSE] == 1)
+    np.testing.assert_array_equal(weights, cut_weights(weights.sum(), N_NODES))
 
 
 def test_every_node_is_kept_where_the_finest_carries_the_signal() -> None:
     np.testing.assert_allclose(choose_weights(signal_at(N_NODES - 1)), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("node", [0, 3])
+@pytest.mark.parametrize("node", [N_COARSE - 1, N_COARSE, N_NODES - 2])
 def test_weights_stop_before_nodes_that_are_pure_noise(node: int) -> None:
     weights = choose_weights(signal_at(node, noise_at=node + 1))
     np.testing.assert_allclose(weights, np.arange(N_NODES) <= node, atol=1e-6)
@@ -137,19 +136,19 @@ def test_weights_stop_before_noise_that_is_weak() -> None:
     np.testing.assert_allclose(weights[4:], 0, atol=1e-6)
 
 
-def test_cuts_that_predict_alike_are_averaged() -> None:
-    """Nothing is ever told apart, so each of the cuts is as likely as another."""
+def test_coarsest_of_the_cuts_that_predict_alike_is_taken() -> None:
     weights = choose_weights(held_out(np.zeros((10, 2, N_NODES)), np.zeros(10, int)))
-    np.testing.assert_allclose(weights, 1 - np.arange(N_NODES) / N_NODES)
+    np.testing.assert_array_equal(weights, cut_weights(N_COARSE, N_NODES))
 
 
-def test_chosen_weights_are_the_posterior_of_the_cuts_where_no_cell_is_certain() -> None:
+@pytest.mark.parametrize(("n", "kept"), [(20, N_COARSE), (5000, N_COARSE + 1)])
+def test_finer_cut_is_taken_once_the_cells_tell_that_it_is_better(n: int, kept: int) -> None:
+    """Of a weak signal, a few cells tell nothing."""
     rng = np.random.default_rng(0)
-    held = held_out(0.1 * rng.standard_normal((30, 2, N_NODES)), rng.integers(2, size=30))
-    losses = [held.losses(cut_weights(cut, N_NODES)).sum() for cut in range(1, N_NODES + 1)]
-    posterior = np.exp(-np.array(losses) + min(losses))
-    posterior /= posterior.sum()
-    np.testing.assert_allclose(choose_weights(held), [posterior[node:].sum() for node in range(N_NODES)])
+    condition = rng.integers(2, size=n)
+    parts = np.zeros((n, 2, N_NODES))
+    parts[:, 1, N_COARSE] = rng.normal(0.1 * condition - 0.05, np.sqrt(0.1))
+    np.testing.assert_array_equal(choose_weights(held_out(parts, condition)), cut_weights(kept, N_NODES))
 
 
 def test_cells_whose_condition_is_certain_keep_every_node() -> None:

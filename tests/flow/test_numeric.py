@@ -134,6 +134,17 @@ def test_numbers_beyond_the_fit_are_encoded_as_unknown() -> None:
     assert DESIGN.known(rows).tolist() == [[True, True], [True, False], [False, False]]
 
 
+def test_cells_are_among_levels_by_label_and_by_bin() -> None:
+    doses = np.array(["2.4", "9", "99", "text"])
+    assert DESIGN.among("dose", doses, [2.0, 10.0]).tolist() == [True, True, False, False]
+    assert DESIGN.among("treatment", np.array(["stim", "new"]), [0, 1]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("column", "level"), [("treatment", 1), ("dose", 2.5), ("dose", 10.0), ("dose", 1 / 3)])
+def test_name_of_a_level_is_read_back(column: str, level: float) -> None:
+    assert DESIGN.level(column, DESIGN.name(column, level)) == level
+
+
 @pytest.mark.parametrize("text", ["high", "nan", "inf", ""])
 def test_text_is_no_number(text: str) -> None:
     with pytest.raises(ValueError, match=rf"{text!r} is no number, but 'dose' is a column of numbers.*from 0 to 10"):
@@ -263,7 +274,7 @@ def test_ratio_of_doses_observed_and_in_between(
     dose_flows: dict[str, Any], gaussians: dict[str, Any], *, kind: str, doses: tuple[float, float]
 ) -> None:
     (flow, fold), (x, _) = dose_flows[kind], gaussians[kind]
-    ratio = flow.log_ratio(x, *doses, fold=fold)
+    ratio = flow.log_ratio(x, *doses, fold=fold, bandwidth=0)
     assert error(ratio.value, gaussian_ratio(x, *doses)) < 0.06
     assert ratio.extrapolated.mean() < 0.1
 
@@ -273,7 +284,7 @@ def test_dose_beyond_the_fit_continues_the_line_and_is_flagged(
     dose_flows: dict[str, Any], gaussians: dict[str, Any], kind: str
 ) -> None:
     (flow, fold), (x, _) = dose_flows[kind], gaussians[kind]
-    ratio = flow.log_ratio(x, 15.0, 0.0, fold=fold)
+    ratio = flow.log_ratio(x, 15.0, 0.0, fold=fold, bandwidth=0)
     assert error(ratio.value, gaussian_ratio(x, 15, 0)) < 0.06
     assert ratio.extrapolated.all()
 
@@ -313,7 +324,7 @@ def test_proportions_follow_the_dose(fit: Fit) -> None:
         exact = np.log(
             np.where(second, expit(1 - 0.3 * a) / expit(1 - 0.3 * b), expit(0.3 * a - 1) / expit(0.3 * b - 1))
         )
-        assert error(flow.log_ratio(x, a, b, fold=fold).value, exact) < 0.1
+        assert error(flow.log_ratio(x, a, b, fold=fold, bandwidth=0).value, exact) < 0.1
 
 
 @pytest.fixture(scope="session")
@@ -330,7 +341,7 @@ def aged(fit: Fit) -> tuple[ConditionalFlow, np.ndarray, np.ndarray]:
 
 def test_own_number_of_a_covariate_is_held(aged: tuple[ConditionalFlow, np.ndarray, np.ndarray]) -> None:
     flow, x, labels = aged
-    ratio = flow.log_ratio(x, "stim", "ctrl", own=labels.astype(str))
+    ratio = flow.log_ratio(x, "stim", "ctrl", own=labels.astype(str), bandwidth=0)
     assert error(ratio.value, 1.5 * x[:, 0] - 1.5**2 / 2) < 0.05
 
 
@@ -343,7 +354,7 @@ def test_own_number_beyond_the_fit_is_not_scored(aged: tuple[ConditionalFlow, np
 
 def test_covariate_is_compared_at_numbers(aged: tuple[ConditionalFlow, np.ndarray, np.ndarray]) -> None:
     flow, x, labels = aged
-    ratio = flow.log_ratio(x, {"age": 20}, {"age": -20}, own=labels.astype(str))
+    ratio = flow.log_ratio(x, {"age": 20}, {"age": -20}, own=labels.astype(str), bandwidth=0)
     assert error(ratio.value, 2 * x[:, 1]) < 0.05
 
 
@@ -371,7 +382,7 @@ def test_combination_never_observed_is_additive_and_flagged(fit: Fit) -> None:
     x[:, 0] += 1.5 * (labels[:, 0] == "stim")
     x[:, 1] += [{"d1": -2.0, "d2": 0.0, "d3": 2.0}[donor] for donor in labels[:, 1]]
     flow, fold = fit(x, labels, columns=("treatment", "donor"), n_condition_columns=1)
-    ratio = flow.log_ratio(x, "stim", "ctrl", own=labels, fold=fold)
+    ratio = flow.log_ratio(x, "stim", "ctrl", own=labels, fold=fold, bandwidth=0)
     unseen = labels[:, 1] == "d3"
     exact = 1.5 * x[:, 0] - 1.5**2 / 2
     assert error(ratio.value[unseen], exact[unseen]) < 0.05

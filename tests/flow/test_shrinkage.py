@@ -188,19 +188,32 @@ def test_totals_are_sums_over_the_groups_of_a_level() -> None:
 # --- effects on log odds
 
 
+def errors_of(information: np.ndarray) -> np.ndarray:
+    """Standard errors of the distance between a level and all levels together, which it belongs to."""
+    return np.sqrt(1 / information - 1 / information.sum(0))
+
+
+def test_errors_are_those_of_the_distance_to_all_cells() -> None:
+    """By drawing levels with nothing between them again and again."""
+    rng, information = np.random.default_rng(0), np.array([4.0, 4.0, 25.0])
+    logit = rng.standard_normal((100_000, 3)) / np.sqrt(information)
+    apart = logit - (logit @ information / information.sum())[:, None]
+    np.testing.assert_allclose(apart.std(0), errors_of(information), rtol=0.01)
+
+
 def test_effects_on_log_odds_are_the_expected_ones() -> None:
     """Under a prior given, each level by its own information."""
     rng = np.random.default_rng(0)
     logit, information = rng.standard_normal((3, 4)), rng.uniform(1, 50, (3, 4))
     effects, _ = logit_effects(logit, information, ONE, prior=EVEN[None])
-    np.testing.assert_allclose(effects, posterior_mean(logit, 1 / np.sqrt(information), EVEN))
+    np.testing.assert_allclose(effects, posterior_mean(logit, errors_of(information), EVEN))
 
 
 def test_prior_of_log_odds_is_that_of_most_likelihood_unless_given() -> None:
     rng = np.random.default_rng(0)
     logit, information = rng.standard_normal((3, 4)), rng.uniform(1, 50, (3, 4))
     _, prior = logit_effects(logit, information, ONE, prior=None)
-    np.testing.assert_allclose(prior, prior_weights(logit, 1 / np.sqrt(information))[None])
+    np.testing.assert_allclose(prior, prior_weights(logit, errors_of(information))[None])
 
 
 def test_prior_of_log_odds_that_is_given_comes_back() -> None:

@@ -137,6 +137,23 @@ def test_null_check_keeps_bins_of_a_covariate(dosed: AnnData) -> None:
     assert result["null"][0] < result["observed"] / 2
 
 
+@pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")
+def test_effects_of_doses_grow(dosed: AnnData) -> None:
+    tl.treatment_effect(dosed, reference=0, progress=False)
+    table = dosed.uns["treatment_effect"]["table"].set_index("target")
+    assert sorted(table.index) == ["1", "10", "3"]
+    exact = {dose: (SLOPE * float(dose)) ** 2 / 2 for dose in table.index}
+    found = table["kl_target"].to_dict()
+    assert found == pytest.approx(exact, rel=0.3, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")
+def test_abundance_between_doses(dosed: AnnData) -> None:
+    tl.differential_abundance(dosed, target=10, reference=0, progress=False)
+    x = dosed.obsm["X_pca"][:, 0]
+    assert np.corrcoef(dosed.obs["differential_abundance"], x)[0, 1] > 0.95
+
+
 @pytest.mark.parametrize("missing", [np.nan, np.inf])
 def test_cells_without_a_number_are_left_out_with_a_warning(raw: AnnData, missing: float) -> None:
     raw.obs.loc[raw.obs_names[:3], "dose"] = missing

@@ -2,8 +2,8 @@
 
 The log likelihood summed from coarse noise down to noise level h is that of the cell seen through a Gaussian kernel of
 width h. The finest is not the best where groups differ in their proportions only. Every cut of the sum predicts the
-conditions of held-out cells; the weight of a node is the posterior probability that the cut lies behind it, so that
-the weights never increase, and where cuts predict alike they are averaged (pseudo-BMA, Yao et al. 2018).
+conditions of held-out cells; of those that do so as well as the best, as far as the cells can tell, the coarsest is
+taken, as in the one-standard-error rule (Breiman et al. 1984).
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
+
+from scratio_sc.flow._denoising_ratio import N_COARSE
 
 BASELINES = ("lda", "qda")
 """Gaussian conditions with a shared covariance, and with covariances of their own."""
+CLEARLY_WORSE = 1.645
+"""Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
 CERTAIN = 0.02
 """Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -87,6 +91,7 @@ def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
 def choose_weights(held_out: HeldOut) -> np.ndarray:
     """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where there is nothing to tell apart.
 
+    Kernels wider than the embedding itself (width 1 in its units) are out of the question.
     A cell whose condition is certain at a coarser cut and at the finest tells nothing of what lies between, whatever
     that does to its ratio. For such cells the finest counts as right, and the coarser costs the square of the change.
     """
@@ -95,13 +100,16 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
         return np.ones(n_nodes)
     at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
-    cost = np.empty(n_nodes)
-    for position in range(1, n_nodes + 1):
+    positions = range(min(N_COARSE, n_nodes), n_nodes + 1)
+    costs = np.empty((len(positions), len(held_out.parts)))
+    for i, position in enumerate(positions):
         weights = cut_weights(position, n_nodes)
         losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)
         change = np.square(left - left[own][:, None]).max(1)
-        cost[position - 1] = (losses + at_finest * _certainty(losses) * change).sum()
-    return np.cumsum(softmax(-cost)[::-1])[::-1]
+        costs[i] = losses + at_finest * _certainty(losses) * change
+    excess = costs - costs[costs.mean(1).argmin()]
+    as_good = excess.mean(1) <= CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
+    return cut_weights(positions[int(np.argmax(as_good))], n_nodes)
 
 
 def _certainty(losses: np.ndarray) -> np.ndarray:

@@ -268,16 +268,29 @@ class Design:
         A number becomes the value of the bin that holds it. Labels the fit has not seen are -1, numbers beyond those
         of the fit NaN.
         """
-        rows = np.full(labels.shape, -1, float if self.numbers else np.int64)
-        for j, names in enumerate(self.levels):
-            if j in self.numbers:
-                values = _numbers(labels[:, j])
-                binned = self.numbers[j].value[self.numbers[j].bin_of(np.nan_to_num(values))]
-                rows[:, j] = np.where(self.numbers[j].covers(values), binned, np.nan)
-            else:
-                known = {name: i for i, name in enumerate(names)}
-                rows[:, j] = [known.get(label, -1) for label in labels[:, j].tolist()]
+        rows = np.empty(labels.shape, self.groups.dtype)
+        for j in range(len(self.columns)):
+            rows[:, j] = self._encoded(j, labels[:, j])
         return rows
+
+    def _encoded(self, j: int, labels: np.ndarray) -> np.ndarray:
+        if j in self.numbers:
+            values, number = _numbers(labels), self.numbers[j]
+            return np.where(number.covers(values), number.value[number.bin_of(np.nan_to_num(values))], np.nan)
+        known = {name: i for i, name in enumerate(self.levels[j])}
+        return np.array([known.get(label, -1) for label in labels.tolist()], np.int64)
+
+    def among(self, column: str, labels: np.ndarray, levels: Sequence[int | float]) -> np.ndarray:
+        """Whether labels ``(n,)`` (str) of a column are among some levels; numbers where a bin holds both."""
+        j = self.columns.index(column)
+        codes = self._encoded(j, labels)
+        hit: np.ndarray = np.isin(self.bin_of(j, codes), self.bin_of(j, np.array(levels))) & ~np.isnan(codes)
+        return hit
+
+    def name(self, column: str, level: float) -> str:
+        """Label of a level of a column; of a number, what `level` reads back."""
+        names = self.levels[self.columns.index(column)]
+        return names[int(level)] if names else repr(float(level)).removesuffix(".0")
 
     def known(self, rows: np.ndarray) -> np.ndarray:
         """Which entries of `encode` the fit has seen, ``(m, n_columns)``."""

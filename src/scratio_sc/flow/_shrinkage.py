@@ -20,6 +20,7 @@ N_EM = 100
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 SWEEPS = 20
+MIN_OTHERS = 1e-3
 
 
 def prior_weights(effect: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
@@ -157,10 +158,13 @@ def logit_effects(
         effects[column.features] = 0
         left = column.total(information * (logit - _add_up(columns, effects)))
         known = np.maximum(column.information(information), 1e-9)
-        effect, error = left / known, 1 / np.sqrt(known)
+        effect = left / known
         if column.kind == "constant":
             effects[column.features] = effect
             continue
+        # the logits are taken from those of all cells, to which a level contributes itself; a trend has no others
+        others = 1 - known / known.sum(0) if column.kind != "trend" else np.ones_like(known)
+        error = np.sqrt(np.maximum(others, MIN_OTHERS) / known)
         if prior is None:
             weights[j] = prior_weights(effect, error)
         effects[column.features] = posterior_mean(effect, error, weights[j])

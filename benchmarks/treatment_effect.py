@@ -1,0 +1,142 @@
+"""Treatment effects on real cells: what docs/method/treatment_effect.md reports.
+
+    python benchmarks/treatment_effect.py [--data ../shared/data] [--steps 0] [kang bodenmiller norman mcfaline null]
+
+`--steps 0` fits the anchor alone, which takes seconds; `--steps auto` is the default of `tl.fit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from scipy.stats import spearmanr
+
+import scratio_sc as scratio
+
+SHORT = ["target", "group", "sample", "js", "js_se", "kl_target", "kl_target_se", "responds", "composition", "flag"]
+
+
+def show(title: str, table: pd.DataFrame) -> None:
+    """Print a table."""
+    sys.stdout.write(f"\n## {title}\n{table.round(3).to_string(index=False)}\n")
+
+
+def fitted(adata: ad.AnnData, condition: str, steps: int | str, **options: object) -> ad.AnnData:
+    """Fit four members on 20 components at most, and say how long it took."""
+    start = time.perf_counter()
+    n_comps = min(20, adata.obsm["X_pca"].shape[1])
+    scratio.tl.fit(adata, condition, n_comps=n_comps, n_members=4, max_steps=steps, progress=False, **options)
+    sys.stdout.write(f"\n{adata.n_obs} cells, {n_comps} components, fit in {time.perf_counter() - start:.0f} s\n")
+    return adata
+
+
+def effects(adata: ad.AnnData, reference: str, **options: object) -> pd.DataFrame:
+    """Table of effects; warnings of rows without one are in its flags."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        scratio.tl.treatment_effect(adata, reference=reference, progress=False, **options)
+    return adata.uns["treatment_effect"]["table"]
+
+
+def kang(data: Path, steps: int | str) -> None:
+    """IFN-beta on blood cells of eight donors: which types, which donors, which genes."""
+    adata = fitted(ad.read_h5ad(data / "kang18_ifnb_counts.h5ad"), "condition", steps)
+    show("kang: by cell type", effects(adata, "ctrl", groupby="cell_type")[SHORT])
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        scratio.tl.log_ratio(adata, target="stim", reference="ctrl", progress=False)
+        scratio.tl.ratio_genes(adata, groupby="cell_type")
+    for group in ("CD14+ Monocytes", "CD4 T cells"):
+        genes = sc.get.rank_genes_groups_df(adata, group=group, key="ratio_genes")
+        show(f"kang: genes, {group}", genes.head(10))
+    fitted(adata, "condition", steps, covariates=["donor"])
+    show("kang: by donor", effects(adata, "ctrl", sample_key="donor")[SHORT])
+
+
+def bodenmiller(data: Path, steps: int | str) -> None:
+    """B-cell receptor cross-linking in eight donors, a third of the cells."""
+    adata = ad.read_h5ad(data / "bodenmiller_bcrxl_cytof.h5ad")
+    keep = np.random.default_rng(0).permutation(adata.n_obs)[:8_000]
+    adata = fitted(adata[np.sort(keep)].copy(), "condition", steps, covariates=["patient"])
+    table = effects(adata, "Ref", groupby="cell_type_derived", sample_key="patient")
+    show("bodenmiller: by cell type", table.loc[table["sample"] == "(all)", SHORT])
+    show("bodenmiller: by donor", table.loc[table["group"] == "(all)", SHORT])
+
+
+def norman(data: Path, steps: int | str) -> None:
+    """Single and double gene activations; interactions against the growth phenotype."""
+    adata = fitted(ad.read_h5ad(data / "norman19_combos.h5ad"), "perturbation", steps)
+    show("norman: by activation", effects(adata, "control")[["target", *SHORT[3:8], "flag"]])
+    fitness = pd.read_csv(data / "norman19_fitness_gi.csv").set_index("combination")["fitness_GI_score"]
+    levels, rows = set(adata.obs["perturbation"]), []
+    for pair in fitness.index:
+        a, b = pair.split("+")
+        if {a, b} <= levels:
+            scratio.tl.interaction(adata, a=a, b=b, reference="control", progress=False)
+            entry = adata.uns["interaction"]
+            rows.append({"pair": pair, "fitness_gi": fitness[pair], **entry["summary"]})
+    found = pd.DataFrame(rows)
+    show("norman: interactions", found)
+    for name in ("interaction", "non_additivity", "combination"):
+        rho, p = spearmanr(found[name], found["fitness_gi"])
+        other, q = spearmanr(found[name], found["fitness_gi"].abs())
+        sys.stdout.write(
+            f"{name}: rank correlation with fitness GI {rho:.2f} (p {p:.2f}), with its size {other:.2f} (p {q:.2f}), "
+            f"{len(found)} pairs\n"
+        )
+
+
+def mcfaline(data: Path, steps: int | str) -> None:
+    """Kinase knock-downs in three cell lines, the line as covariate."""
+    adata = ad.read_h5ad(data / "mcfaline23_kinase_kd.h5ad")
+    fitted(adata, "perturbation", steps, covariates=["cell_line"])
+    table = effects(adata, "control", sample_key="cell_line")
+    show(
+        "mcfaline: by knock-down and line", table[["target", "sample", *SHORT[3:8], "n_target", "n_reference", "flag"]]
+    )
+
+
+def null(data: Path, steps: int | str) -> None:
+    """Control cells of kang with random labels: how many rows respond where there is nothing."""
+    adata = ad.read_h5ad(data / "kang18_ifnb_counts.h5ad")
+    adata = adata[adata.obs["condition"] == "ctrl"].copy()
+    tables = []
+    for seed in range(5):
+        adata.obs["label"] = np.random.default_rng(seed).choice(["a", "b"], adata.n_obs)
+        fitted(adata, "label", steps)
+        tables.append(effects(adata, "b", groupby="cell_type", sample_key="donor"))
+    table = pd.concat(tables)
+    table = table[table["js"].notna()]
+    sys.stdout.write(
+        f"\n## null: {table['responds'].sum()} of {len(table)} rows respond ({table['responds'].mean():.1%}), "
+        f"largest js {table['js'].max():.4f}, mean js {table['js'].mean():.5f}\n"
+    )
+
+
+PARTS = {part.__name__: part for part in (kang, bodenmiller, norman, mcfaline, null)}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--steps", default="0")
+    options = parser.parse_args()
+    steps = options.steps if options.steps == "auto" else int(options.steps)
+    for name in options.parts or PARTS:
+        PARTS[name](options.data, steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Which samples stand on which side of a contrast, read from AnnData."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scratio_sc._arguments import named
+from scratio_sc._check import MIN_CELLS, describe, read_labels
+from scratio_sc._sides import cells_of
+from scratio_sc.stats._abundance import Abundance
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
+
+MIN_SAMPLES = 2
+"""Samples of a side (pairs, in a paired design) below which nothing can be said of the variation between them."""
+
+
+def read_sides(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
+    """Which side a cell is on ``(n_cells,)``: 0 target, 1 reference, -1 neither."""
+    masks = [cells_of(adata, flow, side) for side in sides]
+    if (masks[0] & masks[1]).any():
+        msg = (
+            f"{(masks[0] & masks[1]).sum()} cells are on both sides, target ({describe(sides[0])!r}) and reference "
+            f"({describe(sides[1])!r}). Name two sides that have no level in common."
+        )
+        raise ValueError(msg)
+    return np.select(masks, [0, 1], -1)
+
+
+def read_samples(
+    adata: AnnData,
+    side: np.ndarray,
+    sample_key: str,
+    *,
+    paired: bool,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> Abundance | None:
+    """Samples of both sides, warning of those left out; None, and a warning, where there are too few."""
+    labels = read_labels(adata, (sample_key,))
+    counted = labels.complete & (side >= 0)
+    names, code = np.unique(labels.text[counted, 0], return_inverse=True)
+    size = np.zeros((2, len(names)), np.int64)
+    np.add.at(size, (side[counted], code), 1)
+    both = (size > 0).all(0)
+    if both.any() and not paired:
+        msg = (
+            f"Sample {str(names[both][0])!r} of {sample_key!r} has cells of both sides, so it has no condition of its "
+            "own. Pass paired=True to compare the sides within each sample, or name a column whose samples have one "
+            "condition each."
+        )
+        raise ValueError(msg)
+    enough = size >= MIN_CELLS
+    used = enough.all(0) if paired else enough.any(0)
+    if not used.all():
+        why = f"fewer than {MIN_CELLS} cells" + (" on one of the sides" if paired else "")
+        msg = f"Samples of {sample_key!r} are left out of the test, as they have {why}: {named(names[~used])}."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    sides = np.repeat([0, 1], used.sum()) if paired else enough[1, used].astype(int)
+    n_target, n_reference = np.bincount(sides, minlength=2)
+    if min(n_target, n_reference) < MIN_SAMPLES:
+        have = f"{n_target} pairs" if paired else f"{n_target} samples of the target and {n_reference} of the reference"
+        msg = (
+            f"No p-values: the sample is the unit of the test, there are {have} in {sample_key!r}, and without "
+            f"{MIN_SAMPLES} on each side the variation between samples is unknown. The ratios are written without."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+        return None
+    position = np.where(used, np.cumsum(used) - 1, -1)[code]
+    sample = np.full(len(side), -1)
+    sample[counted] = position + paired * used.sum() * side[counted] * (position >= 0)
+    return Abundance.of(sample, sides == 0, paired=paired, n_draws=n_permutations, rng=rng)
+
+
+def warn_of_resolution(abundance: Abundance, alpha: float) -> None:
+    """Warn where no p-value can be as small as the level."""
+    smallest = abundance.relabelling.smallest_p
+    if smallest > alpha:
+        msg = (
+            f"With {len(abundance.is_target)} samples the smallest p-value there can be is {smallest:.2g}, so nothing "
+            f"can be significant at alpha={alpha:g}. More samples are needed."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)

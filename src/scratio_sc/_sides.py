@@ -1,0 +1,50 @@
+"""Sides of a contrast and the cells that belong to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scratio_sc._check import describe, read_labels
+from scratio_sc.flow._contrast import named_levels
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
+
+
+def others(flow: ConditionalFlow, reference: Any) -> dict[str, dict[str, str]]:
+    """Every observed combination of the columns that a side names that is not of it, by what to call it."""
+    design, named = flow.design, named_levels(flow.design, reference)
+    columns = [design.columns.index(column) for column in named]
+    rows = np.unique(design.groups[:, columns], axis=0)
+    inside = np.all(
+        [
+            np.isin(design.bin_of(j, rows[:, k]), design.bin_of(j, np.array(levels)))
+            for k, (j, levels) in enumerate(zip(columns, named.values(), strict=True))
+        ],
+        axis=0,
+    )
+    out = {}
+    for row in rows[~inside]:
+        side = {column: design.name(column, level) for column, level in zip(named, row, strict=True)}
+        out[describe(side) if len(side) > 1 else next(iter(side.values()))] = side
+    if not out:
+        msg = (
+            f"The reference {describe(reference)!r} takes in every level of {', '.join(map(repr, named))}, so that "
+            "none is left to compare with it. Name fewer levels."
+        )
+        raise ValueError(msg)
+    return out
+
+
+def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
+    """Whether a cell belongs to a side by its own labels, ``(n_cells,)``; by a number, where its bin holds it."""
+    design, named = flow.design, named_levels(flow.design, side)
+    labels = read_labels(adata, list(named), numeric=design.numeric)
+    hits = [design.among(column, labels.text[:, j], levels) for j, (column, levels) in enumerate(named.items())]
+    return np.all(hits, axis=0)

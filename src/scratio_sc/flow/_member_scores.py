@@ -1,0 +1,76 @@
+"""Log densities of cells under several sides, by each member, in one array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from scratio_sc.flow._bandwidth import choose_weights
+from scratio_sc.flow._contrast import SideSpec, conditions_of, named_levels, side_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scratio_sc.flow._flow import ConditionalFlow
+
+
+@dataclass(frozen=True)
+class MemberScores:
+    """Log densities of n cells under k sides.
+
+    Attributes
+    ----------
+    by_member
+        Log density according to each member, nats, ``(n_members, n, k)``; NaN for cells that are not scored.
+    value
+        Mean of the members that did not see the cell, nats, ``(n, k)``.
+    far
+        Whether a side has no cells of the fit nearby, ``(n, k)``.
+    """
+
+    by_member: np.ndarray
+    value: np.ndarray
+    far: np.ndarray
+
+
+def member_scores(
+    flow: ConditionalFlow,
+    x: np.ndarray,
+    sides: Sequence[SideSpec],
+    *,
+    own: np.ndarray | None,
+    fold: np.ndarray | None,
+    weights: np.ndarray,
+    progress: bool = False,
+) -> MemberScores:
+    """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
+    by_member = np.full((len(flow.members), len(x), len(sides)), np.nan)
+    value, far = np.full(by_member.shape[1:], np.nan), np.zeros(by_member.shape[1:], bool)
+    for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
+        by_member[:, batch.cells], value[batch.cells], far[batch.cells] = batch.by_member, batch.value, batch.far
+    return MemberScores(by_member, value, far)
+
+
+def shared_weights(
+    flow: ConditionalFlow, sides: Sequence[SideSpec], *, bandwidth: float | Literal["auto"]
+) -> np.ndarray:
+    """Weights of the nodes ``(n_nodes,)`` for more than two sides, by how well held-out cells of all are told apart."""
+    first, *others = sides
+    if bandwidth != "auto":
+        return flow.weights(first, others[0], bandwidth=bandwidth)
+    named = [named_levels(flow.design, side) for side in sides]
+    wanted = np.unique(np.concatenate([np.union1d(*conditions_of(flow.design, named[0], b)) for b in named[1:]]))
+    wanted = flow.design.along_numbers(wanted)
+    everything = np.arange(len(flow.design.conditions))
+    return choose_weights(flow.held_out.of(wanted if len(wanted) > 1 else everything))
+
+
+def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:
+    """Whether the fit had cells of every side with the labels ``own (n, n_columns)`` of each of n cells, ``(n,)``."""
+    design, named = flow.design, [named_levels(flow.design, side) for side in sides]
+    own_rows = np.zeros((n, len(design.columns)), design.groups.dtype) if own is None else design.encode(own)
+    rows, kind = np.unique(own_rows, axis=0, return_inverse=True)
+    seen = [all(side_of(design, levels, row).observed for levels in named) for row in rows]
+    return np.array(seen, bool)[kind.reshape(-1)]

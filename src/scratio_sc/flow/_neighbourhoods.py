@@ -1,0 +1,51 @@
+"""Neighbourhoods of cells, found without labels: the components of mixtures, and the branches in which they merge."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from scratio_sc.flow._anchor import JUDGE_SHARE, MAX_TREE_CELLS, N_PARTITIONS
+from scratio_sc.flow._components import Components, find_components, merge_tree
+
+MIN_CELLS = 20
+LARGEST = 0.3
+"""Share of all cells above which a branch is no neighbourhood."""
+N_PIECES = 8
+"""Pieces that a cloud without types is cut into."""
+
+
+def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Which neighbourhoods ``(n, k)`` (bool) each cell ``(n, d)`` is in: one at least.
+
+    The cells are partitioned several times, from different starts. Each time a cell is in its likeliest component and
+    in the branches of the merge tree that hold it, so that there are fine and coarse neighbourhoods.
+    """
+    cells = torch.as_tensor((x - x.mean(0)) / (np.sqrt(x.var(0).mean()) or 1.0))
+    found = np.concatenate([_partition(cells, rng=rng) for _ in range(N_PARTITIONS)], axis=1)
+    large = found[:, found.sum(0) >= MIN_CELLS]
+    kept: np.ndarray = np.unique(large, axis=1)
+    alone = ~kept.any(1)
+    return np.column_stack([kept, alone]) if alone.any() else kept
+
+
+def _partition(x: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
+    apart = torch.as_tensor(rng.random(len(x)) < JUDGE_SHARE)
+    components = find_components(x[~apart], x[apart], rivals=[], rng=rng)
+    if len(components.weight) == 1:
+        return _pieces(x, rng=rng)
+    return _components_and_branches(x, components)
+
+
+def _components_and_branches(x: torch.Tensor, components: Components) -> np.ndarray:
+    share = components.responsibilities(x).numpy()
+    likeliest = np.eye(share.shape[1], dtype=bool)[share.argmax(1)]
+    branches = likeliest @ (merge_tree(x[:MAX_TREE_CELLS], components) != 0).T
+    return np.concatenate([likeliest, branches[:, branches.mean(0) <= LARGEST]], axis=1)
+
+
+def _pieces(x: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
+    """Nearest of some cells ``(n, k)``."""
+    centres = x[torch.as_tensor(rng.permutation(len(x))[:N_PIECES])]
+    nearest: np.ndarray = torch.cdist(x, centres).argmin(1).numpy()
+    return np.eye(len(centres), dtype=bool)[nearest]

@@ -1,0 +1,191 @@
+"""Batch scores by cell type, in several representations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from scratio_sc._check import read_labels
+from scratio_sc._keys import BatchScoreKeys
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_SHOWN = (0.025, 0.975)
+_N_BINS = 100
+_SMOOTHING = 2.0
+_ROW_SHARE = 0.84
+_INCHES_PER_VIOLIN = 0.26
+_LONGEST_NAME = 30
+
+
+def batch_score(
+    adata: AnnData,
+    key: str = "batch_score",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw batch scores before and after a correction, by cell type. Lower is better.
+
+    A row for all cells and one for each type, those that the first representation separates most on top. In a row, one
+    violin for each representation, without the outermost 2.5 % of cells on either side. At 0 the batches are mixed; the
+    short line is the maximum of the mean, where they are apart. Points are means with intervals of 95 %.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.uns[key]`, the scores in `adata.obs` and the column with the types.
+    key
+        Name of the batch score.
+    ax
+        Axes to draw on.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes. `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there is no batch score of that name, or the columns it needs are gone from `adata.obs`.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.batch_shift(600, n_dims=2, n_types=2, n_batches=2)
+    >>> names = {"batch": "batch", "groupby": "cell_type", "use_rep": ["X_pca", "X_corrected"]}
+    >>> scratio.tl.batch_score(adata, **names, n_members=2, max_steps=0, progress=False)
+    >>> axes = scratio.pl.batch_score(adata, show=False)
+    """
+    table, params = _entry(adata, key)
+    reps, groupby = [str(rep) for rep in np.atleast_1d(params["use_rep"])], params["groupby"]
+    scores = {rep: _scores(adata, key, rep) for rep in reps}
+    labels = read_labels(adata, (groupby,)).text[:, 0]
+    rows = _rows(table, reps[0])
+    height = _ROW_SHARE / len(reps)
+    inches = 1.6 + _INCHES_PER_VIOLIN * len(reps) * len(rows)
+    with panels(1, ax=ax, panel_size=(6.4, inches)) as axes:
+        panel = axes[0]
+        panel.axvline(0, color="0.4", linewidth=1, zorder=1)
+        for y, group in enumerate(rows):
+            cells = np.ones(adata.n_obs, bool) if y == 0 else labels == group
+            for j, rep in enumerate(reps):
+                place = y + (j - (len(reps) - 1) / 2) * height
+                found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
+                colour = _COLOURS[j % len(_COLOURS)]
+                _draw_violin(panel, scores[rep][cells], place, half=0.46 * height, colour=colour)
+                _draw_mean(panel, found, place, height=height)
+        for y in range(1, len(rows), 2):
+            panel.axhspan(y - 0.5, y + 0.5, color="0.96", linewidth=0, zorder=0)
+        _decorate(panel, [_short(group) for group in rows], groupby=groupby)
+        _draw_legend(panel, reps)
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _entry(adata: AnnData, key: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    entry = adata.uns.get(key, {})
+    if "table" not in entry or "params" not in entry or "groupby" not in entry["params"]:
+        msg = (
+            f"No batch score in `adata.uns[{key!r}]`. Run "
+            "`scratio.tl.batch_score(adata, batch=..., groupby=..., use_rep=[...])` first."
+        )
+        raise KeyError(msg)
+    return entry["table"], entry["params"]
+
+
+def _scores(adata: AnnData, key: str, rep: str) -> np.ndarray:
+    """Scores ``(n_obs,)``, NaN where there are none."""
+    column = BatchScoreKeys(key).score(rep)
+    if column not in adata.obs:
+        msg = f"No {column!r} in `adata.obs`. Run `scratio.tl.batch_score(adata, ..., key_added={key!r})` again."
+        raise KeyError(msg)
+    return adata.obs[column].to_numpy(np.float64)
+
+
+def _rows(table: pd.DataFrame, rep: str) -> list[str]:
+    """All cells, then the types that were scored, by their mean in one representation."""
+    of_rep = table[(table["representation"] == rep) & table["mean"].notna()]
+    overall, types = of_rep.iloc[:1], of_rep.iloc[1:].sort_values("mean", ascending=False, kind="stable")
+    return [*overall["group"], *types["group"]]
+
+
+def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, colour: str) -> None:
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return
+    low, high = np.quantile(known, _SHOWN)
+    if high - low < 1e-6:  # without a correction to judge all scores can be 0
+        low, high = low - 1e-3, high + 1e-3
+    count, edges = np.histogram(known, bins=_N_BINS, range=(low, high))
+    density = gaussian_filter1d(count.astype(float), _SMOOTHING, mode="nearest")
+    width = half * density / max(density.max(), 1e-9)
+    middle = (edges[:-1] + edges[1:]) / 2
+    ax.fill_between(middle, place - width, place + width, color=colour, alpha=0.55, linewidth=0.8, zorder=2)
+
+
+def _draw_mean(ax: Axes, found: pd.Series, place: float, *, height: float) -> None:
+    ends = [place - height / 2, place + height / 2]
+    ax.plot([found["maximum"]] * 2, ends, color="0.15", linewidth=2, solid_capstyle="butt", zorder=3)
+    ax.errorbar(
+        found["mean"],
+        place,
+        xerr=1.96 * found["mean_se"],
+        color="black",
+        marker="o",
+        markersize=4,
+        markerfacecolor="white",
+        elinewidth=1.4,
+        zorder=4,
+    )
+
+
+def _decorate(ax: Axes, names: Sequence[str], *, groupby: str) -> None:
+    ax.set_yticks(range(len(names)))
+    for label, name in zip(ax.set_yticklabels(names), names, strict=True):
+        label.set(text=name, parse_math=False)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("log p(x | type, own batch) / p(x | type)  [nats]\nlower is better: 0 where batches are mixed")
+    ax.set_ylabel(groupby, parse_math=False)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=_COLOURS[j % len(_COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
+    mean = Line2D([], [], color="black", marker="o", markersize=4, markerfacecolor="white", label="mean, 95 % interval")
+    apart = Line2D(
+        [], [], color="0.15", marker="|", markersize=9, markeredgewidth=2, linestyle="", label="maximum of the mean"
+    )
+    legend = ax.legend(
+        handles=[*handles, mean, apart],
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

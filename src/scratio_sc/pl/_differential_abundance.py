@@ -1,0 +1,200 @@
+"""Differential abundance by cell type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
+_BINS = 60
+_WIDEST = 0.42
+_NAME_SIZE = (0.3, 0.07)
+_RASTERISE_ABOVE = 5_000
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Log ratio, change and group of every cell, ``(n_cells,)`` each."""
+
+    ratio: np.ndarray
+    change: np.ndarray
+    groups: np.ndarray
+
+
+def differential_abundance(
+    adata: AnnData,
+    key: str = "differential_abundance",
+    *,
+    groupby: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw the log ratios of the cells of each group, and beside them how sure the groups' changes are.
+
+    Left, every cell by its log ratio; cells in significantly changed neighbourhoods are coloured. Right, where there
+    are p-values by sample, the groups: change of their share against its adjusted p-value.
+
+    Parameters
+    ----------
+    adata
+        Reads what :func:`scratio_sc.tl.differential_abundance` wrote.
+    key
+        Name of its slots.
+    groupby
+        Column of `adata.obs` with the groups, by default that of the analysis; all cells in one row if there is none.
+        Of another column the groups have no p-values, and the cells alone are drawn.
+    ax
+        Axes for the cells; the groups are left out then.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes, as a list if there are two panels.
+    `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there is no such analysis, or no such column.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.differential_abundance(adata, target="target", reference="reference", progress=False)
+    >>> axes = scratio.pl.differential_abundance(adata, show=False)
+    """
+    entry = adata.uns.get(key, {})
+    if f"{key}_change" not in adata.obs or "params" not in entry:
+        msg = (
+            f"No differential abundance {key!r} in `adata.obs` and `adata.uns`. "
+            "Run `scratio.tl.differential_abundance(adata, target=..., reference=...)` first."
+        )
+        raise KeyError(msg)
+    groups = _groups(adata, groupby or entry["params"].get("groupby") or None)
+    table = entry.get("groups")
+    tested = table is not None and table["pvalue"].notna().any()
+    tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
+    n_rows = len(set(groups) - {""})
+    with panels(2 if tested else 1, ax=ax, panel_size=(4.6, max(2.6, 1.2 + 0.36 * n_rows)), ncols=2) as axes:
+        _draw_cells(axes[0], _Cells(adata.obs[key].to_numpy(float), np.asarray(adata.obs[f"{key}_change"]), groups))
+        _name_ratio(axes[0], entry["params"])
+        if tested:
+            _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _groups(adata: AnnData, groupby: str | None) -> np.ndarray:
+    """Group of every cell as text, empty where it has none."""
+    if groupby is None:
+        return np.full(adata.n_obs, "all cells", object)
+    if groupby not in adata.obs:
+        msg = f"No column {groupby!r} in `adata.obs` (there: {list(adata.obs)}). Name another with `groupby`."
+        raise KeyError(msg)
+    column = adata.obs[groupby].astype(object)
+    return np.asarray(column.where(column.notna(), "").astype(str), object)
+
+
+def _draw_cells(ax: Axes, cells: _Cells) -> None:
+    """A row of cells for each group, ordered by median, each as wide as there are cells of that ratio."""
+    ratio, change, groups = cells.ratio, cells.change, cells.groups
+    known = np.isfinite(ratio)
+    names = sorted(set(groups[known]) - {""}, key=lambda name: float(np.median(ratio[known & (groups == name)])))
+    edges = np.linspace(ratio[known].min(initial=0), ratio[known].max(initial=0), _BINS + 1)
+    size = float(np.clip(20_000 / max(known.sum(), 1), 1.5, 16))
+    for row, name in enumerate(names):
+        mine = np.flatnonzero(known & (groups == name))
+        y = row + _spread(ratio[mine], edges)
+        for what, colour in _COLOURS.items():
+            which = change[mine] == what
+            ax.scatter(
+                ratio[mine][which],
+                y[which],
+                s=size,
+                color=colour,
+                linewidths=0,
+                rasterized=len(ratio) > _RASTERISE_ABOVE,
+            )
+        ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color="black", linewidth=1)
+    ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
+    ax.set_yticks(range(len(names)))
+    ax.set_yticklabels(names, parse_math=False)
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.spines[["top", "right"]].set_visible(False)
+    for what in ("down", "up"):
+        if (change == what).any():
+            ax.scatter([], [], s=16, color=_COLOURS[what], label=f"significantly {what}")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower right", fontsize="small", frameon=False, handletextpad=0)
+
+
+def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Offsets within +-`_WIDEST`, evenly over the cells of a bin, in proportion to their number."""
+    bin_of = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, len(edges) - 2)
+    count = np.bincount(bin_of, minlength=len(edges) - 1)
+    # neighbours in the bin get places far apart, so that a row has no pattern
+    place = np.empty(len(ratio))
+    for b in np.flatnonzero(count):
+        cells = np.flatnonzero(bin_of == b)
+        place[cells] = (np.arange(len(cells)) * 0.6180339887 + 0.5) % 1
+    offsets: np.ndarray = (2 * place - 1) * _WIDEST * (count / max(count.max(initial=1), 1))[bin_of]
+    return offsets
+
+
+def _name_ratio(ax: Axes, params: Mapping[str, Any]) -> None:
+    ax.set_xlabel(f"log p({params['target']}) / p({params['reference']})  [nats]", parse_math=False)
+
+
+def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
+    """Change of each group's share against its adjusted p-value."""
+    effect, fdr = table["log_fold_change"].to_numpy(float), table["fdr"].to_numpy(float)
+    height = -np.log10(fdr)
+    significant = fdr <= alpha
+    colour = np.select([significant & (effect > 0), significant], [_COLOURS["up"], _COLOURS["down"]], "0.6")
+    ax.scatter(effect, height, s=36, c=colour, linewidths=0)
+    ax.axhline(-np.log10(alpha), color="0.4", linewidth=0.8, linestyle="--")
+    ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
+    ax.annotate(f"FDR {alpha:g}", (1, -np.log10(alpha)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
+    ax.margins(0.15, 0.12)
+    ax.set_ylim(-0.05, 1.15 * max(height.max(initial=0), -np.log10(alpha)))
+    ax.set_xlabel("log fold change of the share of cells  [nats]")
+    ax.set_ylabel("-log10 adjusted p-value, by sample", parse_math=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
+    """Names above points, the most significant and largest first; none where it would cover another."""
+    reach = np.maximum(np.ptp(xy, axis=0), 1e-9) * _NAME_SIZE
+    taken: list[np.ndarray] = []
+    for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
+        if any((np.abs(xy[i] - other) < reach).all() for other in taken):
+            continue
+        taken.append(xy[i])
+        ax.annotate(
+            names[i],
+            tuple(xy[i]),
+            xytext=(0, 5),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize="small",
+            parse_math=False,
+        )

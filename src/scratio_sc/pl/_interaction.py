@@ -1,0 +1,133 @@
+"""Combinations of treatments against the sum of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MORE, _LESS, _UNCLEAR = "#D55E00", "#0072B2", "0.35"
+_PALE = 0.22
+_ROW = 0.42
+_CLEAR = 1.96
+
+
+def interaction(
+    adata: AnnData,
+    keys: str | Sequence[str] = "interaction",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw interactions: their distribution over the cells of each combination, with mean and interval.
+
+    Right of 0 the combination makes its cells more likely than the sum of both treatments says (orange), left of it
+    less likely (blue); grey where the 95 % interval of the mean reaches 0. Combinations are sorted by their mean.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.obs[key]`, `adata.uns[key]` and the column of the condition.
+    keys
+        Names of interactions, one for each combination.
+    ax
+        Axes to draw on.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes. `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there is no interaction of that name.
+    ValueError
+        If `keys` is empty.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, scratio_sc as scratio
+    >>> from anndata import AnnData
+    >>> means = {"none": (0, 0), "A": (1, 0), "B": (0, 1), "A+B": (2, 1)}
+    >>> condition = np.repeat(list(means), 200)
+    >>> x = np.random.default_rng(0).normal([means[c] for c in condition])
+    >>> adata = AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x})
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.interaction(adata, a="A", b="B", reference="none", progress=False)
+    >>> axes = scratio.pl.interaction(adata, show=False)
+    """
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    if not keys:
+        msg = "`keys` has to name at least one interaction in `adata.uns`."
+        raise ValueError(msg)
+    entries = sorted((_entry(adata, key) for key in keys), key=_mean)
+    with panels(1, ax=ax, panel_size=(5.2, max(_ROW * len(entries) + 1.0, 1.8))) as axes:
+        panel = axes[0]
+        panel.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
+        for y, entry in enumerate(entries):
+            _draw(panel, y, entry["summary"])
+        panel.set_yticks(range(len(entries)), [_name(entry, entries) for entry in entries], parse_math=False)
+        panel.set_ylim(-0.6, len(entries) - 0.4)
+        panel.set_xlabel("interaction in cells of the combination  [nats]\nlog ratio less the sum of both treatments'")
+        panel.tick_params(axis="y", length=0)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        _draw_legend(panel)
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _entry(adata: AnnData, key: str) -> Any:
+    entry = adata.uns.get(key, {})
+    if "summary" not in entry or "quantiles" not in entry["summary"]:
+        msg = (
+            f"No interaction {key!r} in `adata.uns`. Run `scratio.tl.interaction(adata, a=..., b=..., reference=...)` "
+            "first."
+        )
+        raise KeyError(msg)
+    return entry
+
+
+def _mean(entry: Any) -> float:
+    return float(np.nan_to_num(entry["summary"]["interaction"], nan=-np.inf))
+
+
+def _name(entry: Any, entries: Sequence[Any]) -> str:
+    """Name of the combination; with both treatments where that alone does not tell it apart."""
+    params = entry["params"]
+    names = [other["params"]["combination"] for other in entries]
+    name = str(params["combination"])
+    return name if names.count(name) == 1 else f"{name} ({params['a']}, {params['b']})"
+
+
+def _draw(panel: Axes, y: int, summary: Any) -> None:
+    mean, half = summary["interaction"], _CLEAR * summary["interaction_se"]
+    if not np.isfinite(mean):
+        panel.text(0, y, summary["flag"], color=_UNCLEAR, va="center", fontsize="small")
+        return
+    low, lower, _, upper, high = np.asarray(summary["quantiles"])
+    colour = _UNCLEAR if abs(mean) <= half or not np.isfinite(half) else _MORE if mean > 0 else _LESS
+    panel.plot([low, high], [y, y], color=colour, alpha=_PALE, linewidth=4, solid_capstyle="butt")
+    panel.plot([lower, upper], [y, y], color=colour, alpha=_PALE, linewidth=13, solid_capstyle="butt")
+    panel.errorbar(mean, y, xerr=np.nan_to_num(half), color=colour, marker="o", markersize=5, capsize=3, linewidth=1.5)
+
+
+def _draw_legend(panel: Axes) -> None:
+    panel.errorbar([], [], xerr=[], color=_UNCLEAR, marker="o", markersize=5, capsize=3, label="mean, 95 % interval")
+    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=8, label="half of the cells")
+    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=3, label="90 % of the cells")
+    panel.figure.legend(
+        *panel.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize="x-small"
+    )

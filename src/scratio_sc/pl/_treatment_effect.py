@@ -1,0 +1,194 @@
+"""Dot plot of treatment effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ._figure import finish, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+_ALL = "(all)"
+_AXES = ("target", "group", "sample")
+_LABELS = {
+    "js": "Jensen-Shannon divergence\nfrom {}  [nats]",
+    "kl_target": "KL(target || {})  [nats]",
+    "kl_reference": "KL({} || target)  [nats]",
+}
+_SIZES = {"under 2": 20.0, "2 to 5": 75.0, "over 5": 170.0}
+_CUTS = (2.0, 5.0)
+_CELL = 0.34
+_LETTER = 0.085
+
+
+def treatment_effect(
+    adata: AnnData,
+    key: str = "treatment_effect",
+    *,
+    rows: Literal["group", "sample", "target"] = "group",
+    columns: Literal["group", "sample", "target"] = "target",
+    effect: Literal["js", "kl_target", "kl_reference"] = "js",
+    cmap: str | Colormap = "viridis",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    return_fig: bool | None = None,
+) -> Axes | list[Axes] | Figure | None:
+    """Draw a dot for each treatment and cell type, or donor.
+
+    The colour is the effect, the size says by how many of its standard errors it exceeds 0. A black ring marks effects
+    that rest on extrapolation, a cross the lack of enough cells. Treatments, types and donors with large effects come
+    first.
+
+    Parameters
+    ----------
+    adata
+        Reads `adata.uns[key]['table']`.
+    key
+        Name of the treatment effects.
+    rows, columns
+        What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). Of groups and
+        samples that are neither, all together are drawn.
+    effect
+        "js", "kl_target" or "kl_reference".
+    cmap
+        Sequential colour map.
+    ax
+        Axes to draw on.
+    show
+        Whether to show the figure; by default as `scanpy.settings.autoshow` says.
+    return_fig
+        Whether to return the figure.
+
+    Returns
+    -------
+    The figure if `return_fig`; else `None` if it is shown; else the axes. `adata` is not changed.
+
+    Raises
+    ------
+    KeyError
+        If there are no treatment effects of that name.
+    ValueError
+        If rows and columns are the same or unknown, the effect is unknown, or there are several treatments and neither
+        rows nor columns show them.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.cell_mixture(1_500, n_dims=5, n_types=3)
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.treatment_effect(adata, reference="ctrl", groupby="cell_type", progress=False)
+    >>> axes = scratio.pl.treatment_effect(adata, show=False)
+    """
+    entry = adata.uns.get(key, {})
+    if "table" not in entry or "kl_target" not in entry["table"]:
+        msg = (
+            f"No treatment effects in `adata.uns[{key!r}]`. Run `scratio.tl.treatment_effect(adata, reference=...)` "
+            "first."
+        )
+        raise KeyError(msg)
+    if effect not in _LABELS:
+        msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, _LABELS))}."
+        raise ValueError(msg)
+    table = _drawn(entry["table"], rows, columns)
+    names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
+    longest = [_LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
+    size = (_CELL * len(names[columns]) + longest[1] + 3.2, max(_CELL * len(names[rows]) + longest[0] + 0.4, 2.8))
+    with panels(1, ax=ax, panel_size=size) as axes:
+        panel = axes[0]
+        x, y = (table[axis].map(names[axis].index).to_numpy() for axis in (columns, rows))
+        points = _draw(panel, table, np.column_stack([x, y]), effect=effect, cmap=cmap)
+        _decorate(panel, names[rows], names[columns])
+        bar = panel.figure.colorbar(
+            points, ax=panel, shrink=min(1, 7 / len(names[rows])), aspect=14, pad=0.03, anchor=(0.0, 1.0)
+        )
+        bar.set_label(_LABELS[effect].format(entry["params"]["reference"]), parse_math=False, fontsize="small")
+        _draw_legend(panel, table, effect)
+    return finish(axes, show=show, return_fig=return_fig)
+
+
+def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
+    """Rows of the table to draw."""
+    if rows not in _AXES or columns not in _AXES or rows == columns:
+        msg = f"rows={rows!r}, columns={columns!r}: expected two different ones of {', '.join(map(repr, _AXES))}."
+        raise ValueError(msg)
+    targets = sorted(set(table["target"]))
+    if "target" not in (rows, columns) and len(targets) > 1:
+        msg = (
+            f"There are {len(targets)} treatments ({', '.join(map(repr, targets[:5]))} ...): make them the rows or the "
+            "columns, with rows='target' or columns='target'."
+        )
+        raise ValueError(msg)
+    kept = np.ones(len(table), bool)
+    for axis in ("group", "sample"):
+        of_all = (table[axis] == _ALL).to_numpy()
+        if axis not in (rows, columns):
+            kept &= of_all
+        elif not of_all.all():
+            kept &= ~of_all
+    return table[kept]
+
+
+def _sorted(table: pd.DataFrame, axis: str, effect: str) -> list[str]:
+    """Names on an axis, largest mean effect first, those without any last."""
+    mean = table.groupby(axis, observed=True)[effect].mean()
+    return list(mean.sort_values(ascending=False, kind="stable", na_position="last").index)
+
+
+def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap: Any) -> Any:
+    value = table[effect].to_numpy(np.float64)
+    known = np.isfinite(value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
+    size = np.array([*_SIZES.values()])[np.digitize(certainty, _CUTS)]
+    edges = ["black" if flag == "extrapolated" else "none" for flag in table["flag"][known]]
+    top = max(float(value[known].max()) if known.any() else 0.0, 1e-3)
+    x, y = xy.T
+    panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
+    return panel.scatter(
+        x[known],
+        y[known],
+        c=np.maximum(value[known], 0),
+        s=size[known],
+        cmap=cmap,
+        vmin=0,
+        vmax=top,
+        edgecolors=edges,
+        linewidths=1.2,
+    )
+
+
+def _decorate(panel: Axes, rows: list[str], columns: list[str]) -> None:
+    panel.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
+    panel.set_yticks(range(len(rows)), rows, parse_math=False)
+    panel.set_xlim(-0.6, len(columns) - 0.4)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.tick_params(length=0)
+    panel.set_axisbelow(True)
+    panel.grid(color="0.93")
+    panel.spines[:].set_color("0.8")
+
+
+def _draw_legend(panel: Axes, table: pd.DataFrame, effect: str) -> None:
+    def handle(label: str, **style: Any) -> Any:
+        return panel.scatter([], [], label=label, **style)
+
+    handles = [handle(name, s=size, color="0.5", linewidths=0) for name, size in _SIZES.items()]
+    if (table["flag"] == "extrapolated").any():
+        handles.append(handle("extrapolated", s=75, facecolors="none", edgecolors="black", linewidths=1.2))
+    if table[effect].isna().any():
+        handles.append(handle("too few cells", s=25, color="0.6", marker="x", linewidths=1))
+    panel.figure.legend(
+        handles=handles,
+        title="effect / standard error",
+        loc="outside right lower",
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+    )

@@ -1,0 +1,1 @@
+"""Statistics of cells and samples: arrays in, arrays out, no AnnData."""

@@ -1,0 +1,73 @@
+"""How abundant sets of cells are in samples, and whether that goes with the condition of the sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratio_sc.stats._permutation import PermutationTest, Relabelling
+
+PSEUDO_CELLS = 2.0
+"""Cells at the overall share that are added to every sample, against the noise of small counts."""
+
+
+@dataclass(frozen=True)
+class Abundance:
+    """Samples of a contrast, each of one side.
+
+    Attributes
+    ----------
+    sample
+        Sample of every cell ``(n_cells,)``, -1 for cells that do not count.
+    is_target
+        Side of every sample ``(n_samples,)``. In a paired design, samples ``i`` and ``i + n_samples / 2`` are a pair,
+        the target first.
+    relabelling
+        What the sides might as well have been.
+    paired
+        Whether the design is paired.
+    """
+
+    sample: np.ndarray
+    is_target: np.ndarray
+    relabelling: Relabelling
+    paired: bool
+
+    @classmethod
+    def of(
+        cls, sample: np.ndarray, is_target: np.ndarray, *, paired: bool, n_draws: int, rng: np.random.Generator
+    ) -> Abundance:
+        """The design, with at most ``n_draws`` relabellings."""
+        if paired:
+            relabelling = Relabelling.of_pairs(len(is_target) // 2, n_draws, rng=rng)
+        else:
+            relabelling = Relabelling.of_groups(is_target, n_draws, rng=rng)
+        return cls(sample, is_target, relabelling, paired)
+
+    def log_enrichment(self, inside: np.ndarray) -> np.ndarray:
+        """log((count + a) / (expected count + a)) of sets ``inside (n_cells, k)`` in each sample, ``(k, n_samples)``.
+
+        Expected is the count at the share that the set has of the samples' mean.
+        """
+        n_samples = len(self.is_target)
+        count = np.stack([inside[self.sample == s].sum(0) for s in range(n_samples)], axis=1)
+        total = np.bincount(self.sample[self.sample >= 0], minlength=n_samples)
+        share = (count / total).mean(1)
+        enrichment: np.ndarray = np.log((count + PSEUDO_CELLS) / (np.outer(share, total) + PSEUDO_CELLS))
+        return enrichment
+
+    def test(self, inside: np.ndarray, *, families: np.ndarray | None = None) -> PermutationTest:
+        """Test sets of cells, or families ``(m, k)`` of them by the member that differs most.
+
+        The difference of the means is divided by sqrt(v + median v), where v is the variance of the set over all
+        samples (of pairs: the mean square of their differences), which no relabelling changes. Without the median
+        it would order the relabellings as Student's t does; the median keeps sets of tiny variance from dominating.
+        """
+        values = self.log_enrichment(inside)
+        if self.paired:
+            values = np.subtract(*np.split(values, 2, axis=1))
+            variance = np.square(values).mean(1)
+        else:
+            variance = values.var(1, ddof=1)
+        return PermutationTest.of(values, self.relabelling, variance=variance + np.median(variance), families=families)

@@ -1,0 +1,100 @@
+"""What a cell's state says of its batch, beyond its type.
+
+For a cell x of type t and batch b, by Bayes' rule,
+
+    s(x) = log p(x | t, b) - log p(x | t) = log p(b | x, t) - log p(b | t),    p(x | t) = sum_b' w_b' p(x | t, b'),
+
+with w_b the share of batch b among the cells of the type. Its mean over cells is the mutual information
+I(batch; x | type), between 0 and the entropy H(batch | type). With a density q fitted to other cells, the mean is on
+average I - E KL(p(b | x, t) || q(b | x, t)) (Barber & Agakov 2003): it errs downwards, and can fall below 0. Node
+weights of least held-out log-loss of the batch are those of the largest mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from scratio_sc.flow import fit_flow
+from scratio_sc.flow._jackknife import standard_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scratio_sc.flow._contrast import SideSpec
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """Batch scores of cells, nats.
+
+    Attributes
+    ----------
+    value
+        By the members that did not see the cell, ``(n,)``.
+    by_member
+        According to each member, ``(n_members, n)``.
+    left_out
+        Fold that each member left out, ``(n_members,)``.
+    node_weights, node_bandwidths
+        Weights of the nodes, the same for both densities, and the bandwidth that each sees down to, ``(n_nodes,)``.
+    """
+
+    value: np.ndarray
+    by_member: np.ndarray
+    left_out: np.ndarray
+    node_weights: np.ndarray
+    node_bandwidths: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        x: np.ndarray,
+        labels: np.ndarray,
+        *,
+        columns: Sequence[str],
+        bandwidth: float | Literal["auto"],
+        progress: bool,
+        **options: Any,
+    ) -> BatchScores:
+        """Fit cells ``(n, d)`` with batch and type ``(n, 2)``, and score each out of fold; `options` of the fit."""
+        flow, fold = fit_flow(x, labels, columns=columns, n_condition_columns=1, progress=progress, **options)
+        own: SideSpec = {}
+        mixture: SideSpec = {flow.design.columns[0]: flow.design.levels[0]}
+        # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
+        weights = flow.weights(own, mixture, bandwidth=bandwidth)
+        value, by_member = np.empty(len(x)), np.empty((len(flow.members), len(x)))
+        for part in flow.scores(x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress):
+            by_member[:, part.cells] = part.by_member[..., 0] - part.by_member[..., 1]
+            value[part.cells] = part.value[:, 0] - part.value[:, 1]
+        return cls(value, by_member, flow.left_out, weights, flow.node_bandwidths)
+
+
+def largest_scores(labels: np.ndarray) -> np.ndarray:
+    """-log w_b of cells with batch and type ``(n, 2)``: the score where no other batch has such cells, ``(n,)``."""
+    _, kind, n_same = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    _, cell_type, n_type = np.unique(labels[:, 1], return_inverse=True, return_counts=True)
+    return np.log(n_type[cell_type.reshape(-1)]) - np.log(n_same[kind.reshape(-1)])
+
+
+def summary(scores: BatchScores, cells: np.ndarray, *, largest: np.ndarray, threshold: float) -> dict[str, float]:
+    """Mean score of some cells, and the share of them above ``threshold`` times their largest score ``(n,)``.
+
+    The variance is that of the choice of cells plus that of the fit, by the members' jackknife: the mean is stationary
+    where the fit is right, so the two hardly go together. ``maximum`` is the mean of the largest scores, which is the
+    entropy of the batches within the types.
+    """
+    value, by_member, largest = scores.value[cells], scores.by_member[:, cells], largest[cells]
+    limit = threshold * largest
+    mean, mean_se = _mean(value, by_member, scores.left_out)
+    above, above_se = _mean((value > limit).astype(float), (by_member > limit).astype(float), scores.left_out)
+    return {"mean": mean, "mean_se": mean_se, "above": above, "above_se": above_se, "maximum": float(largest.mean())}
+
+
+def _mean(value: np.ndarray, by_member: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
+    """Mean of values ``(n,)`` and its standard error."""
+    of_cells = value.std(ddof=1) / np.sqrt(len(value))
+    of_fit = standard_error(by_member.mean(1), left_out)
+    return float(value.mean()), float(np.hypot(of_cells, of_fit))

@@ -1,0 +1,109 @@
+"""How far two groups of cells are apart, from their log ratios."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from scratio_sc.flow._jackknife import standard_error
+
+NAMES = ("kl_target", "kl_reference", "js")
+"""KL(target || reference), KL(reference || target) and the Jensen-Shannon divergence, nats."""
+FAR_OUT = 50.0
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Log ratios of n cells, nats: out of fold ``(n,)``, and by each member ``(n_members, n)``."""
+
+    value: np.ndarray
+    by_member: np.ndarray
+
+    def of(self, cells: np.ndarray) -> Ratios:
+        """Those of some cells."""
+        return Ratios(self.value[cells], self.by_member[:, cells])
+
+
+@dataclass(frozen=True)
+class Share:
+    """Log ratio of the shares that a cell type has among the cells of both sides, nats, and its variance."""
+
+    log_ratio: float
+    variance: float
+
+    @classmethod
+    def of(cls, target: tuple[int, int], reference: tuple[int, int]) -> Share:
+        """Cells of the type and cells in all, on each side; the variance is that of drawing the cells."""
+        (a, n_a), (b, n_b) = target, reference
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_ratio = np.log(np.float64(a) / n_a) - np.log(np.float64(b) / n_b)
+            variance = 1 / np.float64(a) - 1 / np.float64(n_a) + 1 / np.float64(b) - 1 / np.float64(n_b)
+        return cls(float(log_ratio), float(variance))
+
+
+def divergences(target: np.ndarray, reference: np.ndarray, offset: float = 0.0) -> np.ndarray:
+    """The divergences of `NAMES` ``(3,)`` from log ratios of the cells of both sides, less an offset.
+
+    KL(t || r) = E_t[r], KL(r || t) = -E_r[r], and with log p_t / ((p_t + p_r) / 2) = log 2 - log(1 + e^-r),
+    JS = log 2 - E_t[log(1 + e^-r)] / 2 - E_r[log(1 + e^r)] / 2.
+    """
+    t, r = target - offset, reference - offset
+    js = np.log(2) - 0.5 * np.logaddexp(0, -t).mean() - 0.5 * np.logaddexp(0, r).mean()
+    return np.array([t.mean(), -r.mean(), js])
+
+
+def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tuple[float, float]:
+    """What a log ratio exceeds the ratio within a cell type by, and the variance of that; nats.
+
+    log p(x | t) / p(x | r) = log p(x | t, type) / p(x | r, type) + log share of the type under t / under r. Counted
+    shares have the error of counting, which a ratio that shrinks chance does not share. So the ratio is normalised
+    by the cells themselves: Bennett's acceptance ratio (1976) is the c at which E_t[sigmoid(c - r)] =
+    E_r[sigmoid(r - c)]. It does not exist where the sides never touch; the counts take over as it becomes uncertain.
+    """
+
+    def imbalance(c: float) -> float:
+        return float(expit(c - target).mean() - expit(reference - c).mean())
+
+    ends = [*np.quantile(target, [0, 1]), *np.quantile(reference, [0, 1])]
+    balanced = brentq(imbalance, min(ends) - FAR_OUT, max(ends) + FAR_OUT)
+    there, here = expit(balanced - target), expit(reference - balanced)
+    doubt = [there * (1 - there), here * (1 - here)]
+    slope = max(doubt[0].mean() + doubt[1].mean(), TINY)
+    # cells that all are certain agree on nothing, however small their spread
+    variance = (there.var() / len(there) + here.var() / len(here)) / slope**2 + 1 / max(
+        sum(map(np.sum, doubt)), TINY
+    ) ** 2
+    weight = share.variance / (share.variance + variance)
+    return float(weight * balanced + (1 - weight) * share.log_ratio), float(weight * variance)
+
+
+def divergence_of(
+    target: Ratios, reference: Ratios, *, left_out: np.ndarray, share: Share | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The divergences of `NAMES` and their standard errors, ``(3,)`` each; within a cell type where a share is given.
+
+    The variance over cells and the jackknife over members, which left out the folds ``left_out (n_members,)``, add up.
+    """
+    offset, of_offset = (0.0, 0.0) if share is None else normalisation(target.value, reference.value, share)
+    value = divergences(target.value, reference.value, offset)
+    by_member = np.array(
+        [
+            divergences(t, r, 0.0 if share is None else normalisation(t, r, share)[0])
+            for t, r in zip(target.by_member, reference.by_member, strict=True)
+        ]
+    )
+    t, r = target.value - offset, reference.value - offset
+    of_t, of_r = variance_of_mean(t), variance_of_mean(r)
+    # at the balance the Jensen-Shannon divergence is at its largest, so that the offset's error does not move it
+    of_js = 0.25 * (variance_of_mean(np.logaddexp(0, -t)) + variance_of_mean(np.logaddexp(0, r)))
+    over_cells = np.array([of_t + of_offset, of_r + of_offset, of_js])
+    return value, np.sqrt(over_cells + standard_error(by_member, left_out) ** 2)
+
+
+def variance_of_mean(values: np.ndarray) -> float:
+    """Variance of the mean of independent values."""
+    return float(values.var(ddof=1) / len(values))

@@ -1,0 +1,38 @@
+"""Whether two treatments together do what the sum of both says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.stats._divergence import Ratios, variance_of_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SIGNS = {"combination": 1.0, "reference": 1.0, "a": -1.0, "b": -1.0}
+"""log p(x | a and b) + log p(x | reference) - log p(x | a) - log p(x | b)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error."""
+
+    value: float
+    se: float
+
+
+def weighted_means(
+    score: Ratios, cells: Mapping[str, np.ndarray], weights: Mapping[str, float], *, left_out: np.ndarray
+) -> Estimate:
+    """Sum over groups of cells of weight times mean score.
+
+    The variance over cells and the jackknife over members, which left out the folds ``left_out (n_members,)``, add up.
+    """
+    value = sum(weight * score.value[cells[name]].mean() for name, weight in weights.items())
+    by_member = sum(weight * score.by_member[:, cells[name]].mean(1) for name, weight in weights.items())
+    over_cells = sum(weight**2 * variance_of_mean(score.value[cells[name]]) for name, weight in weights.items())
+    return Estimate(float(value), float(np.sqrt(over_cells + standard_error(np.asarray(by_member), left_out) ** 2)))

@@ -1,0 +1,281 @@
+"""Two treatments together against each of them alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from scratio_sc._arguments import check_bandwidth, listed, named
+from scratio_sc._check import (
+    MIN_CELLS,
+    as_spec,
+    check_slots,
+    describe,
+    log_written,
+    read_flow,
+    read_flow_params,
+    read_fold,
+    read_own_labels,
+    read_representation,
+)
+from scratio_sc._keys import RatioKeys
+from scratio_sc._sides import cells_of
+from scratio_sc.flow._contrast import named_levels
+from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
+from scratio_sc.stats._divergence import NAMES, Ratios, divergence_of
+from scratio_sc.stats._interaction import SIGNS, weighted_means
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
+
+JOINED_BY = "+"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+CONTRASTS = (
+    ("a", "reference"),
+    ("b", "reference"),
+    ("combination", "reference"),
+    ("combination", "a"),
+    ("combination", "b"),
+)
+
+
+def interaction(
+    adata: AnnData,
+    *,
+    a: str | Mapping[str, Any],
+    b: str | Mapping[str, Any],
+    reference: str | Sequence[str] | Mapping[str, Any],
+    combination: str | Mapping[str, Any] | None = None,
+    key: str = "scratio",
+    bandwidth: float | Literal["auto"] = "auto",
+    progress: bool = True,
+    key_added: str = "interaction",
+    copy: bool = False,
+) -> AnnData | None:
+    """Interaction of two treatments in every cell, in nats, and the combination against each treatment alone.
+
+    log p(x | a and b) + log p(x | reference) - log p(x | a) - log p(x | b): by how much the log ratio of the
+    combination exceeds the sum of the log ratios of both treatments. Positive where the combination makes a cell state
+    more likely than the sum says.
+
+    Parameters
+    ----------
+    adata
+        Cells. Reads `adata.uns[key]`, the embedding and the columns of the fit.
+    a, b
+        Each treatment alone: a level of the condition, or {column: level}.
+    reference
+        Cells with neither of them.
+    combination
+        Cells with both. By default the level called "a+b" or "b+a"; where `a`, `b` and `reference` name columns, the
+        levels of `a` and `b` together: ``a={"drug_1": "yes"}, b={"drug_2": "yes"}, reference={"drug_1": "no",
+        "drug_2": "no"}``. Columns that `a`, `b` or the combination do not name are as in the reference.
+    key
+        Slot of `adata.uns` with the fitted flow.
+    bandwidth
+        As in :func:`scratio_sc.tl.log_ratio`, the same for all four.
+    progress
+        Whether to show a progress bar.
+    key_added
+        Name of the slots.
+    copy
+        Whether to return a copy instead of writing to `adata`.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
+
+    `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
+        The interaction in nats; NaN for cells whose own level is needed, and missing or not in the fit.
+    `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
+        Its standard error, as that of a log ratio.
+    `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
+        Whether one of the four has no fitted cells nearby.
+    `adata.uns[key_added]['summary']` : :class:`dict`
+        Each with ``_se``, over cells and the folds of the fit: ``interaction``, its mean over cells of the combination;
+        ``combination``, the mean log ratio of the combination there, and ``sum_of_singles``, the sum of those of both
+        treatments, of which ``interaction`` is the difference; ``non_additivity``, the mean interaction in cells of the
+        combination and of the reference less that in cells of `a` and of `b`. Also ``quantiles`` (5, 25, 50, 75 and
+        95 %) of the interaction in cells of the combination; ``extrapolated``, the share of the cells of all four that
+        are; and ``flag``: empty, ``"few cells"`` (fewer than 20 in one of the four) or ``"confounded"`` (the fit had
+        the cells' covariates under some of the four only), and then the numbers are NaN.
+    `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
+        Both treatments and the combination against the reference, and the combination against each treatment: ``js``,
+        ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`.
+    `adata.uns[key_added]['params']` : :class:`dict`
+        The four sides and the other arguments.
+
+    Warns
+    -----
+    UserWarning
+        If there are too few cells for a summary.
+
+    Raises
+    ------
+    KeyError
+        If there is no flow or embedding, or a level or column is unknown.
+    ValueError
+        If the combination cannot be found, two of the four are the same, or an argument is out of range.
+    TypeError
+        If an argument is of another type than documented.
+
+    Notes
+    -----
+    For Gaussians with one covariance S and means 0, u, v and w, the interaction at x is x' S^-1 (w - u - v) plus a
+    constant. Where means add up (w = u + v) it is the same everywhere, -u' S^-1 v: zero if the effects are orthogonal,
+    negative if they go the same way. ``non_additivity`` is (w - u - v)' S^-1 (w - u - v): zero exactly where the means
+    add up, whatever the angle. See :doc:`/method/treatment_effect`.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd, scratio_sc as scratio
+    >>> from anndata import AnnData
+    >>> means = {"none": (0, 0), "A": (1, 0), "B": (0, 1), "A+B": (2, 1)}
+    >>> condition = np.repeat(list(means), 200)
+    >>> x = np.random.default_rng(0).normal([means[c] for c in condition])
+    >>> adata = AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x})
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.interaction(adata, a="A", b="B", reference="none", progress=False)
+    >>> bool(adata.uns["interaction"]["summary"]["interaction"] > 0)
+    True
+    """
+    width = check_bandwidth(bandwidth, "denoising")
+    flow = read_flow(adata, key)
+    check_slots(adata, key_added, copy=copy, flow=flow)
+    sides = _four_sides(flow, as_spec(a), as_spec(b), reference=as_spec(reference), combination=combination)
+    use_rep, n_comps = read_flow_params(adata, key)
+    x, fold = read_representation(adata, use_rep, n_comps), read_fold(adata, key)
+    asked = list(sides.values())
+    own = read_own_labels(adata, flow, asked)
+    members = {name: cells_of(adata, flow, side) for name, side in sides.items()}
+    weights = shared_weights(flow, asked, bandwidth=width)
+    scores = member_scores(flow, x, asked, own=own, fold=fold, weights=weights, progress=progress)
+    scored = np.isfinite(scores.value).all(1)
+    comparable = scored & observed(flow, len(x), asked, own=own)
+    cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
+    n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}
+    flag = _flag_of(cells, n_scored, {name: describe(side) for name, side in sides.items()})
+    summary, table = _summarised(scores, cells, flag=flag, left_out=flow.left_out)
+    table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
+    table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
+    every = _combined(scores, SIGNS)
+    adata = adata.copy() if copy else adata
+    keys = RatioKeys(key_added)
+    adata.obs[keys.obs] = every.value.astype(np.float32)
+    adata.obs[keys.sd] = standard_error(every.by_member, flow.left_out).astype(np.float32)
+    adata.obs[keys.extrapolated] = scores.far.any(1)
+    adata.uns[keys.obs] = {
+        "summary": summary,
+        "table": table,
+        "params": {
+            **{name: describe(side) for name, side in sides.items()},
+            "key": key,
+            "use_rep": use_rep,
+            "bandwidth": width,
+            "node_weights": weights,
+        },
+    }
+    log_written(
+        "interaction", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"]
+    )
+    return adata if copy else None
+
+
+def _four_sides(flow: ConditionalFlow, a: Any, b: Any, *, reference: Any, combination: Any) -> dict[str, Any]:
+    """The sides in the order of `SIGNS`; a KeyError or ValueError names what is unknown or the same."""
+    for side in (a, b, reference):
+        named_levels(flow.design, side)
+    both = _both(flow, a, b) if combination is None else as_spec(combination)
+    alike = isinstance(reference, Mapping)
+    sides = {
+        name: {**reference, **side} if alike and isinstance(side, Mapping) else side
+        for name, side in (("combination", both), ("reference", reference), ("a", a), ("b", b))
+    }
+    levels = {name: named_levels(flow.design, side) for name, side in sides.items()}
+    for one, other in combinations(levels, 2):
+        if levels[one] == levels[other]:
+            msg = (
+                f"{one} and {other} are the same side ({describe(sides[one])!r}). An interaction needs four: each "
+                "treatment alone, both together and neither."
+            )
+            raise ValueError(msg)
+    return sides
+
+
+def _both(flow: ConditionalFlow, a: Any, b: Any) -> Any:
+    if isinstance(a, Mapping) and isinstance(b, Mapping) and not set(a) & set(b):
+        return {**a, **b}
+    known = flow.design.levels[0]
+    if isinstance(a, str) and isinstance(b, str):
+        for name in (f"{a}{JOINED_BY}{b}", f"{b}{JOINED_BY}{a}"):
+            if name in known:
+                return name
+    msg = (
+        f"No level is called after both {describe(a)!r} and {describe(b)!r}. Name the side of both together with "
+        f"`combination` (levels of {flow.design.columns[0]!r}: {named(known)})."
+    )
+    raise ValueError(msg)
+
+
+def _combined(scores: MemberScores, signs: Mapping[str, float]) -> Ratios:
+    """Sum of log densities ``(n,)`` with the signs of some of the four sides."""
+    sign = np.array([signs.get(name, 0.0) for name in SIGNS])
+    return Ratios(scores.value @ sign, scores.by_member @ sign)
+
+
+def _summarised(
+    scores: MemberScores, cells: Mapping[str, np.ndarray], *, flag: str, left_out: np.ndarray
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    summary: dict[str, Any] = {}
+    there = {"combination": 1.0}
+    for name, signs, where in (
+        ("interaction", SIGNS, there),
+        ("combination", {"combination": 1.0, "reference": -1.0}, there),
+        ("sum_of_singles", {"a": 1.0, "b": 1.0, "reference": -2.0}, there),
+        ("non_additivity", SIGNS, SIGNS),
+    ):
+        summary[name] = summary[f"{name}_se"] = np.nan
+        if not flag:
+            found = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
+            summary[name], summary[f"{name}_se"] = found.value, found.se
+    levels = np.full(len(QUANTILES), np.nan)
+    if not flag:
+        levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
+    summary["quantiles"] = levels
+    everyone = np.concatenate(list(cells.values()))
+    summary["extrapolated"] = float(scores.far[everyone].any(1).mean()) if len(everyone) else np.nan
+    summary["flag"] = flag
+    rows = []
+    for target, other in CONTRASTS:
+        value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
+        if not flag:
+            ratio = _combined(scores, {target: 1.0, other: -1.0})
+            value, se = divergence_of(ratio.of(cells[target]), ratio.of(cells[other]), left_out=left_out)
+        row = {
+            name: float(number) for k, at in enumerate(NAMES) for name, number in ((at, value[k]), (f"{at}_se", se[k]))
+        }
+        rows.append({**row, "n_target": len(cells[target]), "n_reference": len(cells[other])})
+    return summary, pd.DataFrame(rows, index=[f"{target} / {other}" for target, other in CONTRASTS])
+
+
+def _flag_of(cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names: Mapping[str, str]) -> str:
+    """Why there is no summary, with a warning; empty where there is one."""
+    small = [name for name, own in cells.items() if len(own) < MIN_CELLS]
+    if not small:
+        return ""
+    flag = "confounded" if all(n_scored[name] >= MIN_CELLS for name in small) else "few cells"
+    each = listed([f"{name} {names[name]!r} ({len(cells[name])} of {n_scored[name]})" for name in small])
+    why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
+    msg = f"No summary of the interaction (NaN): at least {MIN_CELLS} cells a side are needed {why}; too few in {each}."
+    warnings.warn(msg, UserWarning, stacklevel=3)
+    return flag

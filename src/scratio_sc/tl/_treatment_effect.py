@@ -1,0 +1,226 @@
+"""How strongly every treatment moves the cells, by cell type and by donor."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from scratio_sc._arguments import check_bandwidth, listed
+from scratio_sc._check import (
+    MIN_CELLS,
+    as_spec,
+    check_slots,
+    describe,
+    log_written,
+    read_flow,
+    read_flow_params,
+    read_fold,
+    read_labels,
+    read_own_labels,
+    read_representation,
+)
+from scratio_sc._effects import ALL, Contrast, rows_of
+from scratio_sc._sides import cells_of, others
+from scratio_sc.flow._member_scores import member_scores, observed
+from scratio_sc.stats._divergence import Ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+
+def treatment_effect(
+    adata: AnnData,
+    *,
+    reference: str | Sequence[str] | Mapping[str, Any],
+    groupby: str | None = None,
+    sample_key: str | None = None,
+    key: str = "scratio",
+    bandwidth: float | Literal["auto"] = "auto",
+    progress: bool = True,
+    key_added: str = "treatment_effect",
+    copy: bool = False,
+) -> AnnData | None:
+    """Rank treatments by how far they move the cells, in nats, by cell type and by donor.
+
+    Every other level of the condition is compared with the reference: the expected log ratio under both sides
+    (Kullback-Leibler divergences) and the Jensen-Shannon divergence, from log ratios of networks that had not seen the
+    cell. Within a cell type they measure the response of the type alone; how its share of the cells changes stands
+    beside it as ``composition``.
+
+    Parameters
+    ----------
+    adata
+        Cells. Reads `adata.uns[key]`, the embedding and the columns of the fit.
+    reference
+        A level of the condition, a list of levels (their mixture), or {column: level}. Every other level of the
+        columns it names is a treatment. Where the condition has several columns, those that it does not name, and all
+        covariates, keep each cell's own level: with ``{"drug": "none"}``, drugs are compared within each cell line.
+    groupby
+        Column of `adata.obs` with cell types.
+    sample_key
+        Column of `adata.obs` with donors or other samples. Where it is a covariate of the fit, every donor has its own
+        log ratio, and the rows of a donor are its own response; else all donors share one log ratio, and the rows say
+        how far the donor's cells show the common response.
+    key
+        Slot of `adata.uns` with the fitted flow.
+    bandwidth
+        As in :func:`scratio_sc.tl.log_ratio`; ``"auto"`` is chosen for each treatment.
+    progress
+        Whether to show a progress bar.
+    key_added
+        Name of the slot.
+    copy
+        Whether to return a copy instead of writing to `adata`.
+
+    Returns
+    -------
+    Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
+
+    `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
+        A row for each ``target`` (the treatment), ``group`` (cell type) and ``sample`` (donor), each also for ``(all)``
+        of them, largest effect first:
+
+        ``js``, ``kl_target``, ``kl_reference``, each with ``_se``
+            Jensen-Shannon divergence (0 to log 2, a lower bound on average), KL(target || reference) and
+            KL(reference || target), nats. Standard errors are over cells and the folds of the fit; they do not cover
+            differences between donors. Estimates of an effect that is not there scatter around 0 or just below.
+        ``responds``
+            Whether ``js`` exceeds 1.645 of its standard errors.
+        ``composition``, ``composition_se``
+            Log ratio of the group's shares of the cells, target over reference, with the error of counting.
+        ``n_target``, ``n_reference``
+            Cells that were compared.
+        ``extrapolated``
+            Share of them for which a side has no fitted cells nearby.
+        ``flag``
+            Empty, or why the row cannot be taken at face value. ``"few cells"``: fewer than 20 on a side, effects are
+            NaN. ``"one side only"``: no cells at all on a side, NaN. ``"confounded"``: the fit had the cells'
+            covariates (donors) on one side only, NaN. ``"extrapolated"``: more than a quarter of the cells are; ``js``
+            still holds as a lower bound, the others continue a trend.
+    `adata.uns[key_added]['params']` : :class:`dict`
+        The arguments.
+
+    Warns
+    -----
+    UserWarning
+        Names the rows without an effect.
+
+    Raises
+    ------
+    KeyError
+        If there is no flow or embedding, or a level or column is unknown.
+    ValueError
+        If the reference leaves nothing to compare, `groupby` or `sample_key` is a column that tells the treatments
+        apart, or an argument is out of range.
+    TypeError
+        If an argument is of another type than documented.
+
+    Notes
+    -----
+    Cells whose covariates the fit has seen on one side only are left out: their ratio would be the word of the additive
+    model alone. Within a cell type the ratio is normalised by Bennett's acceptance ratio (1976), see
+    :doc:`/method/treatment_effect`.
+
+    Examples
+    --------
+    >>> import scratio_sc as scratio
+    >>> adata = scratio.datasets.cell_mixture(1_500, n_dims=5, n_types=3)
+    >>> scratio.tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    >>> scratio.tl.treatment_effect(adata, reference="ctrl", groupby="cell_type", progress=False)
+    >>> table = adata.uns["treatment_effect"]["table"]
+    >>> table.loc[table["group"] == "type_0", "target"].iloc[0]
+    'response'
+    """
+    width = check_bandwidth(bandwidth, "denoising")
+    flow = read_flow(adata, key)
+    check_slots(adata, key_added, copy=copy, flow=flow)
+    reference = as_spec(reference)
+    treatments = others(flow, reference)
+    use_rep, n_comps = read_flow_params(adata, key)
+    x, fold = read_representation(adata, use_rep, n_comps), read_fold(adata, key)
+    parts = {
+        "group": _read_parts(adata, treatments, groupby=groupby),
+        "sample": _read_parts(adata, treatments, sample_key=sample_key),
+    }
+    labels = pd.DataFrame(parts)
+    own = read_own_labels(adata, flow, (reference, *treatments.values()))
+    in_reference = cells_of(adata, flow, reference)
+    rows: list[dict[str, Any]] = []
+    for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
+        cells = np.flatnonzero((in_target := cells_of(adata, flow, side)) | in_reference)
+        its_own = None if own is None else own[cells]
+        scores = member_scores(
+            flow,
+            x[cells],
+            (side, reference),
+            own=its_own,
+            fold=None if fold is None else fold[cells],
+            weights=flow.weights(side, reference, bandwidth=width),
+        )
+        scored = np.isfinite(scores.value).all(1)
+        contrast = Contrast(
+            is_target=in_target[cells],
+            scored=scored,
+            comparable=scored & observed(flow, len(cells), (side, reference), own=its_own),
+            far=np.any(scores.far, axis=1),
+            ratios=Ratios(scores.value[:, 0] - scores.value[:, 1], scores.by_member[..., 0] - scores.by_member[..., 1]),
+        )
+        rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
+    table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
+    table.index = table.index.astype(str)
+    _warn_of_rows_without_effect(table)
+    adata = adata.copy() if copy else adata
+    adata.uns[key_added] = {
+        "table": table,
+        "params": {
+            "reference": describe(reference),
+            "groupby": groupby or "",
+            "sample_key": sample_key or "",
+            "key": key,
+            "use_rep": use_rep,
+            "bandwidth": width,
+        },
+    }
+    log_written("treatment_effect", [f"uns[{key_added!r}]"])
+    return adata if copy else None
+
+
+def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **asked: str | None) -> np.ndarray:
+    """Labels ``(n_cells,)`` of the column that an argument names, empty where a cell has none."""
+    ((argument, column),) = asked.items()
+    if column is None:
+        return np.full(adata.n_obs, "", object)
+    if any(column in side for side in treatments.values()):
+        msg = (
+            f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
+            "a column with cell types, or donors."
+        )
+        raise ValueError(msg)
+    labels = read_labels(adata, (column,))
+    text = np.where(labels.known, labels.text, "")[:, 0].astype(object)
+    if ALL in text:
+        msg = f"{argument}={column!r} has the label {ALL!r}, which stands for all of them together. Rename it."
+        raise ValueError(msg)
+    return text
+
+
+def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
+    empty = table[table["js"].isna()]
+    if not len(empty):
+        return
+    each = [
+        f"{' / '.join(part for part in (row.target, row.group, row.sample) if part != ALL)} ({row.flag}: "
+        f"{row.n_target} and {row.n_reference})"
+        for row in empty.itertuples()
+    ]
+    msg = (
+        f"{len(empty)} of {len(table)} rows have no effect (NaN), for want of {MIN_CELLS} comparable cells under the "
+        f"target and under the reference: {listed(each)}. See the column 'flag'."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)

@@ -1,0 +1,78 @@
+"""Differential abundance: what is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+
+from scratio_sc import pl
+
+KEY = "differential_abundance"
+
+
+@pytest.fixture
+def found() -> AnnData:
+    adata = AnnData(np.zeros((40, 1), np.float32))
+    adata.obs["cell_type"] = np.repeat(["B$1", "T"], 20)
+    adata.obs["batch"] = np.tile(["x", "y"], 20)
+    adata.obs[KEY] = np.concatenate([np.linspace(1, 2, 20), np.linspace(-1, 0, 20)])
+    adata.obs[f"{KEY}_change"] = pd.Categorical(np.repeat(["up", "none"], 20), categories=["down", "none", "up"])
+    groups = pd.DataFrame(
+        {"group": ["B$1", "T"], "log_fold_change": [1.5, -0.2], "pvalue": [0.03, 0.5], "fdr": [0.03, 0.8]},
+        index=["0", "1"],
+    )
+    params = {"target": "stim", "reference": "ctrl", "groupby": "cell_type", "alpha": 0.1}
+    adata.uns[KEY] = {"params": params, "groups": groups}
+    return adata
+
+
+def drawn(axes: Axes, colour: str) -> np.ndarray:
+    """Points of a colour."""
+    parts = [c for c in axes.collections if len(c.get_facecolor()) and tuple(c.get_facecolor()[0]) == to_rgba(colour)]
+    return np.concatenate([np.asarray(c.get_offsets()) for c in parts])
+
+
+def test_changed_cells_are_coloured(found: AnnData) -> None:
+    cells, _ = pl.differential_abundance(found, show=False)
+    np.testing.assert_allclose(np.sort(drawn(cells, "#B2182B")[:, 0]), np.linspace(1, 2, 20))
+
+
+def test_rows_are_ordered_by_median(found: AnnData) -> None:
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["T", "B$1"]
+
+
+def test_cells_stay_in_their_row(found: AnnData) -> None:
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert np.abs(drawn(cells, "#B2182B")[:, 1] - 1).max() < 0.5
+
+
+def test_groups_lie_at_their_fdr(found: AnnData) -> None:
+    _, groups = pl.differential_abundance(found, show=False)
+    points = np.asarray(groups.collections[0].get_offsets())
+    np.testing.assert_allclose(points, [[1.5, -np.log10(0.03)], [-0.2, -np.log10(0.8)]])
+
+
+def test_groups_need_pvalues(found: AnnData) -> None:
+    found.uns[KEY]["groups"]["pvalue"] = np.nan
+    assert isinstance(pl.differential_abundance(found, show=False), Axes)
+
+
+def test_other_groups_have_no_pvalues(found: AnnData) -> None:
+    axes = pl.differential_abundance(found, groupby="batch", show=False)
+    assert isinstance(axes, Axes)
+    assert len(axes.get_yticks()) == 2
+
+
+def test_missing_analysis_names_the_call() -> None:
+    with pytest.raises(KeyError, match=r"No differential abundance 'da'.*tl\.differential_abundance"):
+        pl.differential_abundance(AnnData(np.zeros((3, 1), np.float32)), "da")
+
+
+def test_missing_column_is_named(found: AnnData) -> None:
+    with pytest.raises(KeyError, match="No column 'typ'"):
+        pl.differential_abundance(found, groupby="typ")

@@ -1,0 +1,110 @@
+"""What the dot plot of treatment effects shows, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scratio_sc import pl
+
+if TYPE_CHECKING:
+    from matplotlib.collections import PathCollection
+
+ALL = "(all)"
+
+
+@pytest.fixture
+def effects() -> AnnData:
+    """Two drugs, two cell types; one effect is extrapolated and one missing."""
+    rows = [
+        ("drug$1", ALL, ALL, 0.4, 0.1, ""),
+        ("drug$1", "B", ALL, 0.2, 0.2, ""),
+        ("drug$1", "T", ALL, 0.6, 0.1, "extrapolated"),
+        ("other", ALL, ALL, 0.1, 0.04, ""),
+        ("other", "B", ALL, np.nan, np.nan, "few cells"),
+        ("other", "T", ALL, 0.1, 0.04, ""),
+        ("other", ALL, "d1", 0.3, 0.1, ""),
+    ]
+    table = pd.DataFrame(rows, columns=["target", "group", "sample", "js", "js_se", "flag"]).rename(str)
+    for name in ("kl_target", "kl_reference"):
+        table[name], table[f"{name}_se"] = 2 * table["js"], table["js_se"]
+    adata = AnnData(np.zeros((1, 1)))
+    adata.uns["treatment_effect"] = {"table": table, "params": {"reference": "ctrl"}}
+    return adata
+
+
+def dots(ax: Axes) -> PathCollection:
+    """Points that show effects."""
+    return next(c for c in ax.collections if c.get_array() is not None and len(c.get_offsets()))
+
+
+def labels(ax: Axes) -> tuple[list[str], list[str]]:
+    return [t.get_text() for t in ax.get_yticklabels()], [t.get_text() for t in ax.get_xticklabels()]
+
+
+def test_rows_and_columns_are_sorted_by_effect(effects: AnnData) -> None:
+    assert labels(pl.treatment_effect(effects, show=False)) == (["T", "B"], ["drug$1", "other"])
+
+
+def test_a_dot_for_each_effect(effects: AnnData) -> None:
+    points = dots(pl.treatment_effect(effects, show=False))
+    found = {tuple(xy): value for xy, value in zip(points.get_offsets().tolist(), points.get_array(), strict=True)}
+    assert found == {(0, 1): 0.2, (0, 0): 0.6, (1, 0): 0.1}
+    assert points.norm.vmin == 0
+
+
+def test_certain_effects_are_large_and_extrapolated_ones_ringed(effects: AnnData) -> None:
+    points = dots(pl.treatment_effect(effects, show=False))
+    uncertain, certain, between = points.get_sizes()
+    assert uncertain < between < certain
+    assert [edge[3] for edge in points.get_edgecolors()] == [0, 1, 0]
+
+
+def test_missing_effects_are_crosses(effects: AnnData) -> None:
+    ax = pl.treatment_effect(effects, show=False)
+    (cross,) = [c for c in ax.collections if c.get_array() is None and len(c.get_offsets())]
+    assert cross.get_offsets().tolist() == [[1, 1]]
+
+
+def test_samples(effects: AnnData) -> None:
+    assert labels(pl.treatment_effect(effects, rows="sample", show=False)) == (["d1"], ["other"])
+
+
+def test_groups_and_samples_of_one_treatment(effects: AnnData) -> None:
+    table = effects.uns["treatment_effect"]["table"]
+    table.loc[len(table)] = {**table.iloc[-1], "group": "T"}
+    effects.uns["treatment_effect"]["table"] = table[table["target"] == "other"]
+    ax = pl.treatment_effect(effects, rows="sample", columns="group", show=False)
+    assert labels(ax) == (["d1"], ["T"])
+
+
+def test_other_effect_is_named_with_the_reference(effects: AnnData) -> None:
+    figure = pl.treatment_effect(effects, effect="kl_reference", return_fig=True)
+    (bar,) = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    assert bar.get_ylabel() == "KL(ctrl || target)  [nats]"
+
+
+def test_return_types(effects: AnnData) -> None:
+    assert isinstance(pl.treatment_effect(effects, show=False), Axes)
+    assert isinstance(pl.treatment_effect(effects, return_fig=True), Figure)
+    _, ax = plt.subplots()
+    assert pl.treatment_effect(effects, ax=ax, show=False) is ax
+
+
+def test_refusals(effects: AnnData) -> None:
+    with pytest.raises(KeyError, match=r"No treatment effects in .*'typo'.*tl\.treatment_effect"):
+        pl.treatment_effect(effects, "typo", show=False)
+    with pytest.raises(ValueError, match="two different ones of 'target', 'group', 'sample'"):
+        pl.treatment_effect(effects, rows="group", columns="group", show=False)
+    with pytest.raises(ValueError, match=r"2 treatments \('drug\$1', 'other' \.\.\.\).*rows='target'"):
+        pl.treatment_effect(effects, rows="group", columns="sample", show=False)
+    with pytest.raises(ValueError, match="effect='jsd' is unknown"):
+        pl.treatment_effect(effects, effect="jsd", show=False)
+    assert not plt.get_fignums()

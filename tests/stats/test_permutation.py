@@ -1,0 +1,107 @@
+"""Relabellings, and the tests on them: exact counts, exact levels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from scratio_sc.stats._permutation import PermutationTest, Relabelling
+
+FOUR_OF_EIGHT = np.arange(8) < 4
+
+
+def two_groups(n_target: int, n_reference: int, n_draws: int = 2000) -> Relabelling:
+    is_target = np.arange(n_target + n_reference) < n_target
+    return Relabelling.of_groups(is_target, n_draws, rng=np.random.default_rng(0))
+
+
+def pairs(n: int, n_draws: int = 2000) -> Relabelling:
+    return Relabelling.of_pairs(n, n_draws, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("relabelling", "n", "smallest"),
+    [
+        (two_groups(3, 3), 20, 0.1),
+        (two_groups(4, 4), 70, 2 / 70),
+        (two_groups(2, 4), 15, 1 / 15),
+        (pairs(5), 32, 2 / 32),
+    ],
+)
+def test_all_relabellings_once(relabelling: Relabelling, n: int, smallest: float) -> None:
+    assert relabelling.exact
+    assert len(relabelling.contrasts) == len(np.unique(relabelling.contrasts, axis=0)) == n
+    assert relabelling.smallest_p == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize("relabelling", [two_groups(8, 8, 100), pairs(12, 100)])
+def test_random_draws_come_beside_the_observed(relabelling: Relabelling) -> None:
+    assert not relabelling.exact
+    assert len(relabelling.contrasts) == 101
+
+
+def test_observed_is_first() -> None:
+    np.testing.assert_allclose(two_groups(2, 3).contrasts[0], [1 / 2, 1 / 2, -1 / 3, -1 / 3, -1 / 3])
+
+
+def test_pvalue_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).standard_normal((5, 8))
+    test = PermutationTest.of(values, two_groups(4, 4), variance=values.var(1))
+    for row, p in zip(values, test.pvalue, strict=True):
+        expected = stats.permutation_test((row[:4], row[4:]), lambda a, b: a.mean() - b.mean(), n_resamples=np.inf)
+        assert p == pytest.approx(expected.pvalue)
+
+
+def test_statistic_orders_as_students_t() -> None:
+    values = np.random.default_rng(0).standard_normal((50, 8))
+    t = np.abs(stats.ttest_ind(values[:, :4], values[:, 4:], axis=1).statistic)
+    studentised = np.abs(values @ two_groups(4, 4).contrasts[0]) / np.sqrt(values.var(1, ddof=1))
+    np.testing.assert_array_equal(np.argsort(t), np.argsort(studentised))
+
+
+def test_any_discovery_has_the_nominal_rate_whatever_the_dependence() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((30, 3)) @ rng.standard_normal((3, 6)) + 0.3 * rng.standard_normal((30, 6))
+    found = []
+    for chosen in itertools.combinations(range(6), 3):
+        is_target = np.isin(np.arange(6), chosen)
+        relabelling = Relabelling.of_groups(is_target, 2000, rng=rng)
+        found.append((PermutationTest.of(values, relabelling, variance=values.var(1)).adjusted <= 0.1).any())
+    assert np.mean(found) == pytest.approx(0.1)  # of all 20 labellings, the one pair with the largest maximum
+
+
+def test_adjusted_is_never_below_the_pvalue() -> None:
+    values = np.random.default_rng(0).standard_normal((40, 7))
+    test = PermutationTest.of(values, two_groups(3, 4), variance=values.var(1))
+    assert (test.adjusted >= test.pvalue).all()
+
+
+def test_first_step_down_is_the_maximum() -> None:
+    values = np.random.default_rng(0).standard_normal((12, 8))
+    relabelling = two_groups(4, 4)
+    test = PermutationTest.of(values, relabelling, variance=np.ones(12))
+    largest = np.abs(values @ relabelling.contrasts.T).max(0)
+    assert test.adjusted.min() == pytest.approx((largest >= largest[0] * (1 - 1e-9)).mean())
+
+
+def test_last_step_down_stands_alone() -> None:
+    values = np.random.default_rng(0).standard_normal((2, 8))
+    test = PermutationTest.of(values, two_groups(4, 4), variance=np.ones(2))
+    last = np.abs(test.effect).argmin()
+    assert test.adjusted[last] == pytest.approx(max(test.pvalue[last], test.adjusted[1 - last]))
+
+
+def test_family_takes_its_largest_member() -> None:
+    values = np.vstack([np.where(FOUR_OF_EIGHT, -2.0, 0.0), np.where(FOUR_OF_EIGHT, 1.0, 0.0)])
+    families = np.array([[True, True], [False, True]])
+    test = PermutationTest.of(values, two_groups(4, 4), variance=np.ones(2), families=families)
+    np.testing.assert_allclose(test.effect, [-2, 1])
+    np.testing.assert_allclose(test.pvalue, 2 / 70)
+
+
+def test_nothing_differs() -> None:
+    test = PermutationTest.of(np.full((2, 8), 1e-16), two_groups(4, 4), variance=np.zeros(2))
+    assert (test.pvalue == 1).all()

@@ -1,0 +1,178 @@
+"""Interactions: exact truths on Gaussians, how the four sides are named, and bad input."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scratio_sc import tl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    Unchanged = Callable[[AnnData], AbstractContextManager[None]]
+
+MEANS = {"none": (0.0, 0.0), "A": (1.0, 0.0), "B": (0.0, 1.0), "A+B": (1.0, 1.0), "C": (1.0, 0.0), "A+C": (3.5, 0.0)}
+SIDES = {"a": "A", "b": "B", "reference": "none"}
+
+
+def simulated(n: int = 250) -> AnnData:
+    """Unit Gaussians: B adds to A, at a right angle; C goes the way of A, and more than adds to it."""
+    condition = np.repeat(list(MEANS), n)
+    x = np.random.default_rng(0).normal([MEANS[c] for c in condition])
+    obs = pd.DataFrame({"condition": condition, "donor": "d1"}).rename(str)
+    obs["drug"] = obs["condition"].map({"A": "yes", "A+B": "yes"}).fillna("no")
+    obs["cytokine"] = obs["condition"].map({"B": "yes", "A+B": "yes"}).fillna("no")
+    return AnnData(x, obs=obs, obsm={"X_pca": x})
+
+
+@pytest.fixture(scope="module")
+def _combined() -> AnnData:
+    adata = simulated()
+    tl.fit(adata, "condition", max_steps=0, n_members=4, progress=False)
+    return adata
+
+
+@pytest.fixture
+def combined(_combined: AnnData) -> AnnData:
+    return _combined.copy()
+
+
+def summary_of(adata: AnnData, **options: Any) -> dict[str, Any]:
+    tl.interaction(adata, progress=False, **{**SIDES, **options})
+    return adata.uns["interaction"]["summary"]
+
+
+def test_additive_effects_at_a_right_angle_do_not_interact(combined: AnnData) -> None:
+    found = summary_of(combined)
+    for name in ("interaction", "non_additivity"):
+        assert found[name] == pytest.approx(0, abs=3 * found[f"{name}_se"])
+        assert found[f"{name}_se"] < 0.5
+
+
+def test_more_than_additive_means(combined: AnnData) -> None:
+    """With w = u + v + e along one line, non-additivity is e^2 and the mean interaction w e - (w^2 - u^2 - v^2) / 2."""
+    found = summary_of(combined, b="C")
+    exact = 3.5 * 1.5 - (3.5**2 - 1 - 1) / 2
+    assert found["non_additivity"] == pytest.approx(1.5**2, abs=4 * found["non_additivity_se"])
+    assert found["interaction"] == pytest.approx(exact, abs=4 * found["interaction_se"])
+    assert found["non_additivity"] > 2 * found["non_additivity_se"]
+
+
+def test_interaction_is_the_combination_less_the_sum_of_singles(combined: AnnData) -> None:
+    found = summary_of(combined, b="C")
+    assert found["interaction"] == pytest.approx(found["combination"] - found["sum_of_singles"])
+
+
+def test_cells_have_the_interaction_of_the_log_ratios(combined: AnnData) -> None:
+    summary_of(combined, bandwidth=0)
+    expected = 0.0
+    for sign, target in ((1, "A+B"), (-1, "A"), (-1, "B")):
+        tl.log_ratio(combined, target=target, reference="none", bandwidth=0, progress=False)
+        expected = expected + sign * combined.obs["log_ratio"]
+    np.testing.assert_allclose(combined.obs["interaction"], expected, atol=1e-4)
+    assert (combined.obs["interaction_sd"] >= 0).all()
+    assert combined.obs["interaction_extrapolated"].dtype == bool
+
+
+def test_summary_is_of_the_cells_of_the_combination(combined: AnnData) -> None:
+    found = summary_of(combined)
+    own = combined.obs.loc[combined.obs["condition"] == "A+B", "interaction"]
+    assert found["interaction"] == pytest.approx(own.mean(), abs=1e-5)
+    np.testing.assert_allclose(found["quantiles"], own.quantile([0.05, 0.25, 0.5, 0.75, 0.95]), atol=1e-5)
+
+
+def test_combination_is_compared_with_each_treatment(combined: AnnData) -> None:
+    summary_of(combined, b="C")
+    table = combined.uns["interaction"]["table"].loc["combination / a"]
+    assert (table["target"], table["reference"]) == ("A+C", "A")
+    assert table["kl_target"] == pytest.approx(2.5**2 / 2, abs=4 * table["kl_target_se"])
+
+
+def test_order_of_the_treatments_does_not_matter(combined: AnnData) -> None:
+    found = summary_of(combined)
+    other = summary_of(combined, a="B", b="A")
+    assert other["interaction"] == pytest.approx(found["interaction"])
+
+
+def test_levels_of_two_columns_are_combined() -> None:
+    adata = simulated(60)
+    tl.fit(adata, ["drug", "cytokine"], max_steps=0, n_members=2, progress=False)
+    tl.interaction(
+        adata,
+        a={"drug": "yes"},
+        b={"cytokine": "yes"},
+        reference={"drug": "no", "cytokine": "no"},
+        progress=False,
+    )
+    params = adata.uns["interaction"]["params"]
+    assert params["combination"] == "drug=yes, cytokine=yes"
+    assert params["a"] == "drug=yes, cytokine=no"
+
+
+def test_too_few_cells_leave_no_summary(combined: AnnData) -> None:
+    own = np.flatnonzero(combined.obs["condition"] == "A+B")
+    some = combined[np.setdiff1d(np.arange(combined.n_obs), own[5:])].copy()
+    with pytest.warns(UserWarning, match=r"combination 'A\+B' \(5 of 5\)"):
+        found = summary_of(some)
+    assert found["flag"] == "few cells"
+    assert np.isnan(found["interaction"])
+    assert np.isnan(some.uns["interaction"]["table"]["js"]).all()
+    assert some.obs["interaction"].notna().all()
+
+
+def test_confounded_covariate_leaves_no_summary() -> None:
+    adata = simulated(40)
+    adata.obs["donor"] = np.where(adata.obs["condition"] == "A+B", "d1", "d2")
+    tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="No summary of the interaction"):
+        found = summary_of(adata)
+    assert found["flag"] == "confounded"
+    assert np.isnan(found["interaction"])
+
+
+@pytest.mark.parametrize("file", ["h5ad", "zarr"])
+def test_round_trip(combined: AnnData, tmp_path: Path, file: str) -> None:
+    summary_of(combined)
+    getattr(combined, f"write_{file}")(tmp_path / "cells")
+    read = getattr(ad, f"read_{file}")(tmp_path / "cells")
+    found, expected = read.uns["interaction"], combined.uns["interaction"]
+    pd.testing.assert_frame_equal(found["table"], expected["table"], check_dtype=False, check_index_type=False)
+    np.testing.assert_equal(dict(found["summary"]), expected["summary"])
+    np.testing.assert_array_equal(read.obs["interaction"], combined.obs["interaction"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "parts"),
+    [
+        ({"a": "a"}, KeyError, ["'a'", "Known levels"]),
+        ({"b": "C", "a": "B"}, ValueError, ["'B' and 'C'", "`combination`", r"'A\+B'"]),
+        ({"combination": "A"}, ValueError, ["combination and a are the same", "'A'"]),
+        ({"reference": "B"}, ValueError, ["reference and b are the same"]),
+        ({"a": {"drug": "yes"}}, KeyError, ["no column 'drug'", "'condition'"]),
+        ({"bandwidth": "wide"}, ValueError, ["'wide'", "'auto'"]),
+        ({"key_added": "A/B"}, ValueError, ["A/B", "A_B"]),
+        ({"key_added": "condition"}, ValueError, ["'condition'", "overwrite"]),
+    ],
+)
+def test_bad_input(
+    combined: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], parts: list[str]
+) -> None:
+    with unchanged(combined), pytest.raises(error) as caught:
+        tl.interaction(combined, progress=False, **{**SIDES, **options})
+    for part in parts:
+        assert re.search(part, str(caught.value))
+
+
+def test_copy_leaves_the_cells_alone(combined: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(combined):
+        copy = tl.interaction(combined, progress=False, copy=True, **SIDES)
+    assert "interaction" in copy.obs
