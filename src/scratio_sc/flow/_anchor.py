@@ -3,7 +3,8 @@
 Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups
 differ in the weights, along the tree in which the components merge, and in the means, as far as their cells can tell
 (`_shrinkage`). Sigma_gk lies between the component's covariance and the group's own one, as in regularised
-discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says.
+discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says. Groups that differ in numbers
+alone share their covariance.
 """
 
 from __future__ import annotations
@@ -151,7 +152,8 @@ class _Trial:
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         own = np.arange(len(self.judge_group)), self.judge_group
         tried = []
-        shares = OWN_SHARES if candidate.scatter.size <= MAX_OWN_ELEMENTS else OWN_SHARES[:1]
+        alike = self.design.numbers and self.design.n_label_combinations == 1
+        shares = OWN_SHARES[:1] if alike or candidate.scatter.size > MAX_OWN_ELEMENTS else OWN_SHARES
         for share in shares:
             density = candidate.log_densities(self.judge, self.design, own_share=share)
             joint = density + log_prior
