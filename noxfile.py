@@ -86,3 +86,25 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; every warning is an error."""
     session.install("-e", ".", *_group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def tutorials(session: nox.Session) -> None:
+    """Run every tutorial; fails on an error or a stale notebook. `-- --write` writes the notebooks, `-- name` is one."""
+    session.install("-e", ".", *_group("tutorials"))
+    session.run("python", ".ci/tutorials.py", *session.posargs, env={"MPLBACKEND": None})
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it into this empty environment and run the quickstart from elsewhere."""
+    built = Path(session.create_tmp()).resolve()
+    quickstart = Path("tutorials", "quickstart.py").resolve()
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(built / "dist"))
+    (wheel_file,) = sorted((built / "dist").glob("*.whl"))
+    session.run("python", "-m", "venv", "--clear", str(built / "empty"))
+    python = str(next((built / "empty").glob("*/python*")).parent / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel_file), external=True)
+    session.chdir(built)  # away from src/
+    session.run(python, str(quickstart), env={"MPLBACKEND": "Agg"}, external=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,8 +17,13 @@ author = "scratio_sc contributors"
 copyright = f"2026, {author}"
 version = release = metadata.version("scratio-sc")
 
+# the notebooks lie where readers of the repository look for them; Sphinx reads what lies below docs/
+here = Path(__file__).parent
+for notebook in (here.parent / "tutorials").glob("*.ipynb"):
+    shutil.copyfile(notebook, here / "tutorials" / notebook.name)
+
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
@@ -26,9 +33,10 @@ extensions = [
     "sphinx_copybutton",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "registry"]
 default_role = "literal"  # `adata.obs` in docstrings
 
+nb_execution_mode = "off"  # `nox -s tutorials` runs the notebooks and keeps their outputs
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
