@@ -46,8 +46,8 @@ for name, (target, reference) in contrasts.items():
 # %% [markdown]
 # ## What is stored
 #
-# The ratio is a sum over noise levels, from coarse to fine. `node_weights` says which are taken, `node_bandwidths` down to
-# which width each sees, in units of the embedding. Here, the spread of a cell type is about 1.
+# The ratio is a sum over noise levels, from coarse to fine. `node_weights` says which are taken, `node_bandwidths` down
+# to which width each sees, in units of the embedding. Here, the spread of a cell type is about 1.
 
 # %%
 for name, (target, reference) in contrasts.items():

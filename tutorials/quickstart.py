@@ -100,8 +100,8 @@ print(f"root mean square of the ratios: {check['observed']:.3f} nats; of permute
 # %% [markdown]
 # ## Keep
 #
-# The model lies in `adata.uns["scratio"]` and the ratios in `adata.obs`, so one file keeps both. After reading it, other
-# contrasts can be asked for without a fit.
+# The model lies in `adata.uns["scratio"]` and the ratios in `adata.obs`, so one file keeps both. After reading it,
+# other contrasts can be asked for without a fit.
 
 # %%
 from pathlib import Path
