@@ -14,8 +14,8 @@
 # # Your own latent space, and cells that come later
 #
 # Any embedding in `adata.obsm` will do: scVI, Harmony, a foundation model. Its scale does not matter. What matters is
-# that cells which come later are embedded by **the same** map. Here we fit on one half of the data, score the other half
-# with the stored model, and compare with the exact answer, which is known because the cells are simulated.
+# that cells which come later are embedded by **the same** map. Here we fit on one half of the data, score the other
+# half with the stored model, and compare with the exact answer, which is known because the cells are simulated.
 
 # %%
 from pathlib import Path
