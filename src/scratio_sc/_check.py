@@ -16,6 +16,7 @@ from scipy import sparse
 
 from scratio_sc._arguments import check_integer, closest, listed, named, refuse
 from scratio_sc._keys import FlowKeys
+from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._storage import from_dict
@@ -52,11 +53,12 @@ def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: Conditional
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels as text and whether a cell has them, ``(n_cells, n_columns)`` each."""
+    """Labels and numbers as text and whether a cell has them, ``(n_cells, n_columns)`` each."""
 
     columns: tuple[str, ...]
     text: np.ndarray
     known: np.ndarray
+    numeric: tuple[str, ...] = ()
 
     @property
     def complete(self) -> np.ndarray:
@@ -143,15 +145,21 @@ def check_varies(x: np.ndarray, use_rep: str) -> None:
         raise ValueError(msg)
 
 
-def read_labels(adata: AnnData, columns: Sequence[str], *, instead: str = "") -> Labels:
+def read_labels(adata: AnnData, columns: Sequence[str], *, numeric: Sequence[str] = (), instead: str = "") -> Labels:
     """Labels of obs columns as text; a KeyError names a missing column, the closest one, and what to do instead."""
     for column in columns:
         if column not in adata.obs:
             hint = closest(column, adata.obs.columns)
             msg = f"No column {column!r} in adata.obs (there: {named(adata.obs.columns)}).{hint}{instead}"
             raise KeyError(msg)
+        if column in numeric:
+            check_numbers(adata.obs[column], column)
     text, known = zip(*(_as_text(adata.obs[column]) for column in columns), strict=True)
-    return Labels(tuple(columns), np.column_stack(text), np.column_stack(known))
+    mine = tuple(column for column in columns if column in numeric)
+    labels = Labels(tuple(columns), np.column_stack(text), np.column_stack(known), mine)
+    for j in map(columns.index, mine):
+        labels.known[:, j] &= ~np.isin(labels.text[:, j], NOT_FINITE)
+    return labels
 
 
 def _as_text(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -167,38 +175,57 @@ def _label(value: object) -> str:
 
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
-    """Refuse a single level, levels of too few cells, and measurements for labels; warn of cells without a label."""
-    condition, columns = named(labels.columns[:n_condition_columns]), named(labels.columns)
+    """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
-    sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, :n_condition_columns].tolist())
-    left_out = f" (the {missing} cells without a label in {columns} do not count)" if missing else ""
-    if len(sizes) < 2:
-        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else f"no cell has a label in {columns}"
+    left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
+    _check_conditions(labels, n_condition_columns, left_out=left_out)
+    for j, column in enumerate(labels.columns):
+        values = set(rows[:, j].tolist())
+        if column in labels.numeric and len(values) < 2:
+            msg = f"{column!r} is {listed([*values])} in all cells{left_out}: a constant tells nothing. Leave it out."
+            raise ValueError(msg)
+        if j < n_condition_columns or column in labels.numeric:
+            continue
+        if len(values) > max(MANY_LEVELS, len(rows) / MIN_CELLS):
+            msg = (
+                f"The covariate {column!r} has {len(values)} levels in {len(rows)} cells: it looks like a measurement. "
+                f"If it is one, say `numeric=[{column!r}]`; or cut it into classes with `pd.cut`, or leave it out."
+            )
+            raise ValueError(msg)
+    if missing:
+        columns = named(labels.columns)
+        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
+        warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str) -> None:
+    """Refuse a single condition and conditions of too few cells; numbers do not make conditions of their own."""
+    conditions, rows = labels.columns[:n_condition_columns], labels.text[labels.complete]
+    of_labels = [j for j, column in enumerate(conditions) if column not in labels.numeric]
+    condition = named(conditions)
+    sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, of_labels].tolist())
+    if len(sizes) < 2 and len(of_labels) == len(conditions):
+        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else f"no cell has a label in {condition}"
         msg = f"{condition} cannot be compared: {found}. Name a condition with two levels or more."
+        raise ValueError(msg)
+    if len(rows) < 2 * MIN_CELLS and not of_labels:
+        msg = f"Too few cells with a number in {condition}: {len(rows)}{left_out}, at least {2 * MIN_CELLS} are needed."
         raise ValueError(msg)
     small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
     if small:
         drop = f"`adata = adata[~adata.obs[{labels.columns[0]!r}].isin([...])].copy()`"
         way_out = f"Drop these cells, {drop}, or merge the levels."
         if len(sizes) > MANY_LEVELS:
-            way_out = f"It has {len(sizes)} levels: if it is a measurement, cut it into classes first, with `pd.cut`."
+            way_out = (
+                f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{conditions[of_labels[0]]!r}]`, or "
+                "cut it into classes first, with `pd.cut`."
+            )
         msg = (
             f"Too few cells in {condition} for {listed([f'{level} ({n})' for level, n in small])}{left_out}: "
             f"at least {MIN_CELLS} are needed. {way_out}"
         )
         raise ValueError(msg)
-    for j, column in enumerate(labels.columns[n_condition_columns:], n_condition_columns):
-        n_levels = len(set(rows[:, j].tolist()))
-        if n_levels > max(MANY_LEVELS, len(rows) / MIN_CELLS):
-            msg = (
-                f"The covariate {column!r} has {n_levels} levels in {len(rows)} cells: it looks like a measurement, "
-                "and covariates are labels such as donor or batch. Cut it into classes with `pd.cut`, or leave it out."
-            )
-            raise ValueError(msg)
-    if missing:
-        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
-        warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def _is_flow(entry: object) -> bool:
@@ -284,12 +311,14 @@ def read_flow_and_cells(
 
 
 def as_spec(side: Any) -> Any:
-    """A side of a contrast with its labels as text."""
+    """A side of a contrast with its labels and numbers as text; ``...``, all of them, stays what it is."""
     if isinstance(side, Mapping):
         if not side:
             msg = "An empty side names no level: give at least one column and level."
             raise ValueError(msg)
         return {str(column): as_spec(value) for column, value in side.items()}
+    if side is Ellipsis:
+        return side
     if isinstance(side, Iterable) and not isinstance(side, str):
         labels = [_label(value) for value in side]
         return sorted(labels) if isinstance(side, set | frozenset) else labels
@@ -300,6 +329,8 @@ def describe(side: Any) -> str:
     """A side of a contrast for people to read."""
     if isinstance(side, Mapping):
         return ", ".join(f"{column}={describe(value)}" for column, value in side.items())
+    if side is Ellipsis:
+        return "all"
     return " + ".join(side) if isinstance(side, list) else str(side)
 
 
@@ -309,7 +340,7 @@ def check_differ(flow: ConditionalFlow, target: Any, reference: Any) -> None:
         column = flow.design.columns[0]
         msg = (
             f"target ({describe(target)!r}) and reference ({describe(reference)!r}) are the same, so the log ratio is "
-            f"0 everywhere. Name two sides that differ (levels of {column!r}: {named(flow.design.levels[0])})."
+            f"0 everywhere. Name two sides that differ ({column!r}: {flow.design.choices(column)})."
         )
         raise ValueError(msg)
 
@@ -327,16 +358,22 @@ def read_own_labels(adata: AnnData, flow: ConditionalFlow, sides: Sequence[Any])
         return None
     example = ", ".join(f"{column!r}: ..." for column in dict.fromkeys((flow.design.columns[0], *needed)))
     instead = f" Each cell's own label is taken where a side does not name one; name them all: {{{example}}}."
-    labels = read_labels(adata, needed, instead=instead)
-    out = np.full((adata.n_obs, len(flow.design.columns)), UNKNOWN, object)
-    out[:, [flow.design.columns.index(column) for column in needed]] = labels.text
+    design = flow.design
+    labels = read_labels(adata, needed, numeric=design.numeric, instead=instead)
+    out = np.full((adata.n_obs, len(design.columns)), UNKNOWN, object)
+    mine = [design.columns.index(column) for column in needed]
+    out[:, mine] = np.where(labels.known, labels.text, UNKNOWN)
+    seen = design.known(design.encode(out))[:, mine]
     for j, column in enumerate(needed):
-        strange = ~np.isin(labels.text[:, j], flow.design.levels[flow.design.columns.index(column)])
-        if strange.any():
-            others = sorted(set(labels.text[strange & labels.known[:, j], j].tolist()))
-            what = f"is missing, or one that the flow was not fitted on ({named(others)})" if others else "is missing"
-            msg = f"{strange.sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
-            warnings.warn(msg, UserWarning, stacklevel=3)
+        if seen[:, j].all():
+            continue
+        others = sorted(set(labels.text[~seen[:, j] & labels.known[:, j], j].tolist()))
+        rest = "beyond those" if column in design.numeric else "one"
+        what = f"is missing, or {rest} that the flow was not fitted on ({named(others)})" if others else "is missing"
+        msg = (
+            f"{(~seen[:, j]).sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
     return out.astype(str)
 
 
@@ -344,7 +381,7 @@ def check_all_named(flow: ConditionalFlow, side: Any) -> None:
     """Refuse a side that leaves a column to the cells' own labels, where there are no cells."""
     rest = columns_not_named(flow, [side])
     if rest:
-        levels = "; ".join(f"{name!r}: {named(flow.design.levels[flow.design.columns.index(name)])}" for name in rest)
+        levels = "; ".join(f"{name!r}: {flow.design.choices(name)}" for name in rest)
         example = ", ".join(f"{name!r}: ..." for name in flow.design.columns)
         msg = f"New cells need a level of {named(rest)} too. Name all as {{{example}}} (levels of {levels})."
         raise ValueError(msg)

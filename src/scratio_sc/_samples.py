@@ -9,7 +9,7 @@ import numpy as np
 
 from scratio_sc._arguments import named
 from scratio_sc._check import MIN_CELLS, describe, read_labels
-from scratio_sc.flow._contrast import named_levels
+from scratio_sc._sides import cells_of
 from scratio_sc.stats._abundance import Abundance
 
 if TYPE_CHECKING:
@@ -23,15 +23,7 @@ MIN_SAMPLES = 2
 
 def read_sides(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
     """Which side a cell is on ``(n_cells,)``: 0 target, 1 reference, -1 neither."""
-    masks = []
-    for side in sides:
-        levels = named_levels(flow.design, side)
-        labels = read_labels(adata, list(levels))
-        mask = labels.complete
-        for j, (column, codes) in enumerate(levels.items()):
-            known = flow.design.levels[flow.design.columns.index(column)]
-            mask = mask & np.isin(labels.text[:, j], [known[code] for code in codes])
-        masks.append(mask)
+    masks = [cells_of(adata, flow, side) for side in sides]
     if (masks[0] & masks[1]).any():
         msg = (
             f"{(masks[0] & masks[1]).sum()} cells are on both sides, target ({describe(sides[0])!r}) and reference "

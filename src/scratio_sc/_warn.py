@@ -14,9 +14,15 @@ MIN_JUDGED = 200
 BEATEN_BY = 0.01
 
 
-def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float]) -> None:
-    """Warn of sides that hardly overlap, and of a flow that a simpler model beats on held-out cells."""
-    if overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
+def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float], *, beyond: str = "") -> None:
+    """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats."""
+    if beyond:
+        msg = (
+            f"No cell was fitted anywhere near {beyond}: the ratios continue a straight line and are no evidence. All "
+            "cells are flagged as extrapolated."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
         msg = (
             f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have no cells of one of "
             "them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, and are "

@@ -141,14 +141,18 @@ def test_coarsest_of_the_cuts_that_predict_alike_is_taken() -> None:
     np.testing.assert_array_equal(weights, cut_weights(N_COARSE, N_NODES))
 
 
-@pytest.mark.parametrize(("n", "kept"), [(20, N_COARSE), (5000, N_COARSE + 1)])
-def test_finer_cut_is_taken_once_the_cells_tell_that_it_is_better(n: int, kept: int) -> None:
-    """Of a weak signal, a few cells tell nothing."""
-    rng = np.random.default_rng(0)
-    condition = rng.integers(2, size=n)
+@pytest.mark.parametrize(
+    ("n", "gain", "spread", "finer"),
+    [(100, 0.003, 0.04, False), (100, 0.003, 0.0, True), (4, 0.03, 0.2, True)],
+    ids=["within chance", "beyond chance", "within chance but large"],
+)
+def test_finer_cut_is_taken_where_it_is_clearly_or_much_better(
+    n: int, gain: float, spread: float, *, finer: bool
+) -> None:
+    condition = np.arange(n) // 2 % 2
     parts = np.zeros((n, 2, N_NODES))
-    parts[:, 1, N_COARSE] = rng.normal(0.1 * condition - 0.05, np.sqrt(0.1))
-    np.testing.assert_array_equal(choose_weights(held_out(parts, condition)), cut_weights(kept, N_NODES))
+    parts[np.arange(n), condition, N_COARSE] = gain + spread * np.tile([-1, 1], n // 2)
+    np.testing.assert_array_equal(choose_weights(held_out(parts, condition)), cut_weights(N_COARSE + finer, N_NODES))
 
 
 def test_cells_whose_condition_is_certain_keep_every_node() -> None:

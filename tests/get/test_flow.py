@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import scratio_sc as scratio
+from scratio_sc.flow import _training
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def _fitted() -> AnnData:
     adata = scratio.datasets.gaussian_shift(60, n_dims=2)
-    scratio.tl.fit(adata, "condition", max_steps=2, n_members=2, batch_size=64, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_training, "clearly_better", lambda *_: True)  # so that there are weights
+        scratio.tl.fit(adata, "condition", max_steps=2, n_members=2, batch_size=64, progress=False)
     return adata
 
 

@@ -13,6 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scratio_sc import tl
+from scratio_sc.flow import _training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,9 +63,11 @@ def fresh_fit(_fresh_fit: AnnData) -> AnnData:
 def _fitted() -> AnnData:
     """240 cells with three flows: of the condition, with donors as covariate, and of condition and donor together."""
     adata = simulate(80, list(MEANS))
-    tl.fit(adata, "condition", max_steps=30, batch_size=128, n_members=4, progress=False)
-    tl.fit(adata, "condition", covariates=["donor"], key_added="by_donor", **FAST | {"n_members": 4})
-    tl.fit(adata, ["condition", "donor"], key_added="joint", **FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_training, "clearly_better", lambda *_: True)  # so that there are weights to store and to read
+        tl.fit(adata, "condition", max_steps=30, batch_size=128, n_members=4, progress=False)
+        tl.fit(adata, "condition", covariates=["donor"], key_added="by_donor", **FAST | {"n_members": 4})
+        tl.fit(adata, ["condition", "donor"], key_added="joint", **FAST)
     return adata
 
 

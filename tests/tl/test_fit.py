@@ -56,6 +56,7 @@ def test_params_are_those_of_the_call(fresh):
     params = fresh.uns["scratio"]["params"]
     assert params.pop("condition").tolist() == ["condition"]
     assert params.pop("covariates").tolist() == ["donor"]
+    assert params.pop("numeric").tolist() == []
     assert params == {
         "use_rep": "X_pca",
         "n_comps": 2,

@@ -3,7 +3,8 @@
 Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups
 differ in the weights, along the tree in which the components merge, and in the means, as far as their cells can tell
 (`_shrinkage`). Sigma_gk lies between the component's covariance and the group's own one, as in regularised
-discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says.
+discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says. Groups that differ in numbers
+alone share their covariance.
 """
 
 from __future__ import annotations
@@ -143,17 +144,24 @@ class _Trial:
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
     def best_share(self, start: Mixture) -> tuple[float, np.ndarray]:
-        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group."""
+        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group.
+
+        None where that is not clearly better (one standard error): own covariances have many parameters.
+        """
         candidate = Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         own = np.arange(len(self.judge_group)), self.judge_group
         tried = []
-        shares = OWN_SHARES if candidate.scatter.size <= MAX_OWN_ELEMENTS else OWN_SHARES[:1]
+        alike = self.design.numbers and self.design.n_label_combinations == 1
+        shares = OWN_SHARES[:1] if alike or candidate.scatter.size > MAX_OWN_ELEMENTS else OWN_SHARES
         for share in shares:
             density = candidate.log_densities(self.judge, self.design, own_share=share)
             joint = density + log_prior
-            tried.append((float(np.mean(logsumexp(joint, axis=1) - joint[own])), share, density[own]))
-        _, share, density = min(tried, key=lambda one: one[:2])
+            tried.append((logsumexp(joint, axis=1) - joint[own], share, density[own]))
+        losses, share, density = min(tried, key=lambda one: float(one[0].mean()))
+        lost = tried[0][0] - losses
+        if lost.mean() <= lost.std() / np.sqrt(len(lost)):
+            _, share, density = tried[0]
         return share, density
 
 

@@ -19,6 +19,8 @@ BASELINES = ("lda", "qda")
 """Gaussian conditions with a shared covariance, and with covariances of their own."""
 CLEARLY_WORSE = 1.645
 """Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
+MAX_GIVEN_UP = 0.002
+"""Loss of a cell, in nats, that is given up for a coarser cut at most: few cells leave much in doubt."""
 CERTAIN = 0.02
 """Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -108,7 +110,8 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
         change = np.square(left - left[own][:, None]).max(1)
         costs[i] = losses + at_finest * _certainty(losses) * change
     excess = costs - costs[costs.mean(1).argmin()]
-    as_good = excess.mean(1) <= CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
+    clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
+    as_good = excess.mean(1) <= np.minimum(clearly_worse, MAX_GIVEN_UP)
     return cut_weights(positions[int(np.argmax(as_good))], n_nodes)
 
 

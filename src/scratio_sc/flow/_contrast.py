@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +13,17 @@ import numpy as np
 if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
-SideSpec = str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
-"""A level of the condition, several of them (their mixture), or {column: level or levels}; {} keeps all own levels."""
+LevelSpec = str | float | Sequence[str] | Sequence[float] | EllipsisType
+SideSpec = LevelSpec | Mapping[str, LevelSpec]
+"""A level of the condition, several of them or all (``...``): their mixture; or the same by column, {} for all own.
+
+Of a column of numbers, a level is any number.
+"""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A mixture of level combinations ``(m, n_columns)`` with log weights ``(m,)`` that sum to one.
+    """A mixture of rows of a design ``(m, n_columns)`` with log weights ``(m,)`` that sum to one.
 
     ``observed`` is False where a combination was never seen in the fit.
     """
@@ -28,8 +33,8 @@ class Side:
     observed: bool
 
 
-def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
-    """Level codes that a side names, by column; errors name what is unknown."""
+def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int | float]]:
+    """Level codes and numbers that a side names, by column; errors name what is unknown."""
     if isinstance(spec, Mapping):
         unknown = [column for column in spec if column not in design.columns]
         if unknown:
@@ -42,38 +47,44 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int]]:
         columns = ", ".join(f"{c!r}: ..." for c in design.columns[: design.n_condition_columns])
         msg = f"The condition has several columns: name the levels as {{{columns}}} instead of {spec!r}."
         raise TypeError(msg)
-    out = {}
+    out: dict[str, list[int | float]] = {}
     for column, value in named.items():
+        if value is Ellipsis:
+            out[column] = design.all_levels(column)
+            continue
         labels = [value] if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray) else list(value)
         if not labels:
-            known = ", ".join(map(repr, design.levels[design.columns.index(column)]))
-            msg = f"No level given for {column!r}. Known levels: {known}."
+            msg = f"No level given for {column!r}. Known levels: {design.choices(column)}."
             raise ValueError(msg)
         out[column] = sorted({design.level(column, str(label)) for label in labels})
     return out
 
 
 def conditions_of(
-    design: Design, target: Mapping[str, list[int]], reference: Mapping[str, list[int]]
+    design: Design, target: Mapping[str, list[int | float]], reference: Mapping[str, list[int | float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Conditions of both sides, as indices; of none where the sides do not differ in the condition."""
-    hits = []
+    """Conditions of both sides, as indices; of none where the sides do not differ in the condition.
+
+    A number stands for the bin that holds it.
+    """
+    hits, conditions = [], design.conditions
     for named in (target, reference):
-        hit = np.ones(len(design.conditions), bool)
+        hit = np.ones(len(conditions), bool)
         for j, column in enumerate(design.columns[: design.n_condition_columns]):
-            hit &= np.isin(design.conditions[:, j], named[column]) if column in named else True
+            if column in named:
+                hit &= np.isin(design.bin_of(j, conditions[:, j]), design.bin_of(j, np.array(named[column])))
         hits.append(hit)
     apart = not (hits[0] & hits[1]).any()
     return np.flatnonzero(hits[0] & apart), np.flatnonzero(hits[1] & apart)
 
 
-def side_of(design: Design, named: Mapping[str, list[int]], own: np.ndarray) -> Side:
-    """The side for cells whose own levels are ``own (n_columns,)``: columns not named keep them.
+def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndarray) -> Side:
+    """The side for cells whose own row is ``own (n_columns,)``: columns not named keep it.
 
     A mixture weighs its combinations by their cells in the fit.
     """
-    choices = [named.get(column, [int(own[j])]) for j, column in enumerate(design.columns)]
-    rows = np.array(list(itertools.product(*choices)), np.int64)
+    choices = [named.get(column, [own[j]]) for j, column in enumerate(design.columns)]
+    rows = np.array(list(itertools.product(*choices)), design.groups.dtype)
     group = design.group_of(rows)
     sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
     observed = sizes > 0

@@ -48,6 +48,7 @@ def fit_flow(
     *,
     columns: Sequence[str] = ("condition",),
     n_condition_columns: int | None = None,
+    numeric: Sequence[str] = (),
     n_members: int = 8,
     max_steps: int | Literal["auto"] = "auto",
     batch_size: int = 1024,
@@ -68,6 +69,9 @@ def fit_flow(
         Names of the columns, those of the condition first.
     n_condition_columns
         How many of the columns make the condition; all of them by default. The rest are covariates.
+    numeric
+        Names of the columns that hold numbers (a dose, a time), which ratios may be asked for at any value. All other
+        columns hold labels, whatever they look like.
     n_members
         Members of the ensemble. From two on, every cell is left out by one of them at least.
     max_steps
@@ -85,7 +89,7 @@ def fit_flow(
     labels = labels.reshape(len(labels), -1)
     rng = np.random.default_rng(rng)
     columns = columns if len(columns) == labels.shape[1] else [f"column{j}" for j in range(labels.shape[1])]
-    design, group = Design.of(labels, columns, n_condition_columns or labels.shape[1])
+    design, group = Design.of(labels, columns, n_condition_columns or labels.shape[1], numeric=numeric)
     scale = float(np.sqrt(x.var(0).mean())) or 1.0
     x = x / scale
     n_folds = MAX_FOLDS if n_members == 1 else min(n_members, MAX_FOLDS)

@@ -146,7 +146,8 @@ class ConditionalFlow:
         x
             Cells ``(n, d)`` in the embedding of the fit.
         target, reference
-            A level, several (their mixture), or {column: level or levels}.
+            A level, several or all (``...``; their mixture), or {column: level or levels}. Of a column of numbers,
+            any number.
         own
             Each cell's own labels ``(n, n_columns)``, needed for columns that a side does not name.
         fold
@@ -293,17 +294,20 @@ class ConditionalFlow:
         return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
 
     def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
-        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone."""
-        wanted = np.union1d(*self._conditions(target, reference))
+        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone.
+
+        Of a column of numbers those of all numbers: they share what the number does.
+        """
+        wanted = self.design.along_numbers(np.union1d(*self._conditions(target, reference)))
         return self.held_out.of(wanted if len(wanted) > 1 else np.arange(len(self.design.conditions)))
 
-    def _own_row(self, named: Mapping[str, list[int]], own: np.ndarray | None) -> np.ndarray:
+    def _own_row(self, named: Mapping[str, list[int | float]], own: np.ndarray | None) -> np.ndarray:
         missing = [column for column in self.design.columns if column not in named]
         if own is None and missing:
             msg = f"Name a level of {missing[0]!r} too, or pass the cells' own labels as `own`."
             raise ValueError(msg)
         if own is None:
-            return np.zeros(len(self.design.columns), np.int64)
+            return np.zeros(len(self.design.columns), self.design.groups.dtype)
         return self.design.encode(np.asarray(own, str).reshape(1, -1))[0]
 
     def _asked(

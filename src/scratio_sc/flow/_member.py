@@ -56,13 +56,13 @@ class Member:
         return x.double().cpu().numpy() @ self.anchor.basis.T + self.anchor.center
 
     def groups(self, design: Design, rows: np.ndarray) -> Groups:
-        """Level combinations ``(k, n_columns)`` as groups; one never observed is what its columns add up to."""
+        """Rows ``(k, n_columns)`` of a design as groups; one never observed is what its columns add up to."""
         anchor, features = self.anchor, design.features(rows)
         log_weight = split_log_weights(anchor.split_logit + features @ anchor.split_effect, anchor.splits)
         mean = anchor.mean + np.einsum("gf,fmd->gmd", features, anchor.mean_effect)
         variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
-            index = design.group_of(rows)
+            index = design.alike(rows)
             seen = (index >= 0)[:, None, None]
             variance = np.where(seen, anchor.own_variance[index], variance)
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)

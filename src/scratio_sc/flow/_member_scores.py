@@ -62,14 +62,15 @@ def shared_weights(
         return flow.weights(first, others[0], bandwidth=bandwidth)
     named = [named_levels(flow.design, side) for side in sides]
     wanted = np.unique(np.concatenate([np.union1d(*conditions_of(flow.design, named[0], b)) for b in named[1:]]))
+    wanted = flow.design.along_numbers(wanted)
     everything = np.arange(len(flow.design.conditions))
     return choose_weights(flow.held_out.of(wanted if len(wanted) > 1 else everything))
 
 
 def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:
     """Whether the fit had cells of every side with the labels ``own (n, n_columns)`` of each of n cells, ``(n,)``."""
-    named = [named_levels(flow.design, side) for side in sides]
-    codes = np.zeros((n, len(flow.design.columns)), np.int64) if own is None else flow.design.encode(own)
-    rows, kind = np.unique(codes, axis=0, return_inverse=True)
-    seen = [all(side_of(flow.design, levels, row).observed for levels in named) for row in rows]
+    design, named = flow.design, [named_levels(flow.design, side) for side in sides]
+    own_rows = np.zeros((n, len(design.columns)), design.groups.dtype) if own is None else design.encode(own)
+    rows, kind = np.unique(own_rows, axis=0, return_inverse=True)
+    seen = [all(side_of(design, levels, row).observed for levels in named) for row in rows]
     return np.array(seen, bool)[kind.reshape(-1)]

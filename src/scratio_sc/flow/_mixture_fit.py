@@ -128,7 +128,7 @@ class Mixture:
         base = logit(np.clip(share, 1e-6, 1 - 1e-6))
         split_effect, prior = logit_effects(odds - base, information, design, prior=prior)
         mixture = Mixture(self.splits, base, split_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
-        return Fitted(mixture, scatter, size, prior)
+        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), prior)
 
     def _split_odds(self, log_density: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log odds of the splits that fit cells best, by Fisher scoring, and their information, both ``(m - 1,)``.
@@ -163,7 +163,10 @@ def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their log odds."""
+    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their log odds.
+
+    Groups that differ in numbers alone have their scatter and cells together.
+    """
 
     mixture: Mixture
     scatter: np.ndarray

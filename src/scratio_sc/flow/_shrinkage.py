@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scratio_sc.flow._design import Design
+
+    Shrink = Callable[..., tuple[np.ndarray, float]]
 
 SPREADS = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
 """Standard deviations of the normal distributions whose mixture is the prior of an effect, in nats."""
@@ -79,35 +83,63 @@ def shrink_means(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> t
     return out @ np.linalg.inv(whiten), left + expected * (len(sets) - 1)
 
 
+def shrink_trend(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
+    """As `shrink_means`, of a single slope ``(1, d)`` around 0: none where chance explains it."""
+    d = mean.shape[1]
+    distance = float(size[0] * ((mean @ whiten) ** 2).sum())
+    expected = d + GATE * np.sqrt(2 * d)
+    if distance <= expected:
+        return np.zeros_like(mean), distance
+    return mean * (1 - d / distance), d**2 / distance + expected
+
+
 @dataclass(frozen=True)
 class Columns:
-    """Which features of a design are the levels of one column, and the level of every group in it."""
+    """Which features of a design belong together, and what each group has of them (see `Term`)."""
 
     start: int
     n_levels: int
     level: np.ndarray
+    weight: np.ndarray
+    kind: str
 
     @classmethod
     def of(cls, design: Design) -> list[Columns]:
-        """The columns of a design; where there are several, also the groups themselves, for what is not additive."""
+        """The terms of a design; what explains the rest comes last."""
         out, start = [], 0
-        for j, names in enumerate(design.levels):
-            out.append(cls(start, len(names), design.groups[:, j]))
-            start += len(names)
-        if len(design.columns) > 1:
-            out.append(cls(start, design.n_groups, np.arange(design.n_groups)))
+        for term in design.terms(design.groups):
+            out.append(cls(start, term.n_levels, term.level, term.weight, term.kind))
+            start += term.n_levels
         return out
+
+    @property
+    def features(self) -> slice:
+        """Where its features are."""
+        return slice(self.start, self.start + self.n_levels)
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Sums over the groups of each level, ``(n_levels, ...)``."""
+        """Weighted sums over the groups of each level, ``(n_levels, ...)``."""
         out = np.zeros((self.n_levels, *values.shape[1:]))
-        np.add.at(out, self.level, values)
+        np.add.at(out, self.level, self._weighted(values))
         return out
 
+    def information(self, values: np.ndarray) -> np.ndarray:
+        """The same with squared weights: what groups of that information tell of the effects."""
+        return self.total(self._weighted(values))
 
-def fitting_order(n_columns: int) -> list[int]:
-    """Columns in the order in which they are fitted: the groups themselves last, for what is left of all others."""
-    return [0] if n_columns == 1 else [*range(n_columns - 1)] * SWEEPS + [n_columns - 1]
+    def spread(self, effects: np.ndarray) -> np.ndarray:
+        """What effects ``(n_levels, ...)`` add to each group, ``(n_groups, ...)``."""
+        return self._weighted(effects[self.level])
+
+    def _weighted(self, values: np.ndarray) -> np.ndarray:
+        return self.weight.reshape(-1, *[1] * (values.ndim - 1)) * values
+
+
+def fitting_order(columns: list[Columns]) -> list[int]:
+    """Columns in the order in which they are fitted: last the one for what is left of all others."""
+    main = [j for j, column in enumerate(columns) if column.kind != "rest"]
+    last = [j for j, column in enumerate(columns) if column.kind == "rest"]
+    return main * (SWEEPS if len(columns) > 1 else 1) + last
 
 
 def logit_effects(
@@ -120,20 +152,22 @@ def logit_effects(
     """
     columns = Columns.of(design)
     effects = np.zeros((design.n_features, logit.shape[1]))
-    weights = np.empty((len(columns), len(SPREADS))) if prior is None else prior
-    features = design.features(design.groups)
-    for j in fitting_order(len(columns)):
+    weights = np.zeros((len(columns), len(SPREADS))) if prior is None else prior
+    for j in fitting_order(columns):
         column = columns[j]
-        mine = slice(column.start, column.start + column.n_levels)
-        effects[mine] = 0
-        left = column.total(information * (logit - features @ effects))
-        known = np.maximum(column.total(information), 1e-9)
-        # the logits are taken from those of all cells, to which a level contributes itself
-        others = 1 - known / known.sum(0)
-        effect, error = left / known, np.sqrt(np.maximum(others, MIN_OTHERS) / known)
+        effects[column.features] = 0
+        left = column.total(information * (logit - _add_up(columns, effects)))
+        known = np.maximum(column.information(information), 1e-9)
+        effect = left / known
+        if column.kind == "constant":
+            effects[column.features] = effect
+            continue
+        # the logits are taken from those of all cells, to which a level contributes itself; a trend has no others
+        others = 1 - known / known.sum(0) if column.kind != "trend" else np.ones_like(known)
+        error = np.sqrt(np.maximum(others, MIN_OTHERS) / known)
         if prior is None:
             weights[j] = prior_weights(effect, error)
-        effects[mine] = posterior_mean(effect, error, weights[j])
+        effects[column.features] = posterior_mean(effect, error, weights[j])
     return effects, weights
 
 
@@ -144,39 +178,49 @@ def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precisi
     """
     columns = Columns.of(design)
     effects = np.zeros((design.n_features, *shift.shape[1:]))
-    features = design.features(design.groups)
     whiten = np.linalg.cholesky(precision)
-    for j in fitting_order(len(columns)):
+    for j in fitting_order(columns):
         column = columns[j]
-        mine = slice(column.start, column.start + column.n_levels)
-        effects[mine] = 0
-        n = column.total(size)
-        left = column.total(size[..., None] * (shift - np.einsum("gf,fmd->gmd", features, effects)))
+        effects[column.features] = 0
+        n = column.information(size)
+        left = column.total(size[..., None] * (shift - _add_up(columns, effects)))
         left /= np.maximum(n, 1e-9)[..., None]
-        effects[mine] = _level_effects(left, n, whiten=whiten)
+        if column.kind == "constant":
+            effects[column.features] = left
+        else:
+            shrink = shrink_trend if column.kind == "trend" else shrink_means
+            effects[column.features] = _shrunk(left, n, whiten=whiten, shrink=shrink)
     return effects
 
 
-def _level_effects(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray) -> np.ndarray:
-    """Shifts ``(n_levels, m, d)`` of levels with so many cells ``(n_levels, m)``, shrunk.
+def _add_up(columns: list[Columns], effects: np.ndarray) -> np.ndarray:
+    """Effects ``(n_features, ...)`` of each group, ``(n_groups, ...)``."""
+    first, *others = (column.spread(effects[column.features]) for column in columns)
+    return sum(others, first)
+
+
+def _shrunk(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray, shrink: Shrink) -> np.ndarray:
+    """Shifts ``(n_levels, m, d)`` of levels with so many cells ``(n_levels, m)``, or one slope, shrunk.
 
     Either each component moves by itself, or all move together first: whichever leaves less to explain.
     """
-    apart, cost = _each(shift, n, whiten=whiten)
+    apart, cost = _each(shift, n, whiten=whiten, shrink=shrink)
     if shift.shape[1] == 1:
         return apart
     precision = whiten @ whiten.transpose(0, 2, 1)
-    together, common_cost = _common_effects(shift, n, precision=precision)
-    rest, rest_cost = _each(shift - together[:, None], n, whiten=whiten)
+    together, common_cost = _common_effects(shift, n, precision=precision, shrink=shrink)
+    rest, rest_cost = _each(shift - together[:, None], n, whiten=whiten, shrink=shrink)
     return together[:, None] + rest if common_cost + rest_cost < cost else apart
 
 
-def _each(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
-    parts = [shrink_means(shift[:, k], n[:, k], whiten=w) for k, w in enumerate(whiten)]
+def _each(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray, shrink: Shrink) -> tuple[np.ndarray, float]:
+    parts = [shrink(shift[:, k], n[:, k], whiten=w) for k, w in enumerate(whiten)]
     return np.stack([part for part, _ in parts], axis=1), sum(cost for _, cost in parts)
 
 
-def _common_effects(shift: np.ndarray, n: np.ndarray, *, precision: np.ndarray) -> tuple[np.ndarray, float]:
+def _common_effects(
+    shift: np.ndarray, n: np.ndarray, *, precision: np.ndarray, shrink: Shrink
+) -> tuple[np.ndarray, float]:
     """Shift ``(n_levels, d)`` that all components share, by generalised least squares; only the price of its sets."""
     d = shift.shape[2]
     pooled = np.einsum("lm,mde->lde", n, precision)
@@ -184,6 +228,6 @@ def _common_effects(shift: np.ndarray, n: np.ndarray, *, precision: np.ndarray) 
     eye = 1e-9 * np.eye(d)
     common = np.stack([np.linalg.solve(a + eye, b) for a, b in zip(pooled, pull, strict=True)])
     total = pooled.sum(0) / max(n.sum(), 1e-9)
-    shared, _ = shrink_means(common, n.sum(1), whiten=np.linalg.cholesky(total + eye))
-    n_sets = len(np.unique(shared, axis=0))
-    return shared, (d + GATE * np.sqrt(2 * d)) * (n_sets - 1)
+    shared, _ = shrink(common, n.sum(1), whiten=np.linalg.cholesky(total + eye))
+    n_moved = len(np.unique(shared, axis=0)) - 1 if shrink is shrink_means else int(shared.any())
+    return shared, (d + GATE * np.sqrt(2 * d)) * n_moved

@@ -19,6 +19,7 @@ from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
+from scratio_sc.flow._numeric import Numeric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,8 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "design": {
             "columns": np.array(design.columns, object),
             "n_condition_columns": design.n_condition_columns,
-            "levels": {str(j): np.array(names, object) for j, names in enumerate(design.levels)},
+            "levels": {str(j): np.array(names, object) for j, names in enumerate(design.levels) if names},
+            "numbers": {str(j): vars(number).copy() for j, number in design.numbers.items()},
             "groups": design.groups,
             "sizes": design.sizes,
         },
@@ -160,10 +162,26 @@ def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> 
 
 def _design(stored: Mapping[str, Any]) -> Design:
     columns = tuple(str(name) for name in np.atleast_1d(_get(stored, "columns")))
+    n = len(columns)
+    numbers = {int(j): _number(kept) for j, kept in stored.get("numbers", {}).items()}
     names = _get(stored, "levels")
-    levels = tuple(tuple(str(label) for label in np.atleast_1d(_get(names, str(j)))) for j in range(len(columns)))
+    levels = tuple(
+        () if j in numbers else tuple(str(label) for label in np.atleast_1d(_get(names, str(j)))) for j in range(n)
+    )
     groups, sizes = _array(stored, "groups"), _array(stored, "sizes")
-    return Design(columns, int(_get(stored, "n_condition_columns")), levels, groups.reshape(-1, len(columns)), sizes)
+    n_condition_columns = int(_get(stored, "n_condition_columns"))
+    return Design(columns, n_condition_columns, levels, groups.reshape(-1, n), sizes, numbers)
+
+
+def _number(stored: Mapping[str, Any]) -> Numeric:
+    edges, value, shapes = (_array(stored, name) for name in ("edges", "value", "shapes"))
+    _check_shapes(
+        {
+            "numbers.edges": (edges, (len(value) - 1,)),
+            "numbers.shapes": (shapes, (len(value), shapes.shape[-1])),
+        }
+    )
+    return Numeric(edges, value, shapes, float(_get(stored, "low")), float(_get(stored, "high")))
 
 
 def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:

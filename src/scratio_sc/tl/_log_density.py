@@ -18,6 +18,7 @@ from scratio_sc._check import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import EllipsisType
 
     from anndata import AnnData
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def log_density(
     adata: AnnData,
     *,
-    condition: str | Sequence[str] | Mapping[str, Any],
+    condition: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
     key: str = "scratio",
     flow: ConditionalFlow | None = None,
     method: Literal["denoising", "ode"] = "denoising",
@@ -44,7 +45,8 @@ def log_density(
         Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that `condition` does
         not name, the cells' own labels in `adata.obs`.
     condition
-        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}.
+        A level of the condition, a list of levels or ``...`` for all (their mixture, by cells), or {column: level or
+        levels}. Of a numeric column, any number.
     key
         Slot of `adata.uns` with the fitted flow.
     flow

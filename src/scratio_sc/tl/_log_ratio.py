@@ -17,11 +17,13 @@ from scratio_sc._check import (
     read_own_labels,
 )
 from scratio_sc._keys import RatioKeys
+from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import EllipsisType
 
     from anndata import AnnData
 
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 def log_ratio(
     adata: AnnData,
     *,
-    target: str | Sequence[str] | Mapping[str, Any],
-    reference: str | Sequence[str] | Mapping[str, Any],
+    target: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
+    reference: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
     key: str = "scratio",
     flow: ConditionalFlow | None = None,
     method: Literal["denoising", "ode"] = "denoising",
@@ -54,8 +56,12 @@ def log_ratio(
         Cells. Reads `adata.uns[key]`, the embedding that the flow was fitted on and, for columns that a side does not
         name, the cells' own labels in `adata.obs`.
     target, reference
-        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. Columns not
-        named keep each cell's own level.
+        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. ``...``
+        stands for all levels. Of a numeric column, any number: what lies in between is interpolated.
+
+        Columns not named keep each cell's own level, so with the donor as covariate ``"stim"`` is the cell's own donor
+        stimulated. ``{"condition": "stim", "donor": ...}`` is the mixture of all stimulated donors, each with as much
+        weight as it has cells there. An own number is that of the bin in which the cell was fitted.
     key
         Slot of `adata.uns` with the fitted flow.
     flow
@@ -87,7 +93,9 @@ def log_ratio(
         the samples at hand. It covers neither differences between samples (donors), nor what all members share: the
         embedding, the components, the smoothing of the bandwidth. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
-        Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation.
+        Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation. So does every ratio for a
+        combination that has no cells, such as a donor never treated, which is answered by what its levels add up to;
+        and for a number beyond those of the fit, which continues a straight line.
     `adata.uns[key_added]['params']` : :class:`dict`
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
@@ -106,8 +114,8 @@ def log_ratio(
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If both sides are the same, the cells have other dimensions than the fit, the stored flow is damaged, or the
-        bandwidth is negative.
+        If both sides are the same, a side names text for a number, the cells have other dimensions than the fit, the
+        stored flow is damaged, or the bandwidth is negative.
     TypeError
         If an argument is of another type than documented.
 
@@ -143,7 +151,7 @@ def log_ratio(
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated)}
-    warn_of(checked, covered)
+    warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)))
     adata.uns[keys.obs] = {
         "calibration": checked,
         "overlap": covered,

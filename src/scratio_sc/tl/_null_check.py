@@ -23,6 +23,7 @@ from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import EllipsisType
     from typing import Any
 
     from anndata import AnnData
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 def null_check(
     adata: AnnData,
     *,
-    target: str | Sequence[str] | Mapping[str, Any],
-    reference: str | Sequence[str] | Mapping[str, Any],
+    target: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
+    reference: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
     key: str = "scratio",
     sample_key: str | None = None,
     n_permutations: int = 3,
@@ -102,22 +103,24 @@ def null_check(
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     params, design = adata.uns[key]["params"], flow.design
-    labels = read_labels(adata, design.columns)
+    labels = read_labels(adata, design.columns, numeric=design.numeric)
     used = labels.complete
     x = read_representation(adata, params["use_rep"], int(params["n_comps"]) or None)[used]
     text = labels.text[used]
+    bins = design.encode(text)[:, design.n_condition_columns :]
     unit = np.arange(len(x)) if sample_key is None else _samples(adata, sample_key, used)
     n_condition = design.n_condition_columns
     fold = read_fold(adata, key)
     observed = flow.log_ratio(x, target, reference, own=text, fold=None if fold is None else fold[used]).value
     sizes = []
     for _ in tqdm(range(n_permutations), desc="permuting", disable=not progress):
-        shuffled = permuted(text, unit, n_condition, rng=generator)
+        shuffled = permuted(text, unit, n_condition, strata=bins, rng=generator)
         refitted, own_fold = fit_flow(
             x,
             shuffled,
             columns=design.columns,
             n_condition_columns=n_condition,
+            numeric=design.numeric,
             n_members=int(params["n_members"]),
             max_steps="auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
             batch_size=int(params["batch_size"]),
@@ -151,8 +154,18 @@ def _samples(adata: AnnData, sample_key: str, used: np.ndarray) -> np.ndarray:
     return samples.text[used, 0]
 
 
-def permuted(text: np.ndarray, unit: np.ndarray, n_condition_columns: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Labels ``(n, n_columns)`` whose conditions are permuted over units ``(n,)`` of the same covariates."""
+def permuted(
+    text: np.ndarray,
+    unit: np.ndarray,
+    n_condition_columns: int,
+    *,
+    rng: np.random.Generator,
+    strata: np.ndarray | None = None,
+) -> np.ndarray:
+    """Labels ``(n, n_columns)`` whose conditions are permuted over units ``(n,)`` of the same covariates.
+
+    ``strata (n, n_covariates)`` say what counts as the same; the covariates' own text by default.
+    """
     units, first, member = np.unique(unit, return_index=True, return_inverse=True)
     if (text[first][member] != text).any():
         bad = units[member[(text[first][member] != text).any(1)][0]]
@@ -162,7 +175,8 @@ def permuted(text: np.ndarray, unit: np.ndarray, n_condition_columns: int, *, rn
         )
         raise ValueError(msg)
     own = text[first].copy()
-    _, stratum = np.unique(own[:, n_condition_columns:], axis=0, return_inverse=True)
+    same = (text[:, n_condition_columns:] if strata is None else strata)[first]
+    _, stratum = np.unique(same, axis=0, return_inverse=True)
     stratum = stratum.reshape(-1)
     for s in np.unique(stratum):
         rows = np.flatnonzero(stratum == s)

@@ -13,13 +13,14 @@ from scratio_sc._check import as_spec, check_all_named, describe, read_flow, rea
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import EllipsisType
 
 
 def sample(
     adata: AnnData,
     n_cells: int = 1000,
     *,
-    condition: str | Sequence[str] | Mapping[str, Any],
+    condition: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
     key: str = "scratio",
     rng: int | np.random.Generator | None = 0,
 ) -> AnnData:
@@ -32,8 +33,8 @@ def sample(
     n_cells
         How many cells to draw.
     condition
-        A level of the condition, a list of levels (their mixture, by cells), or {column: level or levels}. A fit with
-        covariates needs a level of each.
+        A level of the condition, a list of levels or ``...`` for all (their mixture, by cells), or {column: level or
+        levels}. Of a numeric column, any number. A fit with covariates needs a level of each.
     key
         Slot of `adata.uns` with the fitted flow.
     rng
@@ -72,6 +73,6 @@ def sample(
     obs = pd.DataFrame(index=[f"sample_{i}" for i in range(n_cells)])
     for column, level in levels.items():
         if isinstance(level, str):
-            obs[column] = pd.Categorical([level] * n_cells)
+            obs[column] = float(level) if column in flow.design.numeric else pd.Categorical([level] * n_cells)
     params = {"condition": describe(spec), "key": key, "rng": recorded(rng)}
     return AnnData(obs=obs, obsm={use_rep: x.astype(np.float32)}, uns={"sample": {"params": params}})
