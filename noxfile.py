@@ -90,7 +90,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def tutorials(session: nox.Session) -> None:
-    """Run every tutorial; fails on an error or a stale notebook. `-- --write` writes them, `-- name` is one."""
+    """Run every tutorial; fails on an error or a stale notebook. `-- --write` writes them, `-- NAME` runs one."""
     session.install("-e", ".", *_group("tutorials"))
     session.run("python", ".ci/tutorials.py", *session.posargs, env={"MPLBACKEND": None})
 

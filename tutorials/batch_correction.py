@@ -57,10 +57,18 @@ print(adata.obs.groupby(["cell_type", "batch"], observed=True).size().unstack())
 # ## Score both representations
 #
 # One flow is fitted on each, and every cell is scored by members that have not seen it. `max_steps=0` leaves out the
-# networks and takes seconds; leave it away for the full model.
+# networks and four members are half of the default, to be quick; leave both away for the full model.
 
 # %%
-scratio.tl.batch_score(adata, batch="batch", groupby="cell_type", use_rep=["X_pca", "X_pca_harmony"], max_steps=0)
+scratio.tl.batch_score(
+    adata,
+    batch="batch",
+    groupby="cell_type",
+    use_rep=["X_pca", "X_pca_harmony"],
+    max_steps=0,
+    n_members=4,
+    progress=False,
+)
 table = adata.uns["batch_score"]["table"]
 print(table.round(3).to_string())
 

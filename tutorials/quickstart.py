@@ -76,7 +76,7 @@ print(f"{(clear & known).sum()} of {adata.n_obs} cells lean clearly to one side,
 #
 # Every cell was scored by members that had not seen it, so its label can be used to judge. Were as many cells cycling
 # as the ratios said? Points on the diagonal say yes. A slope above 1 means that the ratios are cautious, below 1 that
-# they are too large.
+# they are too large. (The interval in the figure is one of 95 %; below stands the standard error.)
 
 # %%
 axes = scratio.pl.calibration(adata, show=False)
