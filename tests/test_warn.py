@@ -31,7 +31,7 @@ def test_poor_overlap_is_said_in_plain_words(poor: dict[str, float]) -> None:
     [("prior", "the class frequencies alone"), ("lda", "LDA"), ("qda", "QDA")],
 )
 def test_better_baseline_is_named(baseline: str, name: str) -> None:
-    with pytest.warns(UserWarning, match=f"(?s){name}.*predict the condition better"):
+    with pytest.warns(UserWarning, match=f"(?s){name}.*predicts? the condition better"):
         warn_of({**FINE, f"log_loss_{baseline}": 0.3}, COVERED)
 
 

@@ -33,10 +33,14 @@ def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float], *, bey
     best = min(rivals, key=lambda name: rivals[name])
     beaten_by = calibration["log_loss"] - rivals[best]
     if calibration["n_cells"] >= MIN_JUDGED and beaten_by > max(BEATEN_BY, 2 * calibration[f"log_loss_{best}_se"]):
-        model = {"prior": "the class frequencies alone", "lda": "one Gaussian a condition (LDA)"}
+        model = {
+            "prior": "the class frequencies alone predict",
+            "lda": "one Gaussian a condition (LDA) predicts",
+            "qda": "one Gaussian a condition (QDA) predicts",
+        }
         msg = (
-            f"On held-out cells {model.get(best, 'one Gaussian a condition (QDA)')} predict the condition better than "
-            f"the ratio does (log-loss {rivals[best]:.3f} against {calibration['log_loss']:.3f}). Do not build on "
-            "these ratios; more cells, or fewer dimensions (`n_comps`), may mend it."
+            f"On held-out cells {model[best]} the condition better than the ratio does (log-loss {rivals[best]:.3f} "
+            f"against {calibration['log_loss']:.3f}). Do not build on these ratios; more cells, or fewer dimensions "
+            "(`n_comps`), may mend it."
         )
         warnings.warn(msg, UserWarning, stacklevel=3)
