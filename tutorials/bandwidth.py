@@ -104,8 +104,8 @@ for name in contrasts:
 
 # %% [markdown]
 # For the response every blur costs: the finest is chosen, and is the best. For abundance the error hardly depends on
-# the width up to 1.2, as the anchor has removed most of the noise; the coarsest width is taken that held-out cells cannot
-# tell from the best.
+# the width up to 1.2, as the anchor has removed most of the noise; the coarsest width is taken that held-out cells
+# cannot tell from the best.
 #
 # ## When to set it yourself
 #
