@@ -9,7 +9,7 @@ import numpy as np
 
 from scratio_sc._check import MIN_CELLS
 from scratio_sc._warn import MAX_EXTRAPOLATED
-from scratio_sc.stats._divergence import NAMES, Ratios, Share, divergence_of
+from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergence_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,7 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     if min(n) >= MIN_CELLS:
         target, reference = (contrast.ratios.of(part) for part in used)
         value, se = divergence_of(target, reference, left_out=left_out, share=share)
-    effect = {
-        name: float(number) for k, at in enumerate(NAMES) for name, number in ((at, value[k]), (at + "_se", se[k]))
-    }
+    effect = by_name(value, se)
     counted = share is not None and min(n) > 0
     return {
         **effect,

@@ -79,19 +79,19 @@ def test_log_loss_is_that_of_bayes_rule() -> None:
     prior = np.log([0.2, 0.3, 0.5])
     density = np.exp(prior) * np.exp((parts * weights).sum(2))
     expected = -np.log(density[np.arange(5), condition] / density.sum(1)).mean()
-    assert with_prior(parts, condition, np.tile(prior, (5, 1))).log_loss(weights) == pytest.approx(expected)
+    assert with_prior(parts, condition, np.tile(prior, (5, 1))).losses(weights).mean() == pytest.approx(expected)
 
 
 def test_prior_log_loss_is_the_entropy_of_the_frequencies() -> None:
     condition = np.repeat([0, 1], [25, 75])
     prior = np.tile(np.log([0.25, 0.75]), (100, 1))
     held = with_prior(np.ones((100, 2, N_NODES)), condition, prior)
-    assert held.prior_log_loss() == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.75))
+    assert held.losses(np.zeros(N_NODES)).mean() == pytest.approx(-0.25 * np.log(0.25) - 0.75 * np.log(0.75))
 
 
 def test_condition_without_cells_is_no_rival() -> None:
     held = with_prior(np.ones((4, 2, N_NODES)), np.zeros(4, int), np.tile([0.0, -np.inf], (4, 1)))
-    assert held.log_loss(np.ones(N_NODES)) == 0
+    assert held.losses(np.ones(N_NODES)).mean() == 0
 
 
 def test_some_conditions_compete_among_themselves() -> None:
@@ -100,7 +100,7 @@ def test_some_conditions_compete_among_themselves() -> None:
     held = held_out(parts, condition, log_prior=np.log(1 / 3)).of(np.array([0, 2]))
     joint = parts[[0, 2, 3, 5]].sum(2)[:, [0, 2]]
     own = joint[np.arange(4), [0, 1, 1, 0]]
-    assert held.log_loss(np.ones(2)) == pytest.approx((logsumexp(joint, axis=1) - own).mean())
+    assert held.losses(np.ones(2)).mean() == pytest.approx((logsumexp(joint, axis=1) - own).mean())
 
 
 def noise_at(node: int, scale: float = 1.0, *, n: int = 2000) -> HeldOut:

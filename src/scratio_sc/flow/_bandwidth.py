@@ -59,24 +59,9 @@ class HeldOut:
 
     def losses(self, weights: np.ndarray) -> np.ndarray:
         """Log-loss of each cell's condition under prior odds times likelihood ratio, nats ``(n,)``."""
-        return _losses(self.parts.astype(np.float64) @ weights + self.log_prior, self.condition)
-
-    def log_loss(self, weights: np.ndarray) -> float:
-        """Mean of `losses`; NaN without cells."""
-        return _mean(self.losses(weights))
-
-    def prior_log_loss(self) -> float:
-        """The same for the class frequencies alone."""
-        return _mean(_losses(self.log_prior, self.condition))
-
-
-def _losses(joint: np.ndarray, condition: np.ndarray) -> np.ndarray:
-    total: np.ndarray = logsumexp(joint, axis=1)
-    return total - joint[np.arange(len(joint)), condition]
-
-
-def _mean(losses: np.ndarray) -> float:
-    return float(losses.mean()) if len(losses) else float("nan")
+        joint = self.parts.astype(np.float64) @ weights + self.log_prior
+        total: np.ndarray = logsumexp(joint, axis=1)
+        return total - joint[np.arange(len(joint)), self.condition]
 
 
 def cut_weights(position: float, n_nodes: int) -> np.ndarray:

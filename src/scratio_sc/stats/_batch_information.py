@@ -19,6 +19,8 @@ import numpy as np
 
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.flow._member_scores import member_scores
+from scratio_sc.stats._divergence import variance_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +67,8 @@ class BatchScores:
         mixture: SideSpec = {flow.design.columns[0]: flow.design.levels[0]}
         # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
         weights = flow.weights(own, mixture, bandwidth=bandwidth)
-        value, by_member = np.empty(len(x)), np.empty((len(flow.members), len(x)))
-        for part in flow.scores(x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress):
-            by_member[:, part.cells] = part.by_member[..., 0] - part.by_member[..., 1]
-            value[part.cells] = part.value[:, 0] - part.value[:, 1]
+        scores = member_scores(flow, x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress)
+        value, by_member = (part[..., 0] - part[..., 1] for part in (scores.value, scores.by_member))
         return cls(value, by_member, flow.left_out, weights, flow.node_bandwidths)
 
 
@@ -95,6 +95,5 @@ def summary(scores: BatchScores, cells: np.ndarray, *, largest: np.ndarray, thre
 
 def _mean(value: np.ndarray, by_member: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
     """Mean of values ``(n,)`` and its standard error."""
-    of_cells = value.std(ddof=1) / np.sqrt(len(value))
     of_fit = standard_error(by_member.mean(1), left_out)
-    return float(value.mean()), float(np.hypot(of_cells, of_fit))
+    return float(value.mean()), float(np.sqrt(variance_of_mean(value) + of_fit**2))

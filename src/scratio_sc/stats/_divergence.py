@@ -104,6 +104,12 @@ def divergence_of(
     return value, np.sqrt(over_cells + standard_error(by_member, left_out) ** 2)
 
 
+def by_name(value: np.ndarray, se: np.ndarray) -> dict[str, float]:
+    """Divergences and their standard errors ``(3,)`` as columns of a table."""
+    pairs = zip(NAMES, value.tolist(), se.tolist(), strict=True)
+    return {name: number for at, one, error in pairs for name, number in ((at, one), (f"{at}_se", error))}
+
+
 def variance_of_mean(values: np.ndarray) -> float:
     """Variance of the mean of independent values."""
     return float(values.var(ddof=1) / len(values))

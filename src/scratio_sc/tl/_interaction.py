@@ -28,7 +28,7 @@ from scratio_sc._sides import cells_of
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
-from scratio_sc.stats._divergence import NAMES, Ratios, divergence_of
+from scratio_sc.stats._divergence import NAMES, Ratios, by_name, divergence_of
 from scratio_sc.stats._interaction import SIGNS, weighted_means
 
 if TYPE_CHECKING:
@@ -261,10 +261,7 @@ def _summarised(
         if not flag:
             ratio = _combined(scores, {target: 1.0, other: -1.0})
             value, se = divergence_of(ratio.of(cells[target]), ratio.of(cells[other]), left_out=left_out)
-        row = {
-            name: float(number) for k, at in enumerate(NAMES) for name, number in ((at, value[k]), (f"{at}_se", se[k]))
-        }
-        rows.append({**row, "n_target": len(cells[target]), "n_reference": len(cells[other])})
+        rows.append({**by_name(value, se), "n_target": len(cells[target]), "n_reference": len(cells[other])})
     return summary, pd.DataFrame(rows, index=[f"{target} / {other}" for target, other in CONTRASTS])
 
 
