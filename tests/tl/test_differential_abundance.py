@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from scratio_sc import tl
+from scratio_sc.stats._permutation import PermutationTest
+from scratio_sc.tl._differential_abundance import _changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +79,13 @@ def test_ratio_is_that_of_log_ratio(tested: AnnData) -> None:
 def test_enriched_cells_go_up_and_the_others_down(tested: AnnData) -> None:
     expected = np.where(tested.obs["cell_type"] == "other", "down", "up")
     assert (tested.obs[f"{KEY}_change"] == expected).mean() > 0.98
+
+
+def test_direction_is_named_where_the_ratio_of_the_cell_agrees() -> None:
+    """A cell of a type that loses may share a branch with one that gains."""
+    effect, adjusted = np.array([1.0, 1.0, -1.0, 1.0, 1.0]), np.array([0.05, 0.05, 0.05, 0.2, np.nan])
+    change = _changes(PermutationTest(effect, adjusted, adjusted), np.array([0.5, -0.5, -0.5, 0.5, 0.5]), 0.1)
+    assert change.tolist() == ["up", "none", "down", "none", "none"]
 
 
 def test_table_of_groups(tested: AnnData) -> None:

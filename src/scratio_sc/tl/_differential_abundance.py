@@ -19,6 +19,7 @@ from scratio_sc._check import (
 from scratio_sc._keys import AbundanceKeys
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
+from scratio_sc.stats._permutation import PermutationTest
 from scratio_sc.tl._log_ratio import log_ratio
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def differential_abundance(
     `adata.obs[key_added + '_fdr']` : :class:`pandas.Series` (dtype ``float64``)
         The same adjusted for all neighbourhoods: among cells below 0.1, at most 10 % false discoveries are expected.
     `adata.obs[key_added + '_change']` : :class:`pandas.Series` (dtype ``category``)
-        "up" or "down" where the adjusted p-value is at most `alpha`, else "none".
+        "up" or "down" where the adjusted p-value is at most `alpha` and the sign of the cell's log ratio agrees with
+        its neighbourhood, else "none".
     `adata.uns[key_added]` : :class:`dict`
         What :func:`scratio_sc.tl.log_ratio` writes, with the arguments and the number of relabellings in ``params``.
     `adata.uns[key_added]['groups']` : :class:`pandas.DataFrame`
@@ -154,12 +156,13 @@ def differential_abundance(
     tested = _untested(adata.n_obs)
     if abundance is not None:
         warn_of_resolution(abundance, alpha)
-        tested = _test_cells(abundance, find_neighbourhoods(cells.x, rng=generator), alpha)
+        tested = _test_cells(abundance, find_neighbourhoods(cells.x, rng=generator))
     adata = adata.copy() if copy else adata
     log_ratio(adata, target=target, reference=reference, key=key, progress=progress, key_added=key_added)
     keys = AbundanceKeys(key_added)
-    for name in (keys.pvalue, keys.fdr, keys.change):
-        adata.obs[name] = tested[name.removeprefix(key_added)]
+    ratio = adata.obs[key_added].to_numpy(float)
+    change = _changes(tested, ratio, alpha)
+    adata.obs[keys.pvalue], adata.obs[keys.fdr], adata.obs[keys.change] = tested.pvalue, tested.adjusted, change
     entry = adata.uns[key_added]
     entry["params"] |= {
         "sample_key": sample_key or "",
@@ -171,8 +174,7 @@ def differential_abundance(
         "exact": abundance is not None and abundance.relabelling.exact,
     }
     if groups is not None:
-        ratio, change = adata.obs[key_added].to_numpy(float), np.asarray(tested["_change"])
-        entry["groups"] = _table(groups, ratio, change, side=side, abundance=abundance)
+        entry["groups"] = _table(groups, ratio, np.asarray(change), side=side, abundance=abundance)
     log_written("differential_abundance", [f"obs[{name!r}]" for name in (keys.pvalue, keys.fdr, keys.change)])
     return adata if copy else None
 
@@ -183,23 +185,26 @@ def _check_not_read(key_added: str, *columns: str | None) -> None:
         raise ValueError(msg)
 
 
-def _changes(effect: np.ndarray, fdr: np.ndarray, alpha: float) -> pd.Categorical:
-    significant = fdr <= alpha
-    change = np.select([significant & (effect > 0), significant & (effect < 0)], ["up", "down"], "none")
+def _changes(tested: PermutationTest, ratio: np.ndarray, alpha: float) -> pd.Categorical:
+    """Direction of each cell whose neighbourhood changed, where its own ratio ``(n_cells,)`` says the same.
+
+    A branch that holds a type which gains is up as a whole, other types in it included.
+    """
+    agreed = (tested.adjusted <= alpha) & (np.sign(tested.effect) == np.sign(ratio))
+    change = np.select([agreed & (ratio > 0), agreed & (ratio < 0)], ["up", "down"], "none")
     return pd.Categorical(change, categories=["down", "none", "up"])
 
 
-def _untested(n_cells: int) -> dict[str, Any]:
+def _untested(n_cells: int) -> PermutationTest:
     unknown = np.full(n_cells, np.nan)
-    return {"_pvalue": unknown, "_fdr": unknown, "_change": _changes(unknown, unknown, 0.0)}
+    return PermutationTest(unknown, unknown, unknown)
 
 
-def _test_cells(abundance: Abundance, inside: np.ndarray, alpha: float) -> dict[str, Any]:
-    """p-values, adjusted ones and changes of cells in neighbourhoods ``inside (n_cells, k)``."""
+def _test_cells(abundance: Abundance, inside: np.ndarray) -> PermutationTest:
+    """Tests of cells in neighbourhoods ``inside (n_cells, k)``."""
     families, family = np.unique(inside, axis=0, return_inverse=True)
     test, family = abundance.test(inside, families=families), family.reshape(-1)
-    fdr = test.adjusted[family]
-    return {"_pvalue": test.pvalue[family], "_fdr": fdr, "_change": _changes(test.effect[family], fdr, alpha)}
+    return PermutationTest(test.effect[family], test.pvalue[family], test.adjusted[family])
 
 
 def _table(
