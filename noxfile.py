@@ -12,6 +12,13 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = Path(".ci", "constraints.txt").resolve()
+PEERS = {
+    "meld": ("meld", "numpy<2", "scipy<1.14", "scikit-learn<1.6"),  # MELD keeps pandas 2.0, which keeps the others
+    "kompot": ("kompot",),
+    "milo": ("pertpy", "pydeseq2", "filelock", "statsmodels<0.15"),  # pertpy needs the last two and does not say so
+    "mrvi": ("scvi-tools", "scikit-misc", "scanpy"),
+}
+"""What the environments of peers need. MrVI takes long: it is made with ``-- mrvi`` only."""
 
 
 def _group(name: str) -> tuple[str, ...]:
@@ -86,6 +93,38 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html; every warning is an error."""
     session.install("-e", ".", *_group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Compare with the peers and write the page of the documentation; `-- quick` in minutes, `-- mrvi` with MrVI."""
+    session.install("-e", ".", *_group("benchmarks"))
+    folder = Path(session.create_tmp()).resolve()
+    pythons = [_peer(session, name, folder) for name in PEERS if name != "mrvi" or "mrvi" in session.posargs]
+    options = [arg for arg in session.posargs if arg not in ("quick", "mrvi")]
+    table = folder / "comparison.csv" if "quick" in session.posargs else Path("docs", "method", "comparison.csv")
+    options += ["--quick"] if "quick" in session.posargs else []
+    options += ["--python", *filter(None, pythons)] if any(pythons) else []
+    session.run("python", "benchmarks/comparison.py", str(table), *options)
+    session.run("python", "benchmarks/report.py", str(table), str(table.parent), env={"MPLBACKEND": "Agg"})
+    session.log(f"Table and figures lie in {table.parent}.")
+
+
+def _peer(session: nox.Session, name: str, folder: Path) -> str | None:
+    """NAME=PYTHON of an environment of its own; None, with a line that says so, where the peer does not install."""
+    python = folder / name / "bin" / "python"
+    if not (folder / name / "installed").exists():
+        session.run("python", "-m", "venv", "--clear", str(folder / name))
+        pip = [str(python), "-m", "pip", "install", "--quiet", *PEERS[name]]
+        constraint = {"PIP_CONSTRAINT": str(CONSTRAINTS)}  # one torch, not one for each peer
+        session.run(*pip, env=constraint, external=True, success_codes=range(256))
+        modules = {"meld": "meld", "kompot": "kompot", "milo": "pertpy, pydeseq2", "mrvi": "scvi"}
+        check = f"import {modules[name]}, pathlib; pathlib.Path('{folder / name}', 'installed').touch()"
+        session.run(str(python), "-c", check, external=True, success_codes=range(256))
+    if not (folder / name / "installed").exists():
+        session.warn(f"{name} does not install here and is left out.")
+        return None
+    return f"{name}={python}"
 
 
 @nox.session

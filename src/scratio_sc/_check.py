@@ -132,8 +132,9 @@ def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
         stored = f"adata.obsm[{use_rep!r}]"
         array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
         msg = (
-            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells (first: "
-            f"{named(adata.obs_names[bad][:3])}). Remove them: `adata = adata[np.isfinite({array}).all(1)].copy()`."
+            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells "
+            f"(first: {named(adata.obs_names[bad][:3])}). "
+            f"Remove them: `adata = adata[np.isfinite({array}).all(axis=1)].copy()`."
         )
         raise ValueError(msg)
 

@@ -67,7 +67,10 @@ def test_follows_the_exact_ratio(dosed: AnnData, *, target: float, reference: fl
     assert ((found - exact) ** 2).mean() / exact.var() < 0.06
 
 
-@pytest.mark.parametrize("side", [6.0, 6, np.float32(6), [6.0], {"dose": 6}, {"dose": "6"}], ids=repr)
+FORMS = {"float": 6.0, "int": 6, "numpy": np.float32(6), "list": [6.0], "column": {"dose": 6}, "text": {"dose": "6"}}
+
+
+@pytest.mark.parametrize("side", FORMS.values(), ids=FORMS)
 def test_forms_of_a_number(dosed: AnnData, side: Any) -> None:
     few = dosed[:8].copy()
     np.testing.assert_array_equal(ratio(few, side, 0), ratio(few, 6.0, 0.0))
