@@ -10,7 +10,6 @@ benchmarks/report.py turns the CSV into the tables and figures of the documentat
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,14 @@ if TYPE_CHECKING:
     from problems import Problem
 
 PEERS = Path(__file__).parent / "peers"
+MEASURE = """
+import os, sys
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+open(sys.argv[1], "w").write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs a command and writes its peak memory. A small process has to do it: a child counts its parent's memory too."""
 CELLS = Path(__file__).resolve().parents[2] / "shared" / "data" / "kang18_ctrl_base.h5ad"
 
 
@@ -85,7 +92,7 @@ class Outcome:
     failure: str = ""
 
 
-def run(method: Method, problem: Problem, *, python: str, seed: int, limits: list[str]) -> Outcome:
+def run(method: Method, problem: Problem, *, python: str, seed: int, limits: list[str], timeout: int = 900) -> Outcome:
     """Run a method in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
@@ -93,16 +100,18 @@ def run(method: Method, problem: Problem, *, python: str, seed: int, limits: lis
         script, *arguments = method.runner
         extra = limits if script == "neural.py" else []
         command = [python, "-P", str(PEERS / script), str(source), str(target), *arguments, *extra]
+        measure = [sys.executable, "-S", "-c", MEASURE, str(Path(folder) / "peak")]
         started = time.perf_counter()
-        with (Path(folder) / "log").open("w+") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            log.seek(0)
-            last = (log.read().strip().splitlines() or [""])[-1]
-        measured = {"wall_s": time.perf_counter() - started, "peak_mb": usage.ru_maxrss / 1024}
+        try:
+            process = subprocess.run([*measure, *command], capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return Outcome(None, {"wall_s": float(timeout)}, failure=f"took longer than {timeout} s")
+        kilobytes = 1024 if sys.platform == "darwin" else 1
+        peak = float((Path(folder) / "peak").read_text()) / kilobytes / 1024
+        measured = {"wall_s": time.perf_counter() - started, "peak_mb": peak}
         if process.returncode:
-            return Outcome(None, measured, failure=last or f"exit status {process.returncode}")
+            last = (process.stderr.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+            return Outcome(None, measured, failure=last)
         found = np.load(target)
         measured |= {name: float(found[name]) for name in ("fit_s", "score_s")}
         return Outcome(found["log_ratio"], measured)
@@ -160,13 +169,12 @@ def all_problems(base: ad.AnnData | None, *, quick: bool, seed: int) -> Iterator
         if base is not None:
             yield from made.abundance(base, (0.7,), seed=seed)
         return
-    for n_dims, distance in ((2, 1.0), (10, 2.0), (30, 1.0)):
+    for n_dims, distance in ((10, 2.0), (30, 1.0)):
         yield made.shift(n_dims, distance, n=20_000, seed=seed)
     yield made.correlated(20, n=20_000, seed=seed)
     yield made.mixture(20, 8, n=20_000, seed=seed)
     yield made.mixture(50, 20, n=60_000, seed=seed)
     yield made.warped(10, 4, n=20_000, seed=seed)
-    yield made.warped(20, 8, n=20_000, seed=seed)
     if base is not None:
         yield from made.abundance(base, seed=seed)
         yield made.null(base, seed=seed)
@@ -240,8 +248,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="names of rows; all by default")
     parser.add_argument("--problems", nargs="+", help="how their names begin; all by default")
     parser.add_argument("--cells", type=Path, default=CELLS, help="h5ad of raw counts with obs['cell_type']")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of each network of neural peers")
-    parser.add_argument("--judged", type=int, default=1000, help="cells that neural peers judge")
+    parser.add_argument("--steps", type=int, default=300, help="training steps of each network of neural peers")
+    parser.add_argument("--judged", type=int, default=300, help="cells that neural peers judge")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.judged = min(options.steps, 100), min(options.judged, 200)

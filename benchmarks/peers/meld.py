@@ -2,8 +2,8 @@
 
     python -P meld.py in.npz out.npz
 
-MELD smooths labels over a graph of all cells, so cells that are only judged are in the graph, without a label. Input
-and output as in scratio.py.
+MELD smooths labels over a graph of all cells, so cells that are only judged are in the graph, as a
+sample of their own whose density is not used. Input and output as in scratio.py.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import warnings
 import meld
 import numpy as np
 
+UNLABELLED = "to judge"
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     given = np.load(sys.argv[1])
-    labels, n = np.unique(given["y"]), len(given["x"])
-    x = given["x"] if given["same_cells"] else np.concatenate([given["x"], given["x_test"]])
-    indicators = np.zeros((len(x), len(labels)))
-    indicators[:n] = given["y"][:, None] == labels
+    n, labels = len(given["x"]), given["y"].astype(str)
+    x = given["x"]
+    if not given["same_cells"]:
+        x = np.concatenate([x, given["x_test"]])
+        labels = np.concatenate([labels, np.full(len(x) - n, UNLABELLED)])
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         model = meld.MELD(verbose=0).fit(x.astype(float))
         fitted = time.perf_counter()
-        # as MELD.transform does: every sample counts the same
-        density = np.asarray(model.filter.filter(indicators / indicators.sum(0)))
+        density = model.transform(labels)
     log_density = np.log(np.maximum(density, 1e-12))[0 if given["same_cells"] else n :]
-    target, reference = np.searchsorted(labels, given["contrasts"]).T
-    ratio = log_density[:, target] - log_density[:, reference]
+    ratio = np.stack([log_density[a] - log_density[b] for a, b in given["contrasts"]], axis=1)
     np.savez(sys.argv[2], log_ratio=ratio, fit_s=fitted - started, score_s=time.perf_counter() - fitted)

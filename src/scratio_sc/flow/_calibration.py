@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 from scipy.stats import norm
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ class Judged:
         """Sides given as conditions, judged by log likelihoods ``(n, n_conditions)`` of all held-out cells."""
         cells = np.isin(held.condition, np.concatenate(sides))
         log_prior, log_likelihood = held.log_prior[cells].astype(np.float64), log_likelihood[cells]
+        # `logsumexp` of older SciPy fails where there are no cells
         priors, joint = (
-            [logsumexp(part[:, side], axis=1) for side in sides] for part in (log_prior, log_likelihood + log_prior)
+            [np.logaddexp.reduce(part[:, side], axis=1) for side in sides]
+            for part in (log_prior, log_likelihood + log_prior)
         )
         with np.errstate(invalid="ignore"):
             odds = priors[0] - priors[1]
