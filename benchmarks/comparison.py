@@ -218,7 +218,9 @@ def compare(options: argparse.Namespace) -> pd.DataFrame:
                 asked = not options.methods or method.name in options.methods
                 if not asked or method.python not in pythons or not (method.new_cells or two):
                     continue
-                outcome = run(method, problem, python=pythons[method.python], seed=seed, limits=limits)
+                outcome = run(
+                    method, problem, python=pythons[method.python], seed=seed, limits=limits, timeout=options.timeout
+                )
                 about = {"problem": problem.name, "method": method.name, "seed": seed, "level": problem.level}
                 about |= outcome.measured | {"failure": outcome.failure}
                 if outcome.log_ratio is None:
@@ -249,7 +251,8 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", help="how their names begin; all by default")
     parser.add_argument("--cells", type=Path, default=CELLS, help="h5ad of raw counts with obs['cell_type']")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each network of neural peers")
-    parser.add_argument("--judged", type=int, default=300, help="cells that neural peers judge")
+    parser.add_argument("--judged", type=int, default=200, help="cells that neural peers judge")
+    parser.add_argument("--timeout", type=int, default=300, help="seconds after which a run is given up")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.judged = min(options.steps, 100), min(options.judged, 200)
