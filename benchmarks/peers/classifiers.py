@@ -36,7 +36,10 @@ def classifier(method: str, seed: int):
 
 def log_likelihoods(model, x: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
     """Log p(x | condition) up to what all conditions share ``(n, k)``."""
-    return np.log(np.maximum(model.predict_proba(x), 1e-12)) - log_prior
+    if hasattr(model, "decision_function"):  # log odds as they are, where probabilities would round to 0 and 1
+        odds = model.decision_function(x)
+        return (np.stack([np.zeros(len(x)), odds], axis=1) if odds.ndim == 1 else odds) - log_prior
+    return np.log(np.maximum(model.predict_proba(x), np.finfo(float).tiny)) - log_prior
 
 
 if __name__ == "__main__":
