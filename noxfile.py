@@ -95,7 +95,7 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
-@nox.session
+@nox.session(reuse_venv=True)
 def benchmarks(session: nox.Session) -> None:
     """Compare with the peers and write the page of the documentation; `-- quick` in minutes, `-- mrvi` with MrVI."""
     session.install("-e", ".", *_group("benchmarks"))

@@ -33,7 +33,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates", "registry"]
+exclude_patterns = ["_build", "_templates", "registry", "method/comparison_tables.md"]  # the last is included
 default_role = "literal"  # `adata.obs` in docstrings
 
 nb_execution_mode = "off"  # `nox -s tutorials` runs the notebooks and keeps their outputs

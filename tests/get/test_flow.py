@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import scratio_sc as scratio
-from scratio_sc.flow import _training
+from scratio_sc.flow import _fit, _training
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,6 +19,7 @@ def _fitted() -> AnnData:
     adata = scratio.datasets.gaussian_shift(60, n_dims=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_training, "clearly_better", lambda *_: True)  # so that there are weights
+        patch.setattr(_fit, "tells_conditions_better", lambda *_, **__: True)
         scratio.tl.fit(adata, "condition", max_steps=2, n_members=2, batch_size=64, progress=False)
     return adata
 

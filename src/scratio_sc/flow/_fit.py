@@ -19,6 +19,7 @@ from scratio_sc.flow._flow import ConditionalFlow
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
+from scratio_sc.flow._trial import tells_conditions_better
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +114,9 @@ def fit_flow(
                 bar.update(n_steps)  # where the first network had nothing to add to the anchor, the others have not
             else:
                 records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
+                first = not members and not member.network.silent
+                if first and not tells_conditions_better(member, cells[1], seed=int(member_rng.integers(2**62))):
+                    member.network.silence()
             members.append(member)
     seed = int(rng.integers(2**31))
     held_out, total = score_held_out(members, x, design, group=group, folds=Folds(fold, left_out), seed=seed)

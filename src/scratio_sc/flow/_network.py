@@ -100,6 +100,13 @@ class Experts(nn.Module):
         """Whether neither expert says anything, so that the anchor speaks alone."""
         return not any(part.any() for expert in (self.coarse, self.fine) for part in expert.outlet.parameters())
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Let the anchor speak alone."""
+        for expert in (self.coarse, self.fine):
+            for part in expert.outlet.parameters():
+                part.zero_()
+
     def at(self, sigma: float) -> ResidualNetwork:
         """The expert for a noise level."""
         return self.coarse if sigma > BOUNDARY else self.fine

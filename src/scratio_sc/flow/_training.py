@@ -179,7 +179,6 @@ def train(
     contrast_from = round(total * (1 - schedule.contrast_share))
     contrasted = any(len(stratum.groups) > 1 for stratum in cells.strata)
     autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
-    silent = {name: weight.clone() for name, weight in network.state_dict().items()}
     anchor_errors = errors = held_out_errors(member, held_out, autocast)
     every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []
@@ -201,7 +200,10 @@ def train(
             records.append((step + 1, float(denoising.detach()), float(errors.mean())))
             if step + 1 >= MIN_TRIAL and not clearly_better(errors, anchor_errors):
                 break
-    network.load_state_dict(average.module.state_dict() if clearly_better(errors, anchor_errors) else silent)
+    if clearly_better(errors, anchor_errors):
+        network.load_state_dict(average.module.state_dict())
+    else:
+        network.silence()
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
     return Progress(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
 

@@ -1,0 +1,55 @@
+"""Whether a trained network is worth its price: it has to tell conditions of held-out cells better than the anchor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from scratio_sc.flow._denoising_ratio import N_COARSE, anchor_parts, draw_directions, node_log_likelihoods
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._member import Member
+    from scratio_sc.flow._training import Stratum, TrainingCells
+
+MAX_CELLS = 2000
+N_SHARES = 4
+"""Parts that the directions are cut into, of which one is enough to compare two losses of the same cells."""
+MIN_GAIN_SE = 1.0
+"""Standard errors of the difference by which the network's log-loss has to be lower."""
+
+
+def tells_conditions_better(member: Member, cells: TrainingCells, *, seed: int) -> bool:
+    """Whether the network lowers the log-loss of the conditions of cells that it was not trained on.
+
+    A network may denoise better, and so describe the cells better, and yet tell nothing of how conditions differ, or
+    something wrong. Each of both is judged at the bandwidth that suits it best. Without conditions that compete, the
+    denoising decides alone.
+    """
+    contested = [stratum for stratum in cells.strata if len(stratum.groups) > 1]
+    if not contested:
+        return True
+    rng = np.random.default_rng(seed)
+    losses = [_losses(member, cells, stratum, rng=rng) for stratum in contested]
+    network, anchor = np.concatenate(losses, axis=1)
+    saved = anchor[:, anchor.mean(0).argmin()] - network[:, network.mean(0).argmin()]
+    return bool(saved.mean() > MIN_GAIN_SE * saved.std() / math.sqrt(len(saved)))
+
+
+def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.random.Generator) -> np.ndarray:
+    """Log-loss by network and anchor, cell and cut ``(2, n, n_cuts)``, nats, of part of the cells of a stratum."""
+    share = math.ceil(MAX_CELLS * len(stratum.rows) / len(cells.x))
+    rows = stratum.rows.cpu().numpy()
+    rows = rows[rng.permutation(len(rows))[:share]]
+    x, groups = cells.x[torch.as_tensor(rows, device=member.device)], cells.groups.take(stratum.groups)
+    directions = draw_directions(x.shape[1], N_SHARES, rng=rng)[0]
+    both = [
+        node_log_likelihoods(member, member.embedding(x), groups, directions=directions),
+        anchor_parts(x, groups).cpu().numpy(),
+    ]
+    own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
+    joint = np.cumsum(both, axis=3)[..., N_COARSE - 1 :] + stratum.log_prior.double().cpu().numpy()[:, None]
+    total: np.ndarray = np.logaddexp.reduce(joint, axis=2)
+    return total - joint[:, np.arange(len(rows)), own]
