@@ -141,9 +141,10 @@ def draw_costs(rows: pd.DataFrame, problems: list[tuple[str, str]]) -> plt.Figur
         mine = rows[(rows["problem"] == problem) & (rows["contrast"] == contrast) & (rows["metric"] == "mse")]
         # to fit, and to score 10,000 cells
         cost = mine["fit_s"] + 10_000 / mine["cells_per_s"]
-        for method, x, y in zip(mine["method"], cost, mine["value"], strict=True):
+        in_order = sorted(zip(cost, mine["value"], mine["method"], strict=True))
+        for i, (x, y, method) in enumerate(in_order):
             ax.scatter(x, y, s=60 if method == OURS else 25, color=colour(method), zorder=3)
-            ax.annotate(method, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+            ax.annotate(method, (x, y), xytext=(5, (4, -11)[i % 2]), textcoords="offset points", fontsize=8)
         ax.set(xscale="log", yscale="log", xlabel="seconds to fit and to score 10,000 cells")
         ax.set_title(f"{problem}\n{contrast}", fontsize=10)
         ax.margins(x=0.25, y=0.1)
@@ -177,7 +178,8 @@ def colour(method: str) -> object:
         "CTSM-v", "MELD", "kompot", "Milo", "MrVI",
     ]  # fmt: skip
     own = {OURS: "crimson", ANCHOR: "lightcoral"}
-    return own.get(method) or plt.get_cmap("tab20")(2 * (peers.index(method) % 10) + peers.index(method) // 10)
+    shades = [i for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (6, 7)]  # without the reds
+    return own.get(method) or plt.get_cmap("tab20")(shades[peers.index(method)])
 
 
 def main() -> None:
