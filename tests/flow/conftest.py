@@ -74,6 +74,7 @@ def random_fit(
     """A flow whose networks speak, though nonsense: what holds for any weights is tested on it. With folds of cells."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fit, "train", speak_at_random)
+        patch.setattr(_fit, "tells_conditions_better", lambda *_, **__: True)
         return fit(cells, labels, judged=1000)
 
 
@@ -182,6 +183,7 @@ def donor_flow(
 ) -> ConditionalFlow:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fit, "train", speak_at_random)
+        patch.setattr(_fit, "tells_conditions_better", lambda *_, **__: True)
         return fit(donor_cells, donor_labels, columns=("treatment", "donor"), n_condition_columns=1, judged=1000)[0]
 
 
