@@ -143,7 +143,8 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--outdir", str(built / "dist"))
     (wheel_file,) = sorted((built / "dist").glob("*.whl"))
     session.run("python", "-m", "venv", "--clear", str(built / "empty"))
-    python = str(next((built / "empty").glob("*/python*")).parent / "python")
+    known = (built / "empty" / "bin" / "python", built / "empty" / "Scripts" / "python.exe")
+    python = str(next(path for path in known if path.exists()))
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel_file), external=True)
     session.chdir(built)  # away from src/
     session.run(python, str(quickstart), env={"MPLBACKEND": "Agg"}, external=True)
