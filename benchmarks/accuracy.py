@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scanpy as sc
+import problems as made
 import torch
+from metrics import average_precision
 
 import scratio_sc as scratio
 from scratio_sc.datasets._cell_mixture import _cell_types
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-CONTRASTS = (("response", "ctrl"), ("abundance", "ctrl"), ("response", "abundance"))
 SHIFTS = ((2, 1.0), (10, 2.0), (30, 1.0))
 LEVELS = {0.55: (0.93, 0.0019), 0.7: (0.975, 0.023), 0.9: (0.976, 0.137)}
 """Odds of the enriched cell type: least average precision and largest squared error (those of MELD on 50 PCs)."""
-UP, DOWN = "CD14+ Monocytes", "B cells"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def mixture(seed: int, *, problem: str, bounds: tuple[float, ...], n: int = 20_0
     """Cell types that change in number and respond: error, calibration and coverage of every contrast."""
     cells = scratio.datasets.cell_mixture(n + 6_000, rng=seed, **shape)
     train, test = cells[:n].copy(), cells[n:].copy()
-    for (target, reference), bound in zip(CONTRASTS, bounds, strict=True):
+    for (target, reference), bound in zip(made.CELL_CONTRASTS, bounds, strict=True):
         ratio, sd = scored(train, test, target=target, reference=reference, seed=seed)
         exact = test.obs[f"exact_{target}_vs_{reference}"].to_numpy()
         slope = scratio_calibration(test)["slope"]
@@ -132,28 +131,15 @@ def null(seed: int, base: AnnData) -> Iterator[Figure]:
 
 def abundance(seed: int, base: AnnData) -> Iterator[Figure]:
     """Real cells, random labels but for one cell type that is enriched and one that is depleted."""
-    types = base.obs["cell_type"].astype(str).to_numpy()
-    for level, (precision, error) in LEVELS.items():
-        p = np.full(base.n_obs, 0.5)
-        p[types == UP], p[types == DOWN] = level, 1 - level
-        treated = np.random.default_rng(42 + seed).random(base.n_obs) < p
-        exact = np.log(p / (1 - p)) - np.log(treated.mean() / (1 - treated.mean()))
-        cells = labelled(base, np.where(treated, "treated", "control"))
+    for enriched in made.abundance(base, tuple(LEVELS), seed=seed):
+        precision, error = LEVELS[enriched.level]
+        cells = labelled(base, enriched.y)
         ratio, _ = scored(cells, cells, target="treated", reference="control", seed=seed)
-        problem = f"enriched {level:g}"
-        found = average_precision(np.abs(ratio), p != 0.5)
+        problem, exact = f"enriched {enriched.level:g}", enriched.exact[:, 0]
+        found = average_precision(np.abs(ratio), enriched.changed)
         yield Figure(problem, "treated/control", "average precision", found, low=precision)
         yield Figure(problem, "treated/control", "mse", float(np.mean((ratio - exact) ** 2)), high=error)
         yield Figure(problem, "treated/control", "seconds of fitting", cells.uns["seconds"], high=120)
-
-
-def real_cells(path: str) -> AnnData:
-    """Raw counts to 20 PCs."""
-    adata = ad.read_h5ad(path)
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    sc.pp.pca(adata, n_comps=20, random_state=0)
-    return adata
 
 
 def labelled(base: AnnData, labels: np.ndarray) -> AnnData:
@@ -170,12 +156,6 @@ def scratio_calibration(adata: AnnData) -> dict:
 def covered(ratio: np.ndarray, sd: np.ndarray, exact: np.ndarray) -> float:
     """Share of cells whose exact ratio lies within 1.645 standard errors."""
     return float(np.mean(np.abs(ratio - exact) < 1.645 * sd))
-
-
-def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the precision-recall curve, by steps."""
-    hits = positive[np.argsort(-score, kind="stable")]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / hits.sum())
 
 
 def summary(found: list[Figure]) -> tuple[str, int]:
@@ -214,7 +194,7 @@ def parts_of(cells: str | None) -> dict[str, Callable[[int], Iterator[Figure]]]:
         "repeated": repeated,
     }
     if cells is not None:
-        base = real_cells(cells)
+        base = made.real_cells(cells)
         out |= {"null": lambda seed: null(seed, base), "abundance": lambda seed: abundance(seed, base)}
     return out
 

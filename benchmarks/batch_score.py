@@ -57,7 +57,7 @@ def judged_by_peers(adata: AnnData, batch: str, *, reps: Sequence[str], python: 
         cells = {f"rep:{rep}": np.asarray(adata.obsm[rep])[used] for rep in reps}
         labels = {"batch": adata.obs[batch], "cell_type": adata.obs["cell_type"]}
         np.savez(source, **cells, **{name: column.astype(str).to_numpy(str)[used] for name, column in labels.items()})
-        subprocess.run([python, str(RUNNER), str(source), str(target)], check=True)
+        subprocess.run([python, "-P", str(RUNNER), str(source), str(target)], check=True)
         return json.loads(target.read_text())
 
 

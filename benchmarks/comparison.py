@@ -10,6 +10,8 @@ benchmarks/report.py turns the CSV into the tables and figures of the documentat
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,17 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import problems as made
-import scanpy as sc
-from scipy.sparse import csr_matrix
-from scipy.stats import ks_2samp, pearsonr, spearmanr
+from metrics import figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from anndata import AnnData
     from problems import Problem
 
 PEERS = Path(__file__).parent / "peers"
@@ -57,12 +57,15 @@ class Method:
         Name of the environment, or "" for this one.
     new_cells
         Whether it can judge cells that it was not fitted to.
+    counts
+        Whether it starts from raw counts.
     """
 
     name: str
     runner: tuple[str, ...]
     python: str = ""
     new_cells: bool = True
+    counts: bool = False
 
 
 METHODS = [
@@ -79,7 +82,7 @@ METHODS = [
     Method("MELD", ("meld.py",), "meld"),
     Method("kompot", ("kompot.py",), "kompot"),
     Method("Milo", ("milo.py",), "milo", new_cells=False),
-    Method("MrVI", ("mrvi.py",), "mrvi", new_cells=False),
+    Method("MrVI", ("mrvi.py",), "mrvi", new_cells=False, counts=True),
 ]
 
 
@@ -92,32 +95,40 @@ class Outcome:
     failure: str = ""
 
 
-def run(method: Method, problem: Problem, *, python: str, seed: int, limits: list[str], timeout: int = 900) -> Outcome:
+def run(method: Method, problem: Problem, *, python: str, seed: int, options: argparse.Namespace) -> Outcome:
     """Run a method in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(source, **arrays(problem, seed))
+        source, target, peak = (Path(folder) / name for name in ("in.npz", "out.npz", "peak"))
+        np.savez(source, **arrays(problem, seed, counts=method.counts))
         script, *arguments = method.runner
-        extra = limits if script == "neural.py" else []
-        command = [python, "-P", str(PEERS / script), str(source), str(target), *arguments, *extra]
-        measure = [sys.executable, "-S", "-c", MEASURE, str(Path(folder) / "peak")]
+        if script == "neural.py":
+            arguments += ["--steps", str(options.steps), "--cells", str(options.judged)]
+        command = [python, "-P", str(PEERS / script), str(source), str(target), *arguments]
         started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-c", MEASURE, str(peak), *command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            process = subprocess.run([*measure, *command], capture_output=True, text=True, timeout=timeout, check=False)
+            _, told = process.communicate(timeout=options.timeout)
         except subprocess.TimeoutExpired:
-            return Outcome(None, {"wall_s": float(timeout)}, failure=f"took longer than {timeout} s")
+            os.killpg(process.pid, signal.SIGKILL)  # the method too, not the process alone that measures it
+            process.communicate()
+            return Outcome(None, {"wall_s": float(options.timeout)}, failure=f"took longer than {options.timeout} s")
         kilobytes = 1024 if sys.platform == "darwin" else 1
-        peak = float((Path(folder) / "peak").read_text()) / kilobytes / 1024
-        measured = {"wall_s": time.perf_counter() - started, "peak_mb": peak}
+        measured = {"wall_s": time.perf_counter() - started, "peak_mb": float(peak.read_text()) / kilobytes / 1024}
         if process.returncode:
-            last = (process.stderr.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
-            return Outcome(None, measured, failure=last)
+            lines = told.strip().splitlines() or [f"exit status {process.returncode}"]
+            return Outcome(None, measured, failure=lines[-1])
         found = np.load(target)
         measured |= {name: float(found[name]) for name in ("fit_s", "score_s")}
         return Outcome(found["log_ratio"], measured)
 
 
-def arrays(problem: Problem, seed: int) -> dict[str, np.ndarray]:
+def arrays(problem: Problem, seed: int, *, counts: bool) -> dict[str, np.ndarray]:
     """What runners read."""
     target = problem.contrasts[0][0]
     given = {
@@ -130,37 +141,12 @@ def arrays(problem: Problem, seed: int) -> dict[str, np.ndarray]:
         "treated": problem.y == target,
         "sample": made.replicates(problem.y, rng=np.random.default_rng(seed)),
     }
-    if problem.counts is not None:
-        counts = csr_matrix(problem.counts)
-        given |= {f"counts_{part}": getattr(counts, part) for part in ("data", "indices", "indptr", "shape")}
+    if counts:
+        given |= {f"counts_{part}": getattr(problem.counts, part) for part in ("data", "indices", "indptr", "shape")}
     return given
 
 
-def figures(problem: Problem, log_ratio: np.ndarray) -> Iterator[tuple[str, str, float]]:
-    """Contrast, metric and value, from all cells that were judged."""
-    for k, (target, reference) in enumerate(problem.contrasts):
-        contrast, judged = f"{target}/{reference}", np.isfinite(log_ratio[:, k])
-        ratio, exact = log_ratio[judged, k], problem.exact[judged, k]
-        if np.isfinite(exact).all():
-            yield contrast, "mse", float(np.mean((ratio - exact) ** 2))
-            if exact.std() > 0 and ratio.std() > 0:
-                yield contrast, "pearson", float(pearsonr(ratio, exact)[0])
-        if problem.changed is not None and ratio.std() > 0:
-            changed = problem.changed[judged]
-            yield contrast, "pr_auc", average_precision(np.abs(ratio), changed)
-            yield contrast, "sign", float(np.mean(np.sign(ratio[changed]) == np.sign(exact[changed])))
-            yield contrast, "ks", float(ks_2samp(np.abs(ratio[changed]), np.abs(ratio[~changed])).statistic)
-            yield contrast, "spearman", float(spearmanr(ratio, exact)[0])
-            yield contrast, "mean_enriched", float(ratio[exact == exact.max()].mean())
-
-
-def average_precision(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the precision-recall curve, by steps."""
-    hits = positive[np.argsort(-score, kind="stable")]
-    return float((np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / hits.sum())
-
-
-def all_problems(base: ad.AnnData | None, *, quick: bool, seed: int) -> Iterator[Problem]:
+def all_problems(base: AnnData | None, *, quick: bool, seed: int) -> Iterator[Problem]:
     """What every method gets."""
     if quick:
         yield made.shift(10, 2.0, n=10_000, seed=seed)
@@ -180,19 +166,6 @@ def all_problems(base: ad.AnnData | None, *, quick: bool, seed: int) -> Iterator
         yield made.null(base, seed=seed)
 
 
-def real_cells(path: Path, *, counts: bool) -> ad.AnnData | None:
-    """Raw counts to 20 PCs; None where there is no such file."""
-    if not path.exists():
-        return None
-    adata = ad.read_h5ad(path)
-    if counts:
-        adata.obsm["counts"] = csr_matrix(adata.X)
-    sc.pp.normalize_total(adata, target_sum=1e4)
-    sc.pp.log1p(adata)
-    sc.pp.pca(adata, n_comps=20, random_state=0)
-    return adata
-
-
 def machine_flop_per_s() -> float:
     """Multiplications and additions a second of this machine, float32, in a large product of matrices."""
     a, best = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32), np.inf
@@ -203,41 +176,44 @@ def machine_flop_per_s() -> float:
     return 2 * len(a) ** 3 / best
 
 
-def compare(options: argparse.Namespace) -> pd.DataFrame:
-    """All methods on all problems, a row a figure; written as it grows."""
+def runs(options: argparse.Namespace) -> Iterator[tuple[Problem, Method, str, int]]:
+    """Problem, method, Python and seed of every run that is asked for and possible."""
     pythons = {"": sys.executable} | dict(pair.split("=", 1) for pair in options.python)
-    base = real_cells(options.cells, counts="mrvi" in pythons)
-    peak, rows = machine_flop_per_s(), []
-    limits = ["--steps", str(options.steps), "--cells", str(options.judged)]
+    base = made.real_cells(options.cells) if options.cells.exists() else None
     for seed in range(options.seeds):
         for problem in all_problems(base, quick=options.quick, seed=seed):
-            if options.problems and not any(problem.name.startswith(name) for name in options.problems):
+            if options.problems and not problem.name.startswith(tuple(options.problems)):
                 continue
             for method in METHODS:
-                two = problem.same_cells and len(problem.contrasts) == 1
                 asked = not options.methods or method.name in options.methods
-                if not asked or method.python not in pythons or not (method.new_cells or two):
-                    continue
-                outcome = run(
-                    method, problem, python=pythons[method.python], seed=seed, limits=limits, timeout=options.timeout
-                )
-                about = {"problem": problem.name, "method": method.name, "seed": seed, "level": problem.level}
-                about |= outcome.measured | {"failure": outcome.failure}
-                if outcome.log_ratio is None:
-                    rows.append(about)
-                    print(f"{problem.name}, {method.name}: {outcome.failure}", flush=True)
-                    continue
-                n_scores = int(np.isfinite(outcome.log_ratio).sum())
-                about["cells_per_s"] = n_scores / max(outcome.measured["score_s"], 1e-9)
-                about["training_flop"] = outcome.measured["fit_s"] * peak
-                found = list(figures(problem, outcome.log_ratio))
-                rows += [about | {"contrast": c, "metric": m, "value": v} for c, m, v in found]
-                pd.DataFrame(rows).to_csv(options.csv, index=False)
-                told = ", ".join(f"{c} {m} {v:.4g}" for c, m, v in found if m in ("mse", "pr_auc"))
-                seconds = outcome.measured
-                print(f"{problem.name}, {method.name}: {told}; fit {seconds['fit_s']:.1f} s,", end=" ")
-                print(f"{about['cells_per_s']:.0f} cells/s, {seconds['peak_mb']:.0f} MB", flush=True)
-    return pd.DataFrame(rows)
+                if asked and method.python in pythons and (method.new_cells or problem.same_cells):
+                    yield problem, method, pythons[method.python], seed
+
+
+def rows_of(problem: Problem, outcome: Outcome, *, flop_per_s: float) -> list[dict[str, object]]:
+    """A row a figure, or one that says what failed."""
+    about = {"level": problem.level} | outcome.measured | {"failure": outcome.failure}
+    if outcome.log_ratio is None:
+        return [about]
+    n_scores = int(np.isfinite(outcome.log_ratio).sum())
+    about["cells_per_s"] = n_scores / max(outcome.measured["score_s"], 1e-9)
+    about["training_flop"] = outcome.measured["fit_s"] * flop_per_s  # at most
+    return [about | {"contrast": c, "metric": m, "value": v} for c, m, v in figures(problem, outcome.log_ratio)]
+
+
+def compare(options: argparse.Namespace) -> None:
+    """All methods on all problems; written as the table grows."""
+    flop_per_s, table = machine_flop_per_s(), []
+    for problem, method, python, seed in runs(options):
+        outcome = run(method, problem, python=python, seed=seed, options=options)
+        found = rows_of(problem, outcome, flop_per_s=flop_per_s)
+        table += [{"problem": problem.name, "method": method.name, "seed": seed} | row for row in found]
+        pd.DataFrame(table).to_csv(options.csv, index=False)
+        told = [
+            f"{r['contrast']} {r['metric']} {r['value']:.4g}" for r in found if r.get("metric") in ("mse", "pr_auc")
+        ]
+        seconds = {name: round(value, 1) for name, value in outcome.measured.items()}
+        print(f"{problem.name}, {method.name}: {outcome.failure or ', '.join(told)} {seconds}", flush=True)
 
 
 def main() -> None:
@@ -255,7 +231,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=int, default=300, help="seconds after which a run is given up")
     options = parser.parse_args()
     if options.quick:
-        options.steps, options.judged = min(options.steps, 100), min(options.judged, 200)
+        options.steps = min(options.steps, 100)
     compare(options)
 
 

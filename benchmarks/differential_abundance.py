@@ -68,7 +68,7 @@ def milo(cells: pd.DataFrame, treated: np.ndarray, python: str) -> tuple[np.ndar
         sample = cells["sample"].to_numpy(str)
         np.savez(given, x=embedding(cells).astype(np.float32), sample=sample, treated=np.isin(sample, treated))
         runner = Path(__file__).parent / "peers" / "milo.py"
-        subprocess.run([python, str(runner), str(given), str(found)], check=True, capture_output=True)
+        subprocess.run([python, "-P", str(runner), str(given), str(found)], check=True, capture_output=True)
         result = np.load(found)
         return np.nan_to_num(result["fdr"], nan=1.0), np.nan_to_num(result["log_fc"])
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anndata as ad
 import numpy as np
+import scanpy as sc
+from scipy.sparse import csr_matrix
 
 import scratio_sc as scratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -42,7 +46,7 @@ class Problem:
     level
         Probability of the enriched type; where there is one.
     counts
-        Raw counts of `x` ``(n, n_genes)``, for methods that start from them.
+        Raw counts of `x` ``(n, n_genes)``, sparse, for methods that start from them.
     """
 
     name: str
@@ -53,7 +57,7 @@ class Problem:
     exact: np.ndarray
     changed: np.ndarray | None = None
     level: float | None = None
-    counts: np.ndarray | None = None
+    counts: csr_matrix | None = None
 
     @property
     def same_cells(self) -> bool:
@@ -101,6 +105,16 @@ def warp(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
         move = scale * hidden @ rng.normal(0, 0.25, (16, n_out))
         x[:, half:] = x[:, half:] * np.exp(stretch) + move
     return x
+
+
+def real_cells(path: str | Path) -> AnnData:
+    """Raw counts, kept in `obsm['counts']`, and 20 PCs."""
+    adata = ad.read_h5ad(path)
+    adata.obsm["counts"] = csr_matrix(adata.X, copy=True)  # what follows changes X in place
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=20, random_state=0)
+    return adata
 
 
 def abundance(base: AnnData, levels: tuple[float, ...] = LEVELS, *, seed: int) -> Iterator[Problem]:

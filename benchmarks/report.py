@@ -41,7 +41,7 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def firsts(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Whether a method is first in a column, ties included; the anchor is part of the package and no rival of it."""
+    """Whether a method is first in a column, ties included."""
     best = table.max() if metric in HIGHER_IS_BETTER else table.min()
     return (table - best).abs() <= TIE * best.abs()
 
@@ -77,7 +77,7 @@ def lost(rows: pd.DataFrame) -> list[str]:
         first = firsts(table, metric)
         for problem, contrast in table.columns:
             column = table[problem, contrast]
-            if first.loc[OURS, (problem, contrast)] or np.isnan(column[OURS]):
+            if np.isnan(column.get(OURS, np.nan)) or first.loc[OURS, (problem, contrast)]:
                 continue
             best = column.idxmax() if metric in HIGHER_IS_BETTER else column.idxmin()
             what = "error" if metric == "mse" else metric.replace("pr_auc", "PR-AUC")
@@ -121,8 +121,8 @@ def tables(rows: pd.DataFrame) -> str:
             mine = known[chosen & (known["metric"] == metric)]
             if len(mine):
                 out.append(f"{NAMES[metric][0].upper()}{NAMES[metric][1:]}:\n\n{markdown(wide(mine), metric)}\n")
-    if len(levels := with_level(known)) and len(set(known["level"].dropna())) > 1:
-        told = ", ".join(f"{name} {value:.3g}" for name, value in levels.itertuples(index=False))
+    if len(set(known["level"].dropna())) > 1:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in with_level(known).itertuples(index=False))
         out.append(f"Spearman correlation of the mean ratio of the enriched type with the level: {told}.\n")
     out.append("### Cost\n")
     costly = [p for p in ("cell mixture d=20", "abundance 0.70") if (known["problem"] == p).any()]
