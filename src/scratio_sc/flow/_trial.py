@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scratio_sc.flow._denoising_ratio import N_COARSE, anchor_parts, draw_directions, node_log_likelihoods
+from scratio_sc.flow._bandwidth import HeldOut, cut_weights
+from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, draw_directions, node_log_likelihoods
 
 if TYPE_CHECKING:
     from scratio_sc.flow._member import Member
@@ -45,11 +46,12 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     rows = rows[rng.permutation(len(rows))[:share]]
     x, groups = cells.x[torch.as_tensor(rows, device=member.device)], cells.groups.take(stratum.groups)
     directions = draw_directions(x.shape[1], N_SHARES, rng=rng)[0]
-    both = [
+    own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
+    prior = np.tile(stratum.log_prior.double().cpu().numpy(), (len(rows), 1))
+    both = (
         node_log_likelihoods(member, member.embedding(x), groups, directions=directions),
         anchor_parts(x, groups).cpu().numpy(),
-    ]
-    own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
-    joint = np.cumsum(both, axis=3)[..., N_COARSE - 1 :] + stratum.log_prior.double().cpu().numpy()[:, None]
-    total: np.ndarray = np.logaddexp.reduce(joint, axis=2)
-    return total - joint[:, np.arange(len(rows)), own]
+    )
+    held_out = [HeldOut(parts, own, prior, np.empty((*prior.shape, 0))) for parts in both]
+    cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]
+    return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])
