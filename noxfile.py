@@ -18,7 +18,7 @@ PEERS = {
     "milo": ("pertpy", "pydeseq2", "filelock", "statsmodels<0.15"),  # pertpy needs the last two and does not say so
     "mrvi": ("scvi-tools", "scikit-misc", "scanpy"),
 }
-"""What the environments of peers need. MrVI takes long: it is made with ``-- mrvi`` only."""
+"""What the environments of peers need. Slow ones (MrVI; kompot where it has to be quick) run where they are named."""
 
 
 def _group(name: str) -> tuple[str, ...]:
@@ -99,11 +99,12 @@ def docs(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Compare with the peers and write the page of the documentation; `-- quick` in minutes, `-- mrvi` with MrVI."""
     session.install("-e", ".", *_group("benchmarks"))
-    folder = Path(session.create_tmp()).resolve()
-    pythons = [_peer(session, name, folder) for name in PEERS if name != "mrvi" or "mrvi" in session.posargs]
-    options = [arg for arg in session.posargs if arg not in ("quick", "mrvi")]
-    table = folder / "comparison.csv" if "quick" in session.posargs else Path("docs", "method", "comparison.csv")
-    options += ["--quick"] if "quick" in session.posargs else []
+    folder, quick = Path(session.create_tmp()).resolve(), "quick" in session.posargs
+    slow = {"mrvi", "kompot"} if quick else {"mrvi"}
+    pythons = [_peer(session, name, folder) for name in PEERS if name not in slow or name in session.posargs]
+    options = [arg for arg in session.posargs if arg not in {"quick", *PEERS}]
+    table = folder / "comparison.csv" if quick else Path("docs", "method", "comparison.csv")
+    options += ["--quick"] if quick else []
     options += ["--python", *filter(None, pythons)] if any(pythons) else []
     session.run("python", "benchmarks/comparison.py", str(table), *options)
     session.run("python", "benchmarks/report.py", str(table), str(table.parent), env={"MPLBACKEND": "Agg"})

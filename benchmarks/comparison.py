@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=int, default=300, help="seconds after which a run is given up")
     options = parser.parse_args()
     if options.quick:
-        options.steps = min(options.steps, 100)
+        options.steps, options.judged = min(options.steps, 50), min(options.judged, 100)
     compare(options)
 
 
