@@ -91,6 +91,19 @@ def test_ratio_without_names_of_its_sides(adata: AnnData) -> None:
     assert _bar(ax.figure).get_ylabel() == "log p(target) / p(reference)  [nats]"
 
 
+def test_interaction_is_named_by_its_four_sides(adata: AnnData) -> None:
+    adata.uns["wide"] = {"params": {"combination": "A+B", "reference": "ctrl", "a": "A", "b": "B"}}
+    ax = pl.ratio_umap(adata, "wide", show=False)
+    assert _bar(ax.figure).get_ylabel() == "log p(A+B) p(ctrl) / p(A) p(B)  [nats]"
+
+
+def test_interaction_beside_a_log_ratio(adata: AnnData) -> None:
+    adata.uns["wide"] = {"params": {"combination": "A+B", "reference": "ctrl", "a": "A", "b": "B"}}
+    axes = pl.ratio_umap(adata, ["log_ratio", "wide"], show=False)
+    assert [ax.get_title() for ax in axes] == ["stim vs ctrl", "A+B vs A and B"]
+    assert _bar(axes[0].figure).get_ylabel() == "log ratio  [nats]"
+
+
 def test_names_are_not_read_as_mathematics_and_long_ones_wrapped(adata: AnnData) -> None:
     adata.uns["log_ratio"]["params"] = {"target": "$x^$ {0}", "reference": "many " * 50}
     figure = pl.ratio_umap(adata, ["log_ratio", "other"], return_fig=True)

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-    Contrast = tuple[str, str]
+    Contrast = tuple[tuple[str, ...], tuple[str, ...]]
+    """Sides above and below the stroke: one each, or two of an interaction."""
 
 _AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
 _MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
+_SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference",)))
+"""Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
 _LINE_WIDTH = 40
@@ -158,11 +161,14 @@ def _ratio(adata: AnnData, key: str) -> Floats:
 
 
 def _contrast(adata: AnnData, key: str) -> Contrast | None:
-    """Target and reference of the ratio `key`, if they were written down."""
+    """Sides of the ratio `key`, if they were written down."""
     entry = adata.uns.get(key)
     params = entry.get("params") if isinstance(entry, Mapping) else None
-    if isinstance(params, Mapping) and "target" in params and "reference" in params:
-        return str(params["target"]), str(params["reference"])
+    if not isinstance(params, Mapping):
+        return None
+    for above, below in _SIDES:
+        if all(side in params for side in above + below):
+            return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
     return None
 
 
@@ -206,20 +212,28 @@ def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[
         return titles
     if len(set(contrasts)) == 1:
         return [""] if len(keys) == 1 and contrasts[0] else keys
-    names = [_name("{} vs {}", contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
+    names = [_panel_name(contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
     return [name if names.count(name) == 1 else f"{name}\n{key}" for key, name in zip(keys, names, strict=True)]
 
 
+def _panel_name(contrast: Contrast) -> str:
+    """Both sides; of an interaction, the combination and the single treatments."""
+    above, below = contrast
+    return fill(f"{_shortened(above[0])} vs {' and '.join(map(_shortened, below))}", _LINE_WIDTH)
+
+
 def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
-    """Name the ratio, by both sides if they are the same in all panels, and its unit."""
+    """Name the ratio, by its sides if they are the same in all panels, and its unit."""
     shared = contrasts[0] if len(set(contrasts)) == 1 else None
-    return _name("log p({}) / p({})  [nats]", shared or ("target", "reference"))
+    if shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts):
+        return "log ratio  [nats]"
+    above, below = shared or (("target",), ("reference",))
+    densities = (" ".join(f"p({_shortened(side)})" for side in sides) for sides in (above, below))
+    return fill(f"log {' / '.join(densities)}  [nats]", _LINE_WIDTH)
 
 
-def _name(template: str, contrast: Contrast) -> str:
-    """Fill both names into `template`, on several lines and shortened where they are long."""
-    names = (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in contrast)
-    return fill(template.format(*names), _LINE_WIDTH)
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _draw_cells(
