@@ -173,7 +173,7 @@ def teach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Member, list[Denoiser]],
 
         def head(_: ResidualNetwork, hidden: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
             (y, sigma), c = hidden, int(features.argmax())
-            return (denoisers[c](y, sigma) - mixtures.denoise(y, sigma, c)) / member.output_scale(sigma)
+            return (denoisers[c](y, sigma) - mixtures.denoise(y, sigma)[c]) / member.output_scale(sigma)
 
         monkeypatch.setattr(Experts, "silent", False)
         monkeypatch.setattr(ResidualNetwork, "noise_code", lambda _, log_sigma: log_sigma[..., None])

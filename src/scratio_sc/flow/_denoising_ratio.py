@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 N_NODES = 8
 MIN_DIRECTIONS = 16
-ROWS_PER_CHUNK = 8192
+ROWS_PER_CHUNK = 1024
 
 
 @cache
@@ -109,9 +109,9 @@ def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor,
     hidden = expert.trunk(member.whiten(y, sigma), noise)
     scale = member.output_scale(sigma)
     parts = []
-    for c, features in enumerate(groups.features):
+    for features, anchor in zip(groups.features, groups.mixtures.denoise(y, sigma), strict=True):
         correction = expert.head(hidden, expert.group_code(noise, features)).float() * scale
-        error = x[:, None, None] - groups.mixtures.denoise(y, sigma, c)
+        error = x[:, None, None] - anchor
         parts.append((correction * (2 * error - correction)).sum(-1).mean(-1) * weight)
     return torch.stack(parts, dim=1)
 

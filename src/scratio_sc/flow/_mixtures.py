@@ -14,6 +14,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class _Posterior:
+    """What noisy vectors say of each component.
+
+    Along its axes, distances from the mean and total variances ``(..., m, d)``, the one over the other, and its share
+    ``(..., m, 1)``.
+    """
+
+    apart: Tensor
+    total: Tensor
+    pull: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, apart: Tensor, total: Tensor, log_weight: Tensor) -> _Posterior:
+        pull = apart / total
+        if log_weight.shape[-1] == 1:
+            return cls(apart, total, pull, torch.ones_like(apart[..., :1]))
+        log_share = log_weight - 0.5 * ((apart * pull).sum(-1) + total.log().sum(-1))
+        return cls(apart, total, pull, log_share.softmax(-1)[..., None])
+
+
+@dataclass(frozen=True)
 class Mixtures:
     """sum_k w_ck N(mu_ck, V_ck diag(lambda_ck) V_ck^T) of ``k`` groups with ``m`` components each.
 
@@ -60,18 +82,10 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
-    def _posterior(self, y: Tensor, sigma: Tensor, c: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Distances along the axes, total variances ``(..., m, d)``, and the components' shares ``(..., m, 1)``."""
-        apart = self._into(y, c) - self._centre(c)
+    def _posterior(self, along: Tensor, sigma: Tensor, c: int) -> _Posterior:
+        """Of vectors along the axes of each component, as `_into` has them."""
         total = self._own(self.variance, c) + sigma[..., None] ** 2
-        return apart, total, self._shares(apart, total, self.log_weight[c])
-
-    @staticmethod
-    def _shares(apart: Tensor, total: Tensor, log_weight: Tensor) -> Tensor:
-        if log_weight.shape[-1] == 1:
-            return torch.ones_like(apart[..., :1])
-        log_share = log_weight - 0.5 * ((apart.square() / total).sum(-1) + total.log().sum(-1))
-        return log_share.softmax(-1)[..., None]
+        return _Posterior.of(along - self._centre(c), total, self.log_weight[c])
 
     def shares(self, x: Tensor) -> Tensor:
         """How far cells ``(n, d)`` belong to each component, all groups taken together, ``(n, m)``."""
@@ -81,15 +95,19 @@ class Mixtures:
             joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
         return torch.stack(joint).logsumexp(0).softmax(-1)
 
-    def denoise(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
-        """Posterior mean at ``y (..., d)``, ``sigma (..., 1)``.
+    def denoise(self, y: Tensor, sigma: Tensor) -> list[Tensor]:
+        """Posterior mean under each group at ``y (..., d)``, ``sigma (..., 1)``.
 
-        Of each component mu + Sigma (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
+        Of each component y - sigma^2 (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
         """
+        out = []
         with torch.autocast(y.device.type, enabled=False):
-            apart, total, share = self._posterior(y, sigma, c)
-            gain = self._own(self.variance, c) / total
-            return self._back(share * (self._centre(c) + gain * apart), c)
+            along = self._into(y, 0)
+            for c in range(len(self.mean)):
+                along = self._into(y, c) if c and len(self.variance) > 1 else along
+                found = self._posterior(along, sigma, c)
+                out.append(y - sigma**2 * self._back(found.share * found.pull, c))
+        return out
 
     def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
         """`denoise` of rows ``y (n, d)``, each under its own ``group (n,)``."""
@@ -97,18 +115,18 @@ class Mixtures:
             out = torch.empty_like(y)
             for c in group.unique().tolist():
                 rows = group == c
-                out[rows] = self.denoise(y[rows], sigma[rows], c)
+                out[rows] = self.take(group[rows][:1]).denoise(y[rows], sigma[rows])[0]
             return out
         with torch.autocast(y.device.type, enabled=False):
             centre = torch.stack([self._centre(c) for c in range(len(self.mean))])[group]
-            apart, total = self._into(y, 0) - centre, self.variance[0] + sigma[..., None] ** 2
-            share = self._shares(apart, total, self.log_weight[group])
-            return self._back(share * (centre + self.variance[0] / total * apart), 0)
+            total = self.variance[0] + sigma[..., None] ** 2
+            found = _Posterior.of(self._into(y, 0) - centre, total, self.log_weight[group])
+            return y - sigma**2 * self._back(found.share * found.pull, 0)
 
     def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
         """Score of the density of y at ``y (n, d)``, exact at small sigma too."""
-        apart, total, share = self._posterior(y, sigma.reshape(1, 1).expand(len(y), 1), c)
-        return -self._back(share * apart / total, c)
+        found = self._posterior(self._into(y, c), sigma.reshape(1, 1).expand(len(y), 1), c)
+        return -self._back(found.share * found.pull, c)
 
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
@@ -159,7 +177,7 @@ class Mixtures:
 
         Exact for one Gaussian, and where the noise is too small to blur the components together.
         """
-        apart, total, share = self._posterior(y, y.new_full((len(y), 1), sigma_from), c)
-        chosen = torch.zeros_like(share).scatter(-2, share.argmax(-2, keepdim=True), 1)
-        stretch = ((self._own(self.variance, c) + sigma_to**2) / total).sqrt()
-        return self._back(chosen * (self._centre(c) + apart * stretch), c)
+        found = self._posterior(self._into(y, c), y.new_full((len(y), 1), sigma_from), c)
+        chosen = torch.zeros_like(found.share).scatter(-2, found.share.argmax(-2, keepdim=True), 1)
+        stretch = ((self._own(self.variance, c) + sigma_to**2) / found.total).sqrt()
+        return self._back(chosen * (self._centre(c) + found.apart * stretch), c)

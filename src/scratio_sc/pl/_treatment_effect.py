@@ -26,6 +26,9 @@ _SIZES = {"under 2": 20.0, "2 to 5": 75.0, "over 5": 170.0}
 _CUTS = (2.0, 5.0)
 _CELL = 0.34
 _LETTER = 0.085
+_BAR = (1.5, 2.4)
+_LEGEND = 1.3
+"""Inches: a row or column, a letter, the shortest and longest colour bar, and what the legend below it takes."""
 
 
 def treatment_effect(
@@ -99,17 +102,19 @@ def treatment_effect(
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [_LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
-    size = (_CELL * len(names[columns]) + longest[1] + 3.2, max(_CELL * len(names[rows]) + longest[0] + 0.4, 2.8))
+    height = max(_CELL * len(names[rows]), _BAR[0] + _LEGEND)
+    size = (_CELL * len(names[columns]) + longest[1] + 2.2, height + longest[0] + 0.4)
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         x, y = (table[axis].map(names[axis].index).to_numpy() for axis in (columns, rows))
         points = _draw(panel, table, np.column_stack([x, y]), effect=effect, cmap=cmap)
         _decorate(panel, names[rows], names[columns])
+        length = float(np.clip(height - _LEGEND, *_BAR))
         bar = panel.figure.colorbar(
-            points, ax=panel, shrink=min(1, 7 / len(names[rows])), aspect=14, pad=0.03, anchor=(0.0, 1.0)
+            points, ax=panel, shrink=length / height, aspect=length / 0.13, pad=0.03, anchor=(0.0, 1.0)
         )
         bar.set_label(_LABELS[effect].format(entry["params"]["reference"]), parse_math=False, fontsize="small")
-        _draw_legend(panel, table, effect)
+        _draw_legend(bar.ax, table, effect)
     return finish(axes, show=show, return_fig=return_fig)
 
 
@@ -175,20 +180,27 @@ def _decorate(panel: Axes, rows: list[str], columns: list[str]) -> None:
     panel.spines[:].set_color("0.8")
 
 
-def _draw_legend(panel: Axes, table: pd.DataFrame, effect: str) -> None:
-    def handle(label: str, **style: Any) -> Any:
-        return panel.scatter([], [], label=label, **style)
+def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
+    """Explain the points, below the colour bar."""
+    from matplotlib.lines import Line2D
 
-    handles = [handle(name, s=size, color="0.5", linewidths=0) for name, size in _SIZES.items()]
+    def handle(label: str, size: float, **style: Any) -> Any:
+        return Line2D([], [], label=label, linestyle="", markersize=np.sqrt(size), **{"marker": "o", **style})
+
+    handles = [handle(name, size, color="0.5", markeredgewidth=0) for name, size in _SIZES.items()]
     if (table["flag"] == "extrapolated").any():
-        handles.append(handle("extrapolated", s=75, facecolors="none", edgecolors="black", linewidths=1.2))
+        handles.append(handle("extrapolated", 75, markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.2))
     if table[effect].isna().any():
-        handles.append(handle("too few cells", s=25, color="0.6", marker="x", linewidths=1))
-    panel.figure.legend(
+        handles.append(handle("too few cells", 25, color="0.6", marker="x", markeredgewidth=1))
+    bar.legend(
         handles=handles,
         title="effect / standard error",
-        loc="outside right lower",
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        borderaxespad=1.2,
+        borderpad=0,
         frameon=False,
         fontsize="small",
         title_fontsize="small",
+        alignment="left",
     )

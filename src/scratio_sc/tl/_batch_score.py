@@ -133,9 +133,9 @@ def batch_score(
 
     Notes
     -----
-    After scRatio (arXiv 2602.24201), which compares the same two densities. Both come from one flow with the batch as
-    condition and the type as covariate, out of fold; p(x | type) is the mixture of the batches by their cells of the
-    type, exactly.
+    After scRatio (Antipov et al. 2026, arXiv 2602.24201), which compares the same two densities. Both come from one
+    flow with the batch as condition and the type as covariate, out of fold; p(x | type) is the mixture of the batches
+    by their cells of the type, exactly.
 
     The mean is on average below the information (Barber & Agakov 2003), the more so the fewer cells and the more
     dimensions (figures in :doc:`/method/batch_score`), and noise can make it slightly negative: it is not clipped.

@@ -109,7 +109,7 @@ def fit(
 
     Notes
     -----
-    The method starts from scRatio (arXiv 2602.24201). Interrupted, it leaves `adata` as it was.
+    The method starts from scRatio (Antipov et al. 2026, arXiv 2602.24201). Interrupted, it leaves `adata` as it was.
 
     Examples
     --------
