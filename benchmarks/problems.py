@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 CELL_CONTRASTS = (("response", "ctrl"), ("abundance", "ctrl"), ("response", "abundance"))
-LEVELS = (0.55, 0.7, 0.9, 1.0)
+LEVELS = (0.55, 0.6, 0.7, 0.8, 0.9, 1.0)
 UP, DOWN = "CD14+ Monocytes", "B cells"
 N_REPLICATES = 3
 """Random samples a condition is split into, for methods that count in samples."""
