@@ -212,3 +212,12 @@ def test_order_of_cells_does_not_matter() -> None:
     there = Fitted.of(start(), x[torch.as_tensor(order)], GROUP[order], design=DESIGN, n_sweeps=2).mixture
     for name, value in vars(fitted(x, n_sweeps=2).mixture).items():
         np.testing.assert_allclose(getattr(there, name), value, atol=1e-8)
+
+
+@pytest.mark.parametrize(("distance", "beside"), [(8.0, [0.0, 3.0]), (8.0, [1.0, 0.0]), (10.0, [-2.0, 2.0])])
+def test_scatter_is_no_less_than_nothing_where_shares_are_tiny(distance: float, beside: list[float]) -> None:
+    """Cells far from a component that moves: those that the scatter leaves out must not count as cells either."""
+    centres = np.array([[0.0, 0.0], [distance, 0.0]])
+    x = cells({"a": [0.5, 0.5], "b": [1.0, 0.0]}, centres=centres)
+    mixture = start(centres + [[0.0, 0.0], beside], np.array([[1, -1]], np.int8))
+    assert np.linalg.eigvalsh(fitted(x, mixture, n_sweeps=1).scatter).min() > -1e-9

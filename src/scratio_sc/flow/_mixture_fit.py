@@ -11,6 +11,7 @@ import torch
 from scipy.special import expit, log_expit, logit, logsumexp
 
 from scratio_sc.flow._components import (
+    MIN_SHARE,
     VARIANCE_FLOOR,
     Components,
     component_log_density,
@@ -106,6 +107,7 @@ class Mixture:
         for g, cells in _by_group(x, group):
             density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
             share = (density + torch.as_tensor(weights[g])).softmax(1)
+            share *= share > MIN_SHARE  # the scatter leaves these cells out, so size and mean must, too
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
             for k in range(m):
                 scatter[g, k] = scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
