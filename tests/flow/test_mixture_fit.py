@@ -219,5 +219,5 @@ def test_scatter_is_no_less_than_nothing_where_shares_are_tiny(distance: float, 
     """Cells far from a component that moves: those that the scatter leaves out must not count as cells either."""
     centres = np.array([[0.0, 0.0], [distance, 0.0]])
     x = cells({"a": [0.5, 0.5], "b": [1.0, 0.0]}, centres=centres)
-    mixture = start(centres + [[0.0, 0.0], beside], np.array([[1, -1]], np.int8))
+    mixture = start(centres + np.array([[0.0, 0.0], beside]), np.array([[1, -1]], np.int8))
     assert np.linalg.eigvalsh(fitted(x, mixture, n_sweeps=1).scatter).min() > -1e-9
