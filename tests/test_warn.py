@@ -46,3 +46,15 @@ def test_few_cells_do_not_judge() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of(few, COVERED)
+
+
+def test_warning_points_at_the_line_that_called_the_package() -> None:
+    with pytest.warns(UserWarning, match="hardly overlap") as caught:
+        warn_of(FINE, {"overlap": 0.001, "extrapolated": 0.1})
+    assert caught[0].filename == __file__
+
+
+def test_confounding_is_told_apart_from_poor_overlap() -> None:
+    with pytest.warns(UserWarning, match="60% of the cells have covariates") as caught:
+        warn_of(FINE, {"overlap": 0.5, "extrapolated": 0.6}, confounded=0.6)
+    assert len(caught) == 1

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+from anndata import AnnData
 
-from scratio_sc._arguments import check_integer, closest, listed, named, refuse
-from scratio_sc._keys import FlowKeys
+from scratio_sc._arguments import closest, listed, named, refuse
 from scratio_sc._numbers import NOT_FINITE, check_numbers
-from scratio_sc.flow import ConditionalFlow
+from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._storage import from_dict
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from scratio_sc.flow import ConditionalFlow
 
 MIN_CELLS = 20
 MANY_LEVELS = 50
@@ -31,8 +28,16 @@ UNKNOWN = "\0unknown"
 logger = logging.getLogger("scratio_sc")
 
 
+def check_anndata(adata: Any) -> None:
+    """Refuse what is no AnnData."""
+    if not isinstance(adata, AnnData):
+        msg = f"`adata` is of type {type(adata).__name__}, expected an AnnData as the first argument."
+        raise TypeError(msg)
+
+
 def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: ConditionalFlow | None = None) -> None:
     """Refuse slots that files do not keep, that would overwrite the flow or its labels, or that cannot be written."""
+    check_anndata(adata)
     if not isinstance(key_added, str) or not key_added:
         refuse("key_added", key_added, "the name of the slots to write", types=str)
     if "/" in key_added:
@@ -93,62 +98,12 @@ def _names(argument: str, columns: Any) -> tuple[str, ...]:
     return tuple(sorted(names)) if isinstance(columns, set | frozenset) else names
 
 
-def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
-    """Embedding ``(n_cells, d)`` in float64, finite."""
-    x = _stored(adata, use_rep)
-    if n_comps is not None:
-        check_integer(1, n_comps=n_comps)
-        if n_comps > x.shape[1]:
-            msg = f"n_comps={n_comps}, but adata.obsm[{use_rep!r}] has {x.shape[1]} dimensions. Use 1 to {x.shape[1]}."
-            raise ValueError(msg)
-        x = x[:, :n_comps]
-    _check_finite(x, adata, use_rep)
-    return x
-
-
-def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
-    if use_rep not in adata.obsm:
-        make = "`sc.pp.pca(adata)`" if use_rep == "X_pca" else f"store it as `adata.obsm[{use_rep!r}]`"
-        msg = (
-            f"No {use_rep!r} in adata.obsm (there: {named(adata.obsm)}).{closest(use_rep, adata.obsm)} "
-            f"Make it first: {make}; or name another with `use_rep`."
-        )
-        raise KeyError(msg)
-    stored = adata.obsm[use_rep]
-    try:
-        x = np.asarray(stored.toarray() if sparse.issparse(stored) else stored, np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"adata.obsm[{use_rep!r}] has to hold numbers and nothing else: {error}."
-        raise ValueError(msg) from error
-    if x.ndim != 2 or not x.shape[1]:
-        msg = f"adata.obsm[{use_rep!r}] has shape {x.shape}, expected (cells, dimensions). Use another `use_rep`."
-        raise ValueError(msg)
-    return x
-
-
-def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
-    bad = ~np.isfinite(x).all(1)
-    if bad.any():
-        stored = f"adata.obsm[{use_rep!r}]"
-        array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
-        msg = (
-            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells "
-            f"(first: {named(adata.obs_names[bad][:3])}). "
-            f"Remove them: `adata = adata[np.isfinite({array}).all(axis=1)].copy()`."
-        )
-        raise ValueError(msg)
-
-
-def check_varies(x: np.ndarray, use_rep: str) -> None:
-    """Refuse an embedding in which all cells are the same."""
-    if not np.ptp(x, axis=0).any():
-        msg = f"All cells are the same point in adata.obsm[{use_rep!r}]: nothing can be fitted. Use another `use_rep`."
-        raise ValueError(msg)
-
-
 def read_labels(adata: AnnData, columns: Sequence[str], *, numeric: Sequence[str] = (), instead: str = "") -> Labels:
     """Labels of obs columns as text; a KeyError names a missing column, the closest one, and what to do instead."""
     for column in columns:
+        if not isinstance(column, str):
+            msg = f"{column!r} is of type {type(column).__name__}, expected the name of one column of adata.obs."
+            raise TypeError(msg)
         if column not in adata.obs:
             hint = closest(column, adata.obs.columns)
             msg = f"No column {column!r} in adata.obs (there: {named(adata.obs.columns)}).{hint}{instead}"
@@ -176,7 +131,10 @@ def _label(value: object) -> str:
 
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
-    """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
+    """Refuse what cannot be compared, levels of too few cells, and measurements for labels.
+
+    Warn of missing labels, and of covariates that leave nothing to compare.
+    """
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
@@ -197,7 +155,29 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
     if missing:
         columns = named(labels.columns)
         msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
+    if n_condition_columns < len(labels.columns):
+        _warn_of_nested(labels, n_condition_columns)
+
+
+def _warn_of_nested(labels: Labels, n_condition_columns: int) -> None:
+    """Warn of covariates, or all of them together, each of whose levels has cells of one condition only."""
+    conditions = labels.columns[:n_condition_columns]
+    if set(labels.columns) & set(labels.numeric):
+        return
+    rows = labels.text[labels.complete]
+    every = [*range(n_condition_columns, len(labels.columns))]
+    for columns in [*([j] for j in every), every]:
+        levels = {tuple(row) for row in rows[:, columns].tolist()}
+        if len({tuple(row) for row in rows[:, [*range(n_condition_columns), *columns]].tolist()}) > len(levels):
+            continue
+        names = named([labels.columns[j] for j in columns])
+        msg = (
+            f"Every level of {names} has cells of one {named(conditions)} only. Held fixed, it leaves nothing to "
+            f"compare, and effects will be missing or extrapolated: leave it out of `covariates`."
+        )
+        warn(msg)
+        return
 
 
 def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str) -> None:
@@ -235,6 +215,7 @@ def _is_flow(entry: object) -> bool:
 
 def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
     """Flow stored in `adata.uns[key]`."""
+    check_anndata(adata)
     if key not in adata.uns:
         flows = [name for name, entry in adata.uns.items() if _is_flow(entry)]
         other = f"{closest(key, flows)} Name one with `key`, or fit one" if flows else " Fit one first"
@@ -248,67 +229,6 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
             what = f"The stored flow is damaged ({what}). Fit again with `scratio_sc.tl.fit(adata, condition)`."
         msg = f"adata.uns[{key!r}]: {what}"
         raise ValueError(msg) from error
-
-
-def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
-    """Fold of every cell ``(n_cells,)``, None where the cells were not fitted with this flow."""
-    column = FlowKeys(key).fold
-    if column not in adata.obs:
-        return None
-    try:
-        return pd.to_numeric(adata.obs[column]).fillna(-1).to_numpy(np.int64)
-    except (TypeError, ValueError) as error:
-        msg = f"adata.obs[{column!r}] does not hold the folds of the fit ({error}). Delete the column, or fit again."
-        raise ValueError(msg) from error
-
-
-def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
-    """Representation that a flow was fitted on, and how many of its components."""
-    params = adata.uns[key].get("params")
-    use_rep = params.get("use_rep") if isinstance(params, Mapping) else None
-    n_comps = params.get("n_comps") if isinstance(params, Mapping) else None
-    if not isinstance(use_rep, str) or not isinstance(n_comps, Integral):
-        msg = (
-            f"adata.uns[{key!r}]: The stored flow is damaged at 'params': it does not say which embedding it was "
-            "fitted on. Fit again with `scratio_sc.tl.fit(adata, condition)`."
-        )
-        raise ValueError(msg)
-    return use_rep, int(n_comps) or None
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Cells to score ``(n_cells, d)``, their folds ``(n_cells,)`` if the flow was fitted on them, and the embedding."""
-
-    x: np.ndarray
-    fold: np.ndarray | None
-    use_rep: str
-
-
-def read_flow_and_cells(
-    adata: AnnData, key: str, flow: ConditionalFlow | None, *, use_rep: str | None
-) -> tuple[ConditionalFlow, Cells]:
-    """The flow to score with, and the cells."""
-    n_comps, fold, fitted_rep = None, None, "X_pca"
-    if flow is None:
-        flow = read_flow(adata, key)
-        fitted_rep, n_comps = read_flow_params(adata, key)
-        fold = read_fold(adata, key)
-    elif not isinstance(flow, ConditionalFlow):
-        msg = (
-            f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
-            "cells it was fitted on, or `scratio_sc.flow.ConditionalFlow.load(path)`."
-        )
-        raise TypeError(msg)
-    rep = use_rep or fitted_rep
-    n_dims = _stored(adata, rep).shape[1]
-    if n_dims != flow.n_dims and not (n_comps and n_dims > flow.n_dims):
-        msg = (
-            f"adata.obsm[{rep!r}] has {n_dims} dimensions, but the flow was fitted on {flow.n_dims}. "
-            "Bring the cells into the embedding of the fit and name it with `use_rep`."
-        )
-        raise ValueError(msg)
-    return flow, Cells(read_representation(adata, rep, n_comps), fold, rep)
 
 
 def as_spec(side: Any) -> Any:
@@ -374,7 +294,7 @@ def read_own_labels(adata: AnnData, flow: ConditionalFlow, sides: Sequence[Any])
         msg = (
             f"{(~seen[:, j]).sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
     return out.astype(str)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from scratio_sc._check import MIN_CELLS
 from scratio_sc._warn import MAX_EXTRAPOLATED
@@ -13,8 +14,6 @@ from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pandas as pd
 
 ALL = "(all)"
 ONE_SIDED_5_PERCENT = 1.645
@@ -54,7 +53,8 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     far = float(contrast.far[np.concatenate(used)].mean()) if sum(n) else np.nan
     flag = ""
     if min(n) < MIN_CELLS:
-        flag = "one side only" if not min(n_scored) else "few cells" if min(n_scored) < MIN_CELLS else "confounded"
+        one_sided = max(n_scored) and not min(n_scored)
+        flag = "one side only" if one_sided else "few cells" if min(n_scored) < MIN_CELLS else "confounded"
     elif far > MAX_EXTRAPOLATED:
         flag = "extrapolated"
     value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
@@ -65,7 +65,7 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     counted = share is not None and min(n) > 0
     return {
         **effect,
-        "responds": bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
+        "responds": pd.NA if np.isnan(effect["js"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
         "composition": share.log_ratio if share and counted else np.nan,
         "composition_se": float(np.sqrt(share.variance)) if share and counted else np.nan,
         "n_target": n[0],

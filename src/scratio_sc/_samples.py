@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from scratio_sc._arguments import named
 from scratio_sc._check import MIN_CELLS, describe, read_labels
 from scratio_sc._sides import cells_of
+from scratio_sc._warn import warn
 from scratio_sc.stats._abundance import Abundance
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_samples(
     if not used.all():
         why = f"fewer than {MIN_CELLS} cells" + (" on one of the sides" if paired else "")
         msg = f"Samples of {sample_key!r} are left out of the test, as they have {why}: {named(names[~used])}."
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
     sides = np.repeat([0, 1], used.sum()) if paired else enough[1, used].astype(int)
     n_target, n_reference = np.bincount(sides, minlength=2)
     if min(n_target, n_reference) < MIN_SAMPLES:
@@ -70,7 +70,7 @@ def read_samples(
             f"No p-values: the sample is the unit of the test, there are {have} in {sample_key!r}, and without "
             f"{MIN_SAMPLES} on each side the variation between samples is unknown. The ratios are written without."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
         return None
     position = np.where(used, np.cumsum(used) - 1, -1)[code]
     sample = np.full(len(side), -1)
@@ -86,4 +86,4 @@ def warn_of_resolution(abundance: Abundance, alpha: float) -> None:
             f"With {len(abundance.is_target)} samples the smallest p-value there can be is {smallest:.2g}, so nothing "
             f"can be significant at alpha={alpha:g}. More samples are needed."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)

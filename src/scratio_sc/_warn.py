@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,42 @@ MIN_JUDGED = 200
 BEATEN_BY = 0.01
 
 
-def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float], *, beyond: str = "") -> None:
-    """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats."""
+def warn(msg: str) -> None:
+    """Warn at the line of the user's code that called the package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "scratio_sc":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(msg, UserWarning, stacklevel=level)
+
+
+def warn_of(
+    calibration: Mapping[str, Any], overlap: Mapping[str, float], *, beyond: str = "", confounded: float = 0.0
+) -> None:
+    """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats.
+
+    `confounded` is the share of cells whose covariates the fit has seen under one side only.
+    """
     if beyond:
         msg = (
             f"No cell was fitted anywhere near {beyond}: the ratios continue a straight line and are no evidence. All "
             "cells are flagged as extrapolated."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
+    elif confounded > MAX_EXTRAPOLATED:
+        msg = (
+            f"{confounded:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios "
+            "add up what was seen elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates "
+            "that go with the condition."
+        )
+        warn(msg)
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
         msg = (
             f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have no cells of one of "
             "them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, and are "
-            "flagged as extrapolated. If the two were measured in different batches, integrate the embedding first."
+            "flagged as extrapolated. Where the sides were measured apart, the difference may be one of batches, which "
+            "integrating the embedding first would mend; it would also weaken a true effect."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}
     best = min(rivals, key=lambda name: rivals[name])
     beaten_by = calibration["log_loss"] - rivals[best]
@@ -43,4 +65,4 @@ def warn_of(calibration: Mapping[str, Any], overlap: Mapping[str, float], *, bey
             f"against {calibration['log_loss']:.3f}). Do not build on these ratios; more cells, or fewer dimensions "
             "(`n_comps`), may mend it."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)

@@ -57,6 +57,23 @@ def test_groups_lie_at_their_fdr(found: AnnData) -> None:
     np.testing.assert_allclose(points, [[1.5, -np.log10(0.03)], [-0.2, -np.log10(0.8)]])
 
 
+def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
+    n = 8
+    found.uns[KEY]["groups"] = pd.DataFrame(
+        {
+            "group": [f"type of cells {i}" for i in range(n)],
+            "log_fold_change": [-0.24, 0.2, 0.12, 0.095, 0.04, -0.2, -0.07, -0.085],
+            "pvalue": 0.5,
+            "fdr": [0.59, 0.5, 0.92, 0.92, 0.92, 0.59, 0.92, 0.85],
+        }
+    )
+    _, groups = pl.differential_abundance(found, show=False)
+    groups.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in groups.texts if text.get_text().startswith("type")]
+    assert len(boxes) >= n // 2
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+
+
 def test_groups_need_pvalues(found: AnnData) -> None:
     found.uns[KEY]["groups"]["pvalue"] = np.nan
     assert isinstance(pl.differential_abundance(found, show=False), Axes)

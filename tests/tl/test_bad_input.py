@@ -62,6 +62,8 @@ def keep(adata: AnnData, level: str, n: int) -> AnnData:
         ({"covariates": "exact"}, ValueError, ["'exact' has 60 levels in 60 cells", r"`pd\.cut`", "leave it out"]),
         ({"condition": "exact"}, ValueError, ["Too few cells in 'exact'", "and 40 more", "60 levels", r"`pd\.cut`"]),
         ({"use_rep": "x_pca"}, KeyError, ["'x_pca'", "Did you mean 'X_pca'"]),
+        ({"use_rep": "X"}, KeyError, ["'X'", r"sc\.pp\.pca\(adata\)"]),
+        ({"use_rep": np.zeros((60, 2))}, TypeError, ["use_rep=.*ndarray", "name of an embedding"]),
         ({"n_comps": 0}, ValueError, ["n_comps=0", "1 or more"]),
         ({"n_comps": 1.0}, TypeError, [r"n_comps=1\.0", "an integer"]),
         ({"n_members": "4"}, TypeError, ["n_members='4'", "an integer of 1 or more"]),
@@ -132,6 +134,27 @@ def test_way_out_of_an_embedding_that_is_not_finite(fresh: AnnData, stored: Call
     names = {"adata": fresh, "np": np}
     exec(str(caught.value).split("`")[1], names)
     assert set(fresh.obs_names) - set(names["adata"].obs_names) == {"cell_7", "cell_9"}
+
+
+@pytest.mark.parametrize("stored", [np.array([["1", "2"]] * 60), np.array([[1.0, "2"]] * 60, object)])
+def test_embedding_of_numbers_written_as_text(fresh: AnnData, unchanged: Unchanged, stored: np.ndarray) -> None:
+    fresh.obsm["X_text"] = stored
+    with unchanged(fresh), raises(ValueError, "X_text", "numbers", "text", "use_rep"):
+        tl.fit(fresh, "condition", use_rep="X_text", progress=False)
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_first_argument_that_is_no_anndata(fresh: AnnData, swapped: bool) -> None:
+    arguments = ("condition", fresh) if swapped else (fresh.obs, "condition")
+    with raises(TypeError, "`adata` is of type (str|DataFrame)", "expected an AnnData"):
+        tl.fit(*arguments, progress=False)
+    with raises(TypeError, "`adata` is of type (str|DataFrame)", "expected an AnnData"):
+        tl.log_ratio(arguments[0], target="stim", reference="ctrl")
+
+
+def test_list_for_the_name_of_a_column(cells: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(cells), raises(TypeError, r"\['donor'\] is of type list", "name of one column"):
+        tl.treatment_effect(cells, reference="ctrl", groupby=["donor"], progress=False)
 
 
 def test_embedding_of_text(fresh: AnnData, unchanged: Unchanged) -> None:

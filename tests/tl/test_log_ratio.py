@@ -298,3 +298,38 @@ def test_interrupt_leaves_adata_as_it_was(
     monkeypatch.setattr("scratio_sc.flow._flow.node_log_likelihoods", interrupt)
     with unchanged(cells), pytest.raises(KeyboardInterrupt):
         tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
+
+
+# --- cells that are not those of the fit
+
+
+def rotated(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]]) / np.sqrt(2)
+
+
+@pytest.mark.parametrize("change", [rotated, np.negative, lambda x: 2 * x])
+def test_embedding_that_has_changed_since_the_fit(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.gamma(1, size=200), rng.normal(0, 2, 200)])
+    adata = ad.AnnData(obs=pd.DataFrame({"condition": ["a", "b"] * 100}).rename(str), obsm={"X_pca": x})
+    tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    adata.obsm["X_pca"] = change(x)
+    with pytest.warns(UserWarning, match=r"adata.obsm\['X_pca'\] is not what the flow was fitted on"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)
+
+
+def test_folds_that_are_gone(cells: AnnData) -> None:
+    del cells.obs["scratio_fold"]
+    with pytest.warns(UserWarning, match="No column 'scratio_fold' in adata.obs: .* not out of fold"):
+        tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
+
+
+def test_cells_of_a_donor_with_one_condition_are_said_to_be_confounded() -> None:
+    rng = np.random.default_rng(0)
+    condition, donor = np.repeat(["a", "b"], 60), np.repeat(["d1", "d2"], 60)
+    obs = pd.DataFrame({"condition": condition, "donor": donor}).rename(str)
+    adata = ad.AnnData(obs=obs, obsm={"X_pca": rng.standard_normal((120, 2))})
+    with pytest.warns(UserWarning, match="Every level of 'donor' has cells of one 'condition' only"):
+        tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="100% of the cells have covariates that the fit has not seen under both"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)

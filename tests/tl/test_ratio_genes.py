@@ -149,3 +149,13 @@ def test_copy_leaves_the_cells_alone(genes: AnnData, unchanged: Unchanged) -> No
     with unchanged(genes):
         copy = tl.ratio_genes(genes, copy=True)
     assert "ratio_genes" in copy.uns
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_backed(genes: AnnData, tmp_path: Path, dense: bool) -> None:
+    expected = ranked(genes)
+    genes.X = genes.X.toarray() if dense else genes.X
+    genes.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    pd.testing.assert_frame_equal(ranked(backed), expected)
+    backed.file.close()

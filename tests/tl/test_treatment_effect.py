@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Unchanged = Callable[[AnnData], AbstractContextManager[None]]
 
 FAST = {"max_steps": 0, "n_members": 2, "progress": False}
-NO_EFFECT = "rows have no effect"
+NO_EFFECT = "effects could not be measured"
 
 
 def effects(adata: AnnData, reference: Any = "ctrl", **options: Any) -> pd.DataFrame:
@@ -144,12 +144,27 @@ def test_covariate_that_determines_the_condition_leaves_no_effect() -> None:
     rng = np.random.default_rng(0)
     condition = np.tile(["ctrl", "stim"], 60)
     adata = cells_at(rng.standard_normal((120, 2)), condition=condition, batch=np.where(condition == "ctrl", "x", "y"))
-    tl.fit(adata, "condition", covariates=["batch"], **FAST)
+    with pytest.warns(UserWarning, match="Every level of 'batch' has cells of one 'condition' only"):
+        tl.fit(adata, "condition", covariates=["batch"], **FAST)
     with pytest.warns(UserWarning, match="confounded"):
         row = effects(adata).iloc[0]
     assert row["flag"] == "confounded"
     assert np.isnan(row[["js", "kl_target", "kl_reference"]].astype(float)).all()
-    assert not row["responds"]
+    assert row["responds"] is pd.NA
+
+
+def test_sample_without_any_cells_of_a_group_is_of_few_cells(donors: AnnData) -> None:
+    donors.obs["group"] = np.where(donors.obs["donor"] == "d1", "rare", "common")
+    with pytest.warns(UserWarning, match=NO_EFFECT):
+        table = effects(donors, groupby="group", sample_key="donor")
+    assert table.loc[("stim", "rare", "d2"), "flag"] == "few cells"
+
+
+@pytest.mark.parametrize("argument", ["groupby", "sample_key"])
+def test_parts_of_one_condition_each_have_no_effect_of_their_own(donors: AnnData, argument: str) -> None:
+    donors.obs["sample"] = donors.obs["donor"].astype(str) + donors.obs["condition"].astype(str)
+    with pytest.raises(ValueError, match=f"{argument}='sample': no level of it has cells of both 'ctrl' and"):
+        effects(donors, **{argument: "sample"})
 
 
 def test_groups_of_few_cells_are_named(mixture: AnnData) -> None:

@@ -79,7 +79,7 @@ def calibration(
         panel.set_xlabel(f"predicted share of {params['target']}", parse_math=False)
         panel.set_ylabel(f"observed share among held-out cells of {params['target']}", parse_math=False)
         text = (
-            f"slope {checked['slope']:.2f} ± {1.96 * checked['slope_se']:.2f}\n"
+            f"slope {checked['slope']:.2f} ± {1.96 * checked['slope_se']:.2f} (95 %)\n"
             f"log-loss {checked['log_loss']:.3f}\n"
             f"frequencies alone {checked['log_loss_prior']:.3f}"
         )

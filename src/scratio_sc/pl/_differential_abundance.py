@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 _BINS = 60
 _WIDEST = 0.42
-_NAME_SIZE = (0.3, 0.07)
+_LETTER, _LINE = 0.55, 1.2
+"""Width of a letter and height of a line, in units of the font size."""
+_PLACES = {
+    "center bottom": (0, 5),
+    "center top": (0, -5),
+    "left center": (6, 0),
+    "right center": (-6, 0),
+    "left bottom": (0, 5),
+    "right bottom": (0, 5),
+    "left top": (0, -5),
+    "right top": (0, -5),
+}
+"""Where a name may stand beside its point: alignment and offset in points."""
 _RASTERISE_ABOVE = 5_000
 
 
@@ -142,7 +154,15 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
         if (change == what).any():
             ax.scatter([], [], s=16, color=_COLOURS[what], label=f"significantly {what}")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", fontsize="small", frameon=False, handletextpad=0)
+        ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=2,
+            fontsize="small",
+            frameon=False,
+            handletextpad=0,
+            borderpad=0,
+        )
 
 
 def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -172,29 +192,52 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.axhline(-np.log10(alpha), color="0.4", linewidth=0.8, linestyle="--")
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.annotate(f"FDR {alpha:g}", (1, -np.log10(alpha)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    ax.margins(0.25, 0.12)
+    top = max(height.max(initial=0), -np.log10(alpha))
+    ax.set_ylim(-0.12 * top, 1.15 * top)
     _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
-    ax.margins(0.15, 0.12)
-    ax.set_ylim(-0.05, 1.15 * max(height.max(initial=0), -np.log10(alpha)))
     ax.set_xlabel("log fold change of the share of cells  [nats]")
     ax.set_ylabel("-log10 adjusted p-value, by sample", parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
-    """Names above points, the most significant and largest first; none where it would cover another."""
-    reach = np.maximum(np.ptp(xy, axis=0), 1e-9) * _NAME_SIZE
-    taken: list[np.ndarray] = []
+    """Names beside points, the most significant and largest first, where they cover neither a name nor a point.
+
+    The size of a name is estimated, for the axes have their last size only when they are drawn.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    size = FontProperties(size="small").get_size_in_points()
+    to_points = 72 / ax.figure.dpi
+    at = ax.transData.transform(xy) * to_points
+    left, bottom, right, top = np.array(ax.bbox.extents) * to_points
+    taken = [np.concatenate([point - 3, point + 3]) for point in at]
     for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
-        if any((np.abs(xy[i] - other) < reach).all() for other in taken):
-            continue
-        taken.append(xy[i])
-        ax.annotate(
-            names[i],
-            tuple(xy[i]),
-            xytext=(0, 5),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize="small",
-            parse_math=False,
-        )
+        extent = np.array([_LETTER * size * len(names[i]), _LINE * size])
+        for where, offset in _PLACES.items():
+            across, along = where.split()
+            share = np.array(
+                [{"left": 0, "center": 0.5, "right": 1}[across], {"bottom": 0, "center": 0.5, "top": 1}[along]]
+            )
+            low = at[i] + offset - share * extent
+            box = np.concatenate([low, low + extent])
+            inside = box[0] > left and box[1] > bottom and box[2] < right and box[3] < top
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                ax.annotate(
+                    names[i],
+                    tuple(xy[i]),
+                    xytext=offset,
+                    textcoords="offset points",
+                    ha=across,
+                    va=along,
+                    fontsize="small",
+                    parse_math=False,
+                )
+                break
+
+
+def _overlap(box: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two boxes (left, bottom, right, top) share area."""
+    return bool((box[:2] < other[2:]).all() and (other[:2] < box[2:]).all())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,17 +19,10 @@ from scratio_sc._arguments import (
     recorded,
     refuse,
 )
-from scratio_sc._check import (
-    MIN_CELLS,
-    check_levels,
-    check_slots,
-    check_varies,
-    log_written,
-    read_labels,
-    read_representation,
-)
+from scratio_sc._check import MIN_CELLS, check_levels, check_slots, log_written, read_labels
+from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import BatchScoreKeys
-from scratio_sc._warn import BEATEN_BY
+from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
 
 if TYPE_CHECKING:
@@ -307,4 +299,4 @@ def _warn_of_negative(table: pd.DataFrame) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warn(message)

@@ -8,14 +8,8 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
-from scratio_sc._check import (
-    as_spec,
-    check_differ,
-    check_slots,
-    log_written,
-    read_flow_and_cells,
-    read_labels,
-)
+from scratio_sc._check import as_spec, check_differ, check_slots, log_written, read_labels
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
@@ -97,7 +91,9 @@ def differential_abundance(
     `adata.uns[key_added]['groups']` : :class:`pandas.DataFrame`
         With `groupby`, a row for each group, of the cells of both sides: ``group``, ``n_cells``, ``median_log_ratio``
         (nats), ``share_up`` and ``share_down`` (of its cells), ``log_fold_change`` (of its share among the cells of a
-        sample, nats, mean over samples), ``pvalue`` and ``fdr``. NaN where there is no test.
+        sample, nats, mean over samples), ``pvalue`` and ``fdr``. NaN where there is no test. Adjusted in the order of
+        the statistic, ``fdr`` may be larger where ``pvalue`` is smaller. A type whose cells move without a change in
+        number has cells up and cells down, and no change of its share.
 
     Raises
     ------
@@ -140,7 +136,7 @@ def differential_abundance(
     check_integer(1, n_permutations=n_permutations)
     check_share(alpha=alpha)
     generator = generator_of(rng)
-    flow, cells = read_flow_and_cells(adata, key, None, use_rep=None)
+    flow, cells = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, copy=copy, flow=flow)
     _check_not_read(key_added, sample_key, groupby)
     target, reference = as_spec(target), as_spec(reference)

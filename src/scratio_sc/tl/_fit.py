@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
-from scratio_sc._check import (
-    check_levels,
-    check_slots,
-    check_varies,
-    columns_of,
-    log_written,
-    read_labels,
-    read_representation,
-)
+from scratio_sc._check import check_levels, check_slots, columns_of, log_written, read_labels
+from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
 from scratio_sc.flow import fit_flow

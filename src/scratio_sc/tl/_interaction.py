@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,20 +10,11 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_bandwidth, listed, named
-from scratio_sc._check import (
-    MIN_CELLS,
-    as_spec,
-    check_slots,
-    describe,
-    log_written,
-    read_flow,
-    read_flow_params,
-    read_fold,
-    read_own_labels,
-    read_representation,
-)
+from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_own_labels
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._sides import cells_of
+from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
@@ -150,18 +140,16 @@ def interaction(
     True
     """
     width = check_bandwidth(bandwidth, "denoising")
-    flow = read_flow(adata, key)
+    flow, given = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, copy=copy, flow=flow)
     sides = _four_sides(flow, as_spec(a), as_spec(b), reference=as_spec(reference), combination=combination)
-    use_rep, n_comps = read_flow_params(adata, key)
-    x, fold = read_representation(adata, use_rep, n_comps), read_fold(adata, key)
     asked = list(sides.values())
     own = read_own_labels(adata, flow, asked)
     members = {name: cells_of(adata, flow, side) for name, side in sides.items()}
     weights = shared_weights(flow, asked, bandwidth=width)
-    scores = member_scores(flow, x, asked, own=own, fold=fold, weights=weights, progress=progress)
+    scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
     scored = np.isfinite(scores.value).all(1)
-    comparable = scored & observed(flow, len(x), asked, own=own)
+    comparable = scored & observed(flow, len(scored), asked, own=own)
     cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}
     flag = _flag_of(cells, n_scored, {name: describe(side) for name, side in sides.items()})
@@ -180,7 +168,7 @@ def interaction(
         "params": {
             **{name: describe(side) for name, side in sides.items()},
             "key": key,
-            "use_rep": use_rep,
+            "use_rep": given.use_rep,
             "bandwidth": width,
             "node_weights": weights,
         },
@@ -274,5 +262,5 @@ def _flag_of(cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names
     each = listed([f"{name} {names[name]!r} ({len(cells[name])} of {n_scored[name]})" for name in small])
     why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
     msg = f"No summary of the interaction (NaN): at least {MIN_CELLS} cells a side are needed {why}; too few in {each}."
-    warnings.warn(msg, UserWarning, stacklevel=3)
+    warn(msg)
     return flag

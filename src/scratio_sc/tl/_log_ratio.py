@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc._arguments import check_bandwidth, check_method
-from scratio_sc._check import (
-    as_spec,
-    check_differ,
-    check_slots,
-    describe,
-    log_written,
-    read_flow_and_cells,
-    read_own_labels,
-)
+from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_own_labels
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
+from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,7 +145,8 @@ def log_ratio(
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated)}
-    warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)))
+    confounded = 1 - mean_of(observed(flow, adata.n_obs, (target, reference), own=own))
+    warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)), confounded=confounded)
     adata.uns[keys.obs] = {
         "calibration": checked,
         "overlap": covered,

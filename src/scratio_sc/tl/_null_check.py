@@ -8,17 +8,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_integer, generator_of, recorded
-from scratio_sc._check import (
-    as_spec,
-    check_differ,
-    check_slots,
-    describe,
-    log_written,
-    read_flow,
-    read_fold,
-    read_labels,
-    read_representation,
-)
+from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_labels
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:
@@ -98,20 +89,19 @@ def null_check(
     """
     check_integer(1, n_permutations=n_permutations)
     generator = generator_of(rng)
-    flow = read_flow(adata, key)
+    flow, cells = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, copy=copy, flow=flow)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     params, design = adata.uns[key]["params"], flow.design
     labels = read_labels(adata, design.columns, numeric=design.numeric)
     used = labels.complete
-    x = read_representation(adata, params["use_rep"], int(params["n_comps"]) or None)[used]
+    x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
     text = labels.text[used]
     bins = design.encode(text)[:, design.n_condition_columns :]
     unit = np.arange(len(x)) if sample_key is None else _samples(adata, sample_key, used)
     n_condition = design.n_condition_columns
-    fold = read_fold(adata, key)
-    observed = flow.log_ratio(x, target, reference, own=text, fold=None if fold is None else fold[used]).value
+    observed = flow.log_ratio(x, target, reference, own=text, fold=fold).value
     sizes = []
     for _ in tqdm(range(n_permutations), desc="permuting", disable=not progress):
         shuffled = permuted(text, unit, n_condition, strata=bins, rng=generator)

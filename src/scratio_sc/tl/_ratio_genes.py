@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy.stats import false_discovery_control
 
 from scratio_sc._arguments import closest, listed, named
 from scratio_sc._check import MIN_CELLS, check_slots, log_written, read_labels
+from scratio_sc._warn import warn
 from scratio_sc.stats._rank_correlation import p_values, rank_correlation
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def ratio_genes(
         gene, the most positively correlated first: ``names``; ``scores``, the rank correlation; ``pvals``, two-sided,
         and ``pvals_adj`` by Benjamini and Hochberg within a group; ``logfoldchanges``, mean expression of the cells
         with a positive ratio less that of the cells with a negative one, divided by log 2, NaN where all are on one
-        side; and ``params``. A gene that does not vary has a score of 0 and a p-value of 1.
+        side; and ``params``. A gene that does not vary has a score of 0 and a p-value of 1. Plots of scanpy call the
+        panels "vs. rest"; nothing is compared with a rest here.
 
     Warns
     -----
@@ -149,7 +150,8 @@ def _read_expression(adata: AnnData, layer: str | None) -> Any:
     if x is None or not adata.n_vars:
         msg = "There is no expression in adata.X. Name a layer with `layer`, or use the AnnData that holds the genes."
         raise ValueError(msg)
-    return sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x[:])
+    x = x if sparse.issparse(x) else x[:]  # of a backed AnnData, what is in the file
+    return sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x)
 
 
 def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str, np.ndarray]) -> None:
@@ -159,7 +161,7 @@ def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str
         msg = f"No group can be ranked: {need}, found {left_out}. Use larger groups, or leave `groupby` out."
         raise ValueError(msg)
     if len(ranked) < len(cells):
-        warnings.warn(f"Groups are left out, for {need}: {left_out}.", UserWarning, stacklevel=3)
+        warn(f"Groups are left out, for {need}: {left_out}.")
 
 
 def _warn_of_counts(x: Any, layer: str | None) -> None:
@@ -171,7 +173,7 @@ def _warn_of_counts(x: Any, layer: str | None) -> None:
             f"{where} looks like raw counts, which go with the depth of a cell. Normalise first: "
             "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
         )
-        warnings.warn(msg, UserWarning, stacklevel=3)
+        warn(msg)
 
 
 def _ranking(x: Any, ratio: np.ndarray, names: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ import pandas as pd
 from anndata import AnnData
 
 from scratio_sc._arguments import check_integer, generator_of, recorded
-from scratio_sc._check import as_spec, check_all_named, describe, read_flow, read_flow_params
+from scratio_sc._check import as_spec, check_all_named, describe, read_flow
+from scratio_sc._embedding import read_flow_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,21 +9,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_bandwidth, listed
-from scratio_sc._check import (
-    MIN_CELLS,
-    as_spec,
-    check_slots,
-    describe,
-    log_written,
-    read_flow,
-    read_flow_params,
-    read_fold,
-    read_labels,
-    read_own_labels,
-    read_representation,
-)
+from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_labels, read_own_labels
 from scratio_sc._effects import ALL, Contrast, rows_of
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, others
+from scratio_sc._warn import warn
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
 
@@ -91,7 +80,7 @@ def treatment_effect(
             KL(reference || target), nats. Standard errors are over cells and the folds of the fit; they do not cover
             differences between donors. Estimates of an effect that is not there scatter around 0 or just below.
         ``responds``
-            Whether ``js`` exceeds 1.645 of its standard errors.
+            Whether ``js`` exceeds 1.645 of its standard errors; missing where it could not be measured.
         ``composition``, ``composition_se``
             Log ratio of the group's shares of the cells, target over reference, with the error of counting.
         ``n_target``, ``n_reference``
@@ -109,15 +98,15 @@ def treatment_effect(
     Warns
     -----
     UserWarning
-        Names the rows without an effect.
+        Names the effects that could not be measured.
 
     Raises
     ------
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the reference leaves nothing to compare, `groupby` or `sample_key` is a column that tells the treatments
-        apart, or an argument is out of range.
+        If the reference leaves nothing to compare, `groupby` or `sample_key` is a column of the condition or has no
+        level with cells of both sides, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 
@@ -138,12 +127,10 @@ def treatment_effect(
     'response'
     """
     width = check_bandwidth(bandwidth, "denoising")
-    flow = read_flow(adata, key)
+    flow, given = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, copy=copy, flow=flow)
     reference = as_spec(reference)
     treatments = others(flow, reference)
-    use_rep, n_comps = read_flow_params(adata, key)
-    x, fold = read_representation(adata, use_rep, n_comps), read_fold(adata, key)
     parts = {
         "group": _read_parts(adata, treatments, groupby=groupby),
         "sample": _read_parts(adata, treatments, sample_key=sample_key),
@@ -151,16 +138,24 @@ def treatment_effect(
     labels = pd.DataFrame(parts)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     in_reference = cells_of(adata, flow, reference)
+    in_treatment = np.any([cells_of(adata, flow, side) for side in treatments.values()], axis=0)
+    for argument, column, part in (("groupby", groupby, "group"), ("sample_key", sample_key, "sample")):
+        if column is not None and not set(parts[part][in_reference]) & set(parts[part][in_treatment]) - {""}:
+            msg = (
+                f"{argument}={column!r}: no level of it has cells of both {describe(reference)!r} and a treatment, so "
+                "none has an effect of its own. Name a column whose levels go across, or leave it out."
+            )
+            raise ValueError(msg)
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero((in_target := cells_of(adata, flow, side)) | in_reference)
         its_own = None if own is None else own[cells]
         scores = member_scores(
             flow,
-            x[cells],
+            given.x[cells],
             (side, reference),
             own=its_own,
-            fold=None if fold is None else fold[cells],
+            fold=None if given.fold is None else given.fold[cells],
             weights=flow.weights(side, reference, bandwidth=width),
         )
         scored = np.isfinite(scores.value).all(1)
@@ -174,6 +169,7 @@ def treatment_effect(
         rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
     table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
     table.index = table.index.astype(str)
+    table["responds"] = table["responds"].astype("boolean")
     _warn_of_rows_without_effect(table)
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
@@ -183,7 +179,7 @@ def treatment_effect(
             "groupby": groupby or "",
             "sample_key": sample_key or "",
             "key": key,
-            "use_rep": use_rep,
+            "use_rep": given.use_rep,
             "bandwidth": width,
         },
     }
@@ -220,7 +216,7 @@ def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
         for row in empty.itertuples()
     ]
     msg = (
-        f"{len(empty)} of {len(table)} rows have no effect (NaN), for want of {MIN_CELLS} comparable cells under the "
-        f"target and under the reference: {listed(each)}. See the column 'flag'."
+        f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
+        f"under the target and under the reference: {listed(each)}. See the column 'flag'."
     )
-    warnings.warn(msg, UserWarning, stacklevel=3)
+    warn(msg)

@@ -1,0 +1,156 @@
+"""The embedding of cells, and the cells of a fit, read from AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scratio_sc._arguments import check_integer, closest, named, refuse
+from scratio_sc._check import read_flow
+from scratio_sc._keys import FlowKeys
+from scratio_sc._warn import warn
+from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow._same_cells import may_be_fitted_on
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
+    """Embedding ``(n_cells, d)`` in float64, finite."""
+    x = _stored(adata, use_rep)
+    if n_comps is not None:
+        check_integer(1, n_comps=n_comps)
+        if n_comps > x.shape[1]:
+            msg = f"n_comps={n_comps}, but adata.obsm[{use_rep!r}] has {x.shape[1]} dimensions. Use 1 to {x.shape[1]}."
+            raise ValueError(msg)
+        x = x[:, :n_comps]
+    _check_finite(x, adata, use_rep)
+    return x
+
+
+def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
+    if not isinstance(use_rep, str):
+        refuse("use_rep", type(use_rep), "the name of an embedding in adata.obsm", types=())
+    if use_rep not in adata.obsm:
+        make = "`sc.pp.pca(adata)`" if use_rep in {"X", "X_pca"} else f"store it as `adata.obsm[{use_rep!r}]`"
+        msg = (
+            f"No {use_rep!r} in adata.obsm (there: {named(adata.obsm)}).{closest(use_rep, adata.obsm)} "
+            f"Make it first: {make}; or name another with `use_rep`."
+        )
+        raise KeyError(msg)
+    stored = adata.obsm[use_rep]
+    raw = np.asarray(stored.toarray() if sparse.issparse(stored) else stored)
+    numbers = f"adata.obsm[{use_rep!r}] has to hold numbers and nothing else"
+    text = [value for value in raw.flat if isinstance(value, str | bytes)] if raw.dtype.kind in "OSU" else []
+    if text:
+        msg = f"{numbers}, but there is text in it ({text[0]!r}). Use another `use_rep`."
+        raise ValueError(msg)
+    try:
+        x = raw.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"{numbers}: {error}."
+        raise ValueError(msg) from error
+    if x.ndim != 2 or not x.shape[1]:
+        msg = f"adata.obsm[{use_rep!r}] has shape {x.shape}, expected (cells, dimensions). Use another `use_rep`."
+        raise ValueError(msg)
+    return x
+
+
+def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
+    bad = ~np.isfinite(x).all(1)
+    if bad.any():
+        stored = f"adata.obsm[{use_rep!r}]"
+        array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
+        msg = (
+            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells "
+            f"(first: {named(adata.obs_names[bad][:3])}). "
+            f"Remove them: `adata = adata[np.isfinite({array}).all(axis=1)].copy()`."
+        )
+        raise ValueError(msg)
+
+
+def check_varies(x: np.ndarray, use_rep: str) -> None:
+    """Refuse an embedding in which all cells are the same."""
+    if not np.ptp(x, axis=0).any():
+        msg = f"All cells are the same point in adata.obsm[{use_rep!r}]: nothing can be fitted. Use another `use_rep`."
+        raise ValueError(msg)
+
+
+def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
+    """Fold of every cell ``(n_cells,)``; None, and a warning, where there is no column of it."""
+    column = FlowKeys(key).fold
+    if column not in adata.obs:
+        msg = (
+            f"No column {column!r} in adata.obs: nothing says which cells the flow was fitted on, so all members score "
+            "all cells, and those of the fit are not out of fold. Fit again if this is the fitted object."
+        )
+        warn(msg)
+        return None
+    try:
+        return pd.to_numeric(adata.obs[column]).fillna(-1).to_numpy(np.int64)
+    except (TypeError, ValueError) as error:
+        msg = f"adata.obs[{column!r}] does not hold the folds of the fit ({error}). Delete the column, or fit again."
+        raise ValueError(msg) from error
+
+
+def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
+    """Representation that a flow was fitted on, and how many of its components."""
+    params = adata.uns[key].get("params")
+    use_rep = params.get("use_rep") if isinstance(params, Mapping) else None
+    n_comps = params.get("n_comps") if isinstance(params, Mapping) else None
+    if not isinstance(use_rep, str) or not isinstance(n_comps, Integral):
+        msg = (
+            f"adata.uns[{key!r}]: The stored flow is damaged at 'params': it does not say which embedding it was "
+            "fitted on. Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        )
+        raise ValueError(msg)
+    return use_rep, int(n_comps) or None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells to score ``(n_cells, d)``, their folds ``(n_cells,)`` if the flow was fitted on them, and the embedding."""
+
+    x: np.ndarray
+    fold: np.ndarray | None
+    use_rep: str
+
+
+def read_flow_and_cells(
+    adata: AnnData, key: str, flow: ConditionalFlow | None = None, *, use_rep: str | None = None
+) -> tuple[ConditionalFlow, Cells]:
+    """The flow to score with, by default the one of `key`, and the cells; warns where they are not those of the fit."""
+    n_comps, fold, fitted_rep = None, None, "X_pca"
+    if flow is None:
+        flow = read_flow(adata, key)
+        fitted_rep, n_comps = read_flow_params(adata, key)
+        fold = read_fold(adata, key)
+    elif not isinstance(flow, ConditionalFlow):
+        msg = (
+            f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
+            "cells it was fitted on, or `scratio_sc.flow.ConditionalFlow.load(path)`."
+        )
+        raise TypeError(msg)
+    rep = use_rep or fitted_rep
+    n_dims = _stored(adata, rep).shape[1]
+    if n_dims != flow.n_dims and not (n_comps and n_dims > flow.n_dims):
+        msg = (
+            f"adata.obsm[{rep!r}] has {n_dims} dimensions, but the flow was fitted on {flow.n_dims}. "
+            "Bring the cells into the embedding of the fit and name it with `use_rep`."
+        )
+        raise ValueError(msg)
+    x = read_representation(adata, rep, n_comps)
+    if fold is not None and rep == fitted_rep and not may_be_fitted_on(flow, x, fold):
+        msg = (
+            f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since. The ratios mean nothing "
+            "there. Fit again with `scratio_sc.tl.fit(adata, condition)`, or restore the embedding."
+        )
+        warn(msg)
+    return flow, Cells(x, fold, rep)
