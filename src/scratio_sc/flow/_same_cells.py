@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.flow._components import VARIANCE_FLOOR
+
 if TYPE_CHECKING:
     from scratio_sc.flow._flow import ConditionalFlow
 
@@ -25,6 +27,6 @@ def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> 
     anchor = flow.members[0].anchor
     along = (x[fitted] / flow.scale - anchor.center) @ anchor.basis
     seen = along[fold[fitted] != flow.left_out[0]]
-    changed = np.abs(seen.var(0) / anchor.spread - 1) > TOLERANCE
-    skewness = (along**3).mean(0) / np.maximum(along.var(0), np.finfo(float).tiny) ** 1.5
+    changed = np.abs((seen.var(0) + VARIANCE_FLOOR) / anchor.spread - 1) > TOLERANCE
+    skewness = (along**3).mean(0) / (along.var(0) + VARIANCE_FLOOR) ** 1.5
     return not (changed.any() or (skewness < -MIN_SKEWNESS).any())

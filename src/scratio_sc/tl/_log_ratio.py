@@ -146,7 +146,8 @@ def log_ratio(
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated)}
-    confounded = 1 - mean_of(observed(flow, adata.n_obs, (target, reference), own=own))
+    scored = np.isfinite(ratio.value)
+    confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)), confounded=confounded)
     adata.uns[keys.obs] = {
         "calibration": checked,

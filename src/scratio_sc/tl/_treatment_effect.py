@@ -192,13 +192,13 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
     ((argument, column),) = asked.items()
     if column is None:
         return np.full(adata.n_obs, "", object)
+    labels = read_labels(adata, (column,))
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
             "a column with cell types, or donors."
         )
         raise ValueError(msg)
-    labels = read_labels(adata, (column,))
     text = np.where(labels.known, labels.text, "")[:, 0].astype(object)
     if ALL in text:
         msg = f"{argument}={column!r} has the label {ALL!r}, which stands for all of them together. Rename it."
