@@ -163,7 +163,7 @@ def test_sample_without_any_cells_of_a_group_is_of_few_cells(donors: AnnData) ->
 @pytest.mark.parametrize("argument", ["groupby", "sample_key"])
 def test_parts_of_one_condition_each_have_no_effect_of_their_own(donors: AnnData, argument: str) -> None:
     donors.obs["sample"] = donors.obs["donor"].astype(str) + donors.obs["condition"].astype(str)
-    with pytest.raises(ValueError, match=f"{argument}='sample': no level of it has cells of both 'ctrl' and"):
+    with pytest.raises(ValueError, match=f"{argument}='sample': no level of it has cells of both the reference"):
         effects(donors, **{argument: "sample"})
 
 

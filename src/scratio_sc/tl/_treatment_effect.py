@@ -139,13 +139,9 @@ def treatment_effect(
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     in_reference = cells_of(adata, flow, reference)
     in_treatment = np.any([cells_of(adata, flow, side) for side in treatments.values()], axis=0)
-    for argument, column, part in (("groupby", groupby, "group"), ("sample_key", sample_key, "sample")):
-        if column is not None and not set(parts[part][in_reference]) & set(parts[part][in_treatment]) - {""}:
-            msg = (
-                f"{argument}={column!r}: no level of it has cells of both {describe(reference)!r} and a treatment, so "
-                "none has an effect of its own. Name a column whose levels go across, or leave it out."
-            )
-            raise ValueError(msg)
+    for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
+        if column is not None:
+            _check_across(parts[part], (in_reference, in_treatment), argument=f"{argument}={column!r}")
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero((in_target := cells_of(adata, flow, side)) | in_reference)
@@ -204,6 +200,17 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
         msg = f"{argument}={column!r} has the label {ALL!r}, which stands for all of them together. Rename it."
         raise ValueError(msg)
     return text
+
+
+def _check_across(part: np.ndarray, sides: tuple[np.ndarray, np.ndarray], *, argument: str) -> None:
+    """Refuse parts ``(n_cells,)`` none of which has cells of both sides, ``(n_cells,)`` each."""
+    of_reference, of_treatment = (set(part[side]) - {""} for side in sides)
+    if not of_reference & of_treatment:
+        msg = (
+            f"{argument}: no level of it has cells of both the reference and a treatment, so none has an effect of its "
+            "own. Name a column whose levels go across, or leave it out."
+        )
+        raise ValueError(msg)
 
 
 def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
