@@ -21,6 +21,8 @@ import numpy as np
 import problems as made
 
 from scratio_sc.flow import ConditionalFlow, _denoising_ratio, _fit, _training
+from scratio_sc.flow._network import BOUNDARY
+from scratio_sc.flow._path import gauss_legendre_nodes
 
 FINE_NODES, FINE_ROTATIONS = 24, 3
 MAX_DIFFERENCE, MIN_CELLS_PER_SECOND = 0.05, 300
@@ -36,15 +38,14 @@ def speaking_flow(problem: made.Problem) -> ConditionalFlow:
 def finest(flow: ConditionalFlow, x: np.ndarray, contrasts: list[tuple[str, str]]) -> list[np.ndarray]:
     """Log ratios at all nodes, by many more nodes and directions than the package takes."""
     lengths = _denoising_ratio._lengths
+    coarse = int((gauss_legendre_nodes(FINE_NODES).sigma > BOUNDARY).sum())
+    modules = [module for name, module in sys.modules.items() if name.startswith("scratio_sc.flow.")]
     with ExitStack() as stack:
-        for module in [module for name, module in sys.modules.items() if name.startswith("scratio_sc.flow.")]:
-            if hasattr(module, "N_NODES"):
-                stack.enter_context(patch.object(module, "N_NODES", FINE_NODES))
+        for module in modules:
+            for constant, value in (("N_NODES", FINE_NODES), ("N_COARSE", coarse)):
+                if hasattr(module, constant):
+                    stack.enter_context(patch.object(module, constant, value))
         _denoising_ratio.nodes.cache_clear()
-        coarse = int((_denoising_ratio.nodes().sigma > _denoising_ratio.BOUNDARY).sum())
-        for module in [module for name, module in sys.modules.items() if name.startswith("scratio_sc.flow.")]:
-            if hasattr(module, "N_COARSE"):
-                stack.enter_context(patch.object(module, "N_COARSE", coarse))
         stack.enter_context(patch.object(_denoising_ratio, "_lengths", lambda d: np.tile(lengths(d), FINE_ROTATIONS)))
         stack.enter_context(patch.object(_denoising_ratio, "_shares", lambda n, parts: [np.arange(n)] * parts))
         ratios = [flow.log_ratio(x, a, b, bandwidth=0).value for a, b in contrasts]

@@ -131,10 +131,7 @@ def _label(value: object) -> str:
 
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
-    """Refuse what cannot be compared, levels of too few cells, and measurements for labels.
-
-    Warn of missing labels, and of covariates that leave nothing to compare.
-    """
+    """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
@@ -156,28 +153,27 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
         columns = named(labels.columns)
         msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
         warn(msg)
-    if n_condition_columns < len(labels.columns):
-        _warn_of_nested(labels, n_condition_columns)
 
 
-def _warn_of_nested(labels: Labels, n_condition_columns: int) -> None:
-    """Warn of covariates, or all of them together, each of whose levels has cells of one condition only."""
-    conditions = labels.columns[:n_condition_columns]
-    if set(labels.columns) & set(labels.numeric):
+def warn_of_nested(labels: Labels, n_condition_columns: int) -> None:
+    """Warn of covariates, or all of them together, each of whose levels has cells of one condition only.
+
+    Numbers are interpolated, so that they need no cells of both.
+    """
+    every = [*range(n_condition_columns, len(labels.columns))]
+    if not every or labels.numeric:
         return
     rows = labels.text[labels.complete]
-    every = [*range(n_condition_columns, len(labels.columns))]
     for columns in [*([j] for j in every), every]:
-        levels = {tuple(row) for row in rows[:, columns].tolist()}
-        if len({tuple(row) for row in rows[:, [*range(n_condition_columns), *columns]].tolist()}) > len(levels):
-            continue
-        names = named([labels.columns[j] for j in columns])
-        msg = (
-            f"Every level of {names} has cells of one {named(conditions)} only. Held fixed, it leaves nothing to "
-            f"compare, and effects will be missing or extrapolated: leave it out of `covariates`."
-        )
-        warn(msg)
-        return
+        with_condition = rows[:, [*range(n_condition_columns), *columns]]
+        if len(np.unique(with_condition, axis=0)) == len(np.unique(rows[:, columns], axis=0)):
+            names, conditions = named([labels.columns[j] for j in columns]), named(labels.columns[:n_condition_columns])
+            msg = (
+                f"Every level of {names} has cells of one {conditions} only. Held fixed, it leaves nothing to compare, "
+                "and effects will be missing or extrapolated: leave it out of `covariates`."
+            )
+            warn(msg)
+            return
 
 
 def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str) -> None:

@@ -139,14 +139,15 @@ def read_flow_and_cells(
         )
         raise TypeError(msg)
     rep = use_rep or fitted_rep
-    n_dims = _stored(adata, rep).shape[1]
-    if n_dims != flow.n_dims and not (n_comps and n_dims > flow.n_dims):
+    x = _stored(adata, rep)
+    if x.shape[1] != flow.n_dims and not (n_comps and x.shape[1] > flow.n_dims):
         msg = (
-            f"adata.obsm[{rep!r}] has {n_dims} dimensions, but the flow was fitted on {flow.n_dims}. "
+            f"adata.obsm[{rep!r}] has {x.shape[1]} dimensions, but the flow was fitted on {flow.n_dims}. "
             "Bring the cells into the embedding of the fit and name it with `use_rep`."
         )
         raise ValueError(msg)
-    x = read_representation(adata, rep, n_comps)
+    x = x[:, : flow.n_dims]
+    _check_finite(x, adata, rep)
     if fold is not None and rep == fitted_rep and not may_be_fitted_on(flow, x, fold):
         msg = (
             f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since. The ratios mean nothing "

@@ -22,17 +22,18 @@ _BINS = 60
 _WIDEST = 0.42
 _LETTER, _LINE = 0.55, 1.2
 """Width of a letter and height of a line, in units of the font size."""
-_PLACES = {
-    "center bottom": (0, 5),
-    "center top": (0, -5),
-    "left center": (6, 0),
-    "right center": (-6, 0),
-    "left bottom": (0, 5),
-    "right bottom": (0, 5),
-    "left top": (0, -5),
-    "right top": (0, -5),
-}
-"""Where a name may stand beside its point: alignment and offset in points."""
+_PLACES = [
+    ("center", "bottom", (0, 5)),
+    ("center", "top", (0, -5)),
+    ("left", "center", (6, 0)),
+    ("right", "center", (-6, 0)),
+    ("left", "bottom", (0, 5)),
+    ("right", "bottom", (0, 5)),
+    ("left", "top", (0, -5)),
+    ("right", "top", (0, -5)),
+]
+"""Where a name may stand beside its point, the best first: alignment, and offset in points."""
+_SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
 _RASTERISE_ABOVE = 5_000
 
 
@@ -211,31 +212,27 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
     size = FontProperties(size="small").get_size_in_points()
     to_points = 72 / ax.figure.dpi
     at = ax.transData.transform(xy) * to_points
-    left, bottom, right, top = np.array(ax.bbox.extents) * to_points
+    panel = np.array(ax.bbox.extents) * to_points
     taken = [np.concatenate([point - 3, point + 3]) for point in at]
     for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
         extent = np.array([_LETTER * size * len(names[i]), _LINE * size])
-        for where, offset in _PLACES.items():
-            across, along = where.split()
-            share = np.array(
-                [{"left": 0, "center": 0.5, "right": 1}[across], {"bottom": 0, "center": 0.5, "top": 1}[along]]
-            )
-            low = at[i] + offset - share * extent
+        for across, along, offset in _PLACES:
+            low = at[i] + offset - np.array([_SHARES[across], _SHARES[along]]) * extent
             box = np.concatenate([low, low + extent])
-            inside = box[0] > left and box[1] > bottom and box[2] < right and box[3] < top
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                ax.annotate(
-                    names[i],
-                    tuple(xy[i]),
-                    xytext=offset,
-                    textcoords="offset points",
-                    ha=across,
-                    va=along,
-                    fontsize="small",
-                    parse_math=False,
-                )
-                break
+            if (low < panel[:2]).any() or (box[2:] > panel[2:]).any() or any(_overlap(box, other) for other in taken):
+                continue
+            taken.append(box)
+            ax.annotate(
+                names[i],
+                tuple(xy[i]),
+                xytext=offset,
+                textcoords="offset points",
+                ha=across,
+                va=along,
+                fontsize="small",
+                parse_math=False,
+            )
+            break
 
 
 def _overlap(box: np.ndarray, other: np.ndarray) -> bool:

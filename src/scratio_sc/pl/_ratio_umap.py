@@ -60,7 +60,7 @@ def ratio_umap(
     ----------
     adata
         Reads `adata.obs[key]` (nats) and `adata.obsm['X_umap']`, and where there are any, the flags in
-        `adata.obs[key + '_extrapolated']` and the two sides of the ratio in `adata.uns[key]['params']`.
+        `adata.obs[key + '_extrapolated']` and the sides of the ratio in `adata.uns[key]['params']`.
     keys
         Columns of `adata.obs` with log ratios, one for each panel.
     basis

@@ -254,18 +254,18 @@ def _comparable(labels: Labels) -> np.ndarray:
         )
         raise ValueError(msg)
     if few:
-        _warn(
+        warn(
             f"Batches with fewer than {MIN_CELLS} cells of a type are left out of it (NaN): {listed(few)} of "
             f"{groupby!r} / {batch!r}."
         )
     if single:
-        _warn(
+        warn(
             f"Types of {groupby!r} that have one batch only are not scored (NaN), for there is nothing to compare, and "
             f"do not count in the overall mean: {named(single)}."
         )
     alone = [f"{b!r} (of {kept.index[kept[b]][0]!r})" for b in kept.columns if kept[b].sum() == 1]
     if alone and len(single) < len(sizes) - 1:
-        _warn(
+        warn(
             f"Batches of {batch!r} that are compared in one type only: {listed(alone)}. Whether they differ by "
             "technique or by biology cannot be told from other types: read the scores of these types with care."
         )
@@ -291,12 +291,8 @@ def _table(
 def _warn_of_negative(table: pd.DataFrame) -> None:
     overall = table[(table["group"] == ALL_CELLS) & (table["mean"] < -np.maximum(2 * table["mean_se"], BEATEN_BY))]
     if len(overall):
-        _warn(
+        warn(
             f"The mean score is negative beyond its error in {named(overall['representation'])}: the flow tells the "
             "batches of held-out cells apart worse than their frequencies do. More cells or fewer dimensions "
             "(`n_comps`) may mend it."
         )
-
-
-def _warn(message: str) -> None:
-    warn(message)

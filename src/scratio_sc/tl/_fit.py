@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
-from scratio_sc._check import check_levels, check_slots, columns_of, log_written, read_labels
+from scratio_sc._check import check_levels, check_slots, columns_of, log_written, read_labels, warn_of_nested
 from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
@@ -129,6 +129,7 @@ def fit(
     x = read_representation(adata, use_rep, n_comps)
     check_levels(labels, len(conditions))
     check_varies(x[labels.complete], use_rep)
+    warn_of_nested(labels, len(conditions))
     flow, fitted_fold = fit_flow(
         x[labels.complete],
         labels.text[labels.complete],

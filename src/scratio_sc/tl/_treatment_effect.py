@@ -138,13 +138,14 @@ def treatment_effect(
     labels = pd.DataFrame(parts)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     in_reference = cells_of(adata, flow, reference)
-    in_treatment = np.any([cells_of(adata, flow, side) for side in treatments.values()], axis=0)
+    in_treatment = {name: cells_of(adata, flow, side) for name, side in treatments.items()}
     for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
         if column is not None:
-            _check_across(parts[part], (in_reference, in_treatment), argument=f"{argument}={column!r}")
+            sides = in_reference, np.any([*in_treatment.values()], axis=0)
+            _check_across(parts[part], sides, argument=f"{argument}={column!r}")
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
-        cells = np.flatnonzero((in_target := cells_of(adata, flow, side)) | in_reference)
+        cells = np.flatnonzero(in_treatment[name] | in_reference)
         its_own = None if own is None else own[cells]
         scores = member_scores(
             flow,
@@ -156,7 +157,7 @@ def treatment_effect(
         )
         scored = np.isfinite(scores.value).all(1)
         contrast = Contrast(
-            is_target=in_target[cells],
+            is_target=in_treatment[name][cells],
             scored=scored,
             comparable=scored & observed(flow, len(cells), (side, reference), own=its_own),
             far=np.any(scores.far, axis=1),
