@@ -137,17 +137,17 @@ def tables(rows: pd.DataFrame) -> str:
 def draw_costs(rows: pd.DataFrame, problems: list[tuple[str, str]]) -> plt.Figure:
     """Error against cost, a panel a problem."""
     figure, axes = plt.subplots(1, len(problems), figsize=(5 * len(problems), 4), layout="constrained", squeeze=False)
+    points = {}
     for ax, (problem, contrast) in zip(axes[0], problems, strict=True):
         mine = rows[(rows["problem"] == problem) & (rows["contrast"] == contrast) & (rows["metric"] == "mse")]
         # to fit, and to score 10,000 cells
         cost = mine["fit_s"] + 10_000 / mine["cells_per_s"]
-        in_order = sorted(zip(cost, mine["value"], mine["method"], strict=True))
-        for i, (x, y, method) in enumerate(in_order):
-            ax.scatter(x, y, s=60 if method == OURS else 25, color=colour(method), zorder=3)
-            ax.annotate(method, (x, y), xytext=(5, (4, -11)[i % 2]), textcoords="offset points", fontsize=8)
+        for x, y, method in zip(cost, mine["value"], mine["method"], strict=True):
+            points[method] = ax.scatter(x, y, s=90 if method == OURS else 25, color=colour(method), label=method)
         ax.set(xscale="log", yscale="log", xlabel="seconds to fit and to score 10,000 cells")
         ax.set_title(f"{problem}\n{contrast}", fontsize=10)
-        ax.margins(x=0.25, y=0.1)
+        ax.margins(0.1)
+    figure.legend(handles=[*points.values()], loc="outside right center", frameon=False, fontsize=8)
     axes[0][0].set_ylabel("mean squared error (nats²)")
     return figure
 
