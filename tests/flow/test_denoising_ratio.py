@@ -109,9 +109,10 @@ def test_no_vector_is_left_out_where_parts_cannot_be_equal(d: int, n_parts: int)
     np.testing.assert_array_equal(np.unique(together[0], axis=0), np.unique(whole[0], axis=0))
 
 
-def test_coarse_nodes_have_twice_the_share() -> None:
-    part = drawn(20, 4)[0]
-    assert (part.coarse.shape, part.fine.shape) == ((N_COARSE, 20, 20), (N_FINE, 10, 20))
+@pytest.mark.parametrize(("d", "n_parts", "coarse", "fine"), [(20, 4, 3, 5), (50, 1, 8, 50), (3, 2, 9, 9)])
+def test_coarse_nodes_have_half_of_a_part_in_many_dimensions(d: int, n_parts: int, coarse: int, fine: int) -> None:
+    for part in drawn(d, n_parts):
+        assert (part.coarse.shape, part.fine.shape) == ((N_COARSE, 2 * coarse, d), (N_FINE, 2 * fine, d))
 
 
 @pytest.mark.parametrize("n_parts", [3, 40])
@@ -167,13 +168,16 @@ def teach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Member, list[Denoiser]],
     def teach_it(member: Member, denoisers: list[Denoiser]) -> None:
         mixtures = member.groups(DESIGN, DESIGN.groups).mixtures
 
+        def anchor_denoiser(y: Tensor, sigma: Tensor, c: int) -> Tensor:
+            return torch.stack([mixtures.denoise(y[:, i], float(s))[c] for i, s in enumerate(sigma.flatten())], dim=1)
+
         def trunk(_: ResidualNetwork, z: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
             sigma = log_sigma.exp()
             return z * (member.spread + sigma**2).sqrt(), sigma
 
         def head(_: ResidualNetwork, hidden: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
             (y, sigma), c = hidden, int(features.argmax())
-            return (denoisers[c](y, sigma) - mixtures.denoise(y, sigma)[c]) / member.output_scale(sigma)
+            return (denoisers[c](y, sigma) - anchor_denoiser(y, sigma, c)) / member.output_scale(sigma)
 
         monkeypatch.setattr(Experts, "silent", False)
         monkeypatch.setattr(ResidualNetwork, "noise_code", lambda _, log_sigma: log_sigma[..., None])

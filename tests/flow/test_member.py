@@ -144,7 +144,7 @@ def test_score_is_the_denoiser_minus_the_cell_over_the_noise(flow: ConditionalFl
     y = randn(5, 3)
     with torch.no_grad():
         correction = member.residual(y, sigma, groups.features[1])
-        denoised = groups.mixtures.denoise(y, sigma)[1] + correction
+        denoised = groups.mixtures.denoise(y, 0.5)[1] + correction
         score = MemberDensity(member, groups, 1).score(y, sigma)
     assert correction.abs().max() > 0
     torch.testing.assert_close(score, (denoised - y) / sigma**2, rtol=1e-4, atol=1e-4)

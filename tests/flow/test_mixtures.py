@@ -74,10 +74,6 @@ def scipy_log_density(groups: Mixtures, y: np.ndarray, sigma: float, c: int) -> 
     return logsumexp(scipy_log_joint(groups, y, sigma, c), axis=-1)
 
 
-def constant(sigma: float, n: int = 20) -> Tensor:
-    return torch.full((n, 1), sigma, dtype=torch.float64)
-
-
 # --- the density
 
 
@@ -142,7 +138,7 @@ def posterior_mean(groups: Mixtures, y: np.ndarray, sigma: float, c: int) -> np.
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("c", range(K))
 def test_denoiser_is_the_posterior_mean(groups: Mixtures, sigma: float, c: int) -> None:
-    denoised = groups.denoise(cells(), constant(sigma))[c]
+    denoised = groups.denoise(cells(), sigma)[c]
     np.testing.assert_allclose(denoised.numpy(), posterior_mean(groups, cells().numpy(), sigma, c))
 
 
@@ -152,20 +148,30 @@ def test_denoiser_is_the_average_of_draws_weighted_by_their_noise() -> None:
     x = groups.sample(200_000, 0.0, 0, generator=torch.Generator().manual_seed(0))
     y = groups.mean[0, :2] + 0.5
     share = (-torch.cdist(y, x).square() / 2).softmax(1)
-    torch.testing.assert_close(groups.denoise(y, constant(1.0, 2))[0], share @ x, atol=0.03, rtol=0)
+    torch.testing.assert_close(groups.denoise(y, 1.0)[0], share @ x, atol=0.03, rtol=0)
 
 
 def test_cells_are_denoised_in_any_shape(groups: Mixtures) -> None:
-    y, sigma = cells(24).view(4, 3, 2, D), torch.linspace(0.1, 3, 3, dtype=torch.float64)[:, None, None]
-    flat = groups.denoise(y.reshape(-1, D), sigma.expand(4, 3, 2, 1).reshape(-1, 1))[1]
-    torch.testing.assert_close(groups.denoise(y, sigma)[1], flat.view_as(y))
+    y = cells(24)
+    torch.testing.assert_close(groups.denoise(y.view(4, 3, 2, D), 0.4)[1], groups.denoise(y, 0.4)[1].view(4, 3, 2, D))
 
 
 def test_rows_are_denoised_under_their_own_groups(groups: Mixtures) -> None:
     y, sigma = cells(), torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
     group = torch.arange(20) % K
-    expected = torch.stack([groups.denoise(y[i], sigma[i])[int(group[i])] for i in range(20)])
+    expected = torch.stack([groups.denoise(y[i], float(sigma[i]))[int(group[i])] for i in range(20)])
     torch.testing.assert_close(groups.denoise_groups(y, sigma, group), expected)
+
+
+def test_more_rows_than_are_denoised_at_once_are_denoised_alike(groups: Mixtures) -> None:
+    y, sigma, group = cells(300), torch.linspace(0.1, 3, 300, dtype=torch.float64)[:, None], torch.arange(300) % K
+    whole = groups.denoise_groups(y, sigma, group)
+    torch.testing.assert_close(groups.denoise_groups(y[-40:], sigma[-40:], group[-40:]), whole[-40:])
+
+
+def test_no_rows_are_denoised_to_none(groups: Mixtures) -> None:
+    none = cells(0)
+    assert groups.denoise_groups(none, none[:, :1], torch.arange(0)).shape == (0, D)
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -177,7 +183,7 @@ def test_score_is_the_gradient_of_the_log_density(groups: Mixtures, sigma: float
 
 def test_score_is_the_denoiser_minus_the_cell_over_the_noise(groups: Mixtures) -> None:
     y, sigma = cells(), 0.7
-    expected = (groups.denoise(y, constant(sigma))[1] - y) / sigma**2
+    expected = (groups.denoise(y, sigma)[1] - y) / sigma**2
     torch.testing.assert_close(groups.score(y, torch.tensor(sigma, dtype=torch.float64), 1), expected)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._member import Groups, Member
 
 N_NODES = 8
-MIN_DIRECTIONS = 16
+MIN_DIRECTIONS, MAX_COARSE = 16, 8
 ROWS_PER_CHUNK = 1024
 
 
@@ -52,11 +52,12 @@ class Directions:
 
 
 def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> list[Directions]:
-    """Directions for members that score the same cells: each takes a part, at the noisier coarse nodes twice as many.
+    """Directions for members that score the same cells: each takes a part.
 
     At each node the vectors +-sqrt(d) q_j of a random rotation: antithetic and orthogonal, so that their average is
     exact for quadratic functions. In few dimensions several rotations are taken, with radii that match the fourth
-    moment too.
+    moment too; in many, the coarse nodes, where there is least to correct, take half of a part and at most
+    `MAX_COARSE` vectors.
     """
     lengths = _lengths(n_dims)
     out = np.empty((N_NODES, len(lengths), n_dims))
@@ -65,7 +66,8 @@ def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> l
             q, _ = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
             vectors[start : start + n_dims] = q * lengths[start : start + n_dims, None]
     n_vectors = len(lengths)
-    coarse = _shares(n_vectors, max(1, n_parts // 2))
+    few = n_dims < MIN_DIRECTIONS
+    coarse = _shares(n_vectors, n_parts if few else max(2 * n_parts, math.ceil(n_vectors / MAX_COARSE)))
     return [
         Directions(_antithetic(out[:N_COARSE, coarse[p % len(coarse)]]), _antithetic(out[N_COARSE:, fine]))
         for p, fine in enumerate(_shares(n_vectors, n_parts))
@@ -108,10 +110,11 @@ def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor,
     noise = expert.noise_code(sigma[None, :, :, 0].log())
     hidden = expert.trunk(member.whiten(y, sigma), noise)
     scale = member.output_scale(sigma)
+    anchors = [groups.mixtures.denoise(y[:, i], float(s)) for i, s in enumerate(grid.sigma[mine])]
     parts = []
-    for features, anchor in zip(groups.features, groups.mixtures.denoise(y, sigma), strict=True):
+    for features, anchor in zip(groups.features, zip(*anchors, strict=True), strict=True):
         correction = expert.head(hidden, expert.group_code(noise, features)).float() * scale
-        error = x[:, None, None] - anchor
+        error = x[:, None, None] - torch.stack(anchor, dim=1)
         parts.append((correction * (2 * error - correction)).sum(-1).mean(-1) * weight)
     return torch.stack(parts, dim=1)
 
@@ -128,20 +131,15 @@ def node_log_likelihoods(member: Member, x: np.ndarray, groups: Groups, *, direc
 
     Works through the cells in chunks whose number of network rows is bounded; no cell depends on its neighbours.
     """
+    cells = member.coordinates(x)
+    out = anchor_parts(cells, groups).cpu().numpy()
     if member.network.silent:
-        return anchor_parts(member.coordinates(x), groups).cpu().numpy()
-    noises = [
-        torch.as_tensor(part, dtype=torch.float32, device=member.device)[None]
-        for part in (directions.coarse, directions.fine)
-    ]
-    step = max(1, ROWS_PER_CHUNK // max(noise.shape[1] * noise.shape[2] for noise in noises))
-    out = np.empty((len(x), len(groups.features), N_NODES))
-    for start in range(0, len(x), step):
-        cells = member.coordinates(x[start : start + step])
-        learned = [
-            remainders(member, cells, groups, directions=noise, fine=fine)
-            for noise, fine in zip(noises, (False, True), strict=True)
-        ]
-        part = torch.cat(learned, dim=-1).double().cpu() + anchor_parts(cells, groups).cpu()
-        out[start : start + step] = part.numpy()
+        return out
+    for noise, fine in ((directions.coarse, False), (directions.fine, True)):
+        noises = torch.as_tensor(noise, dtype=torch.float32, device=member.device)[None]
+        step = max(1, ROWS_PER_CHUNK // noises.shape[1:3].numel())
+        for start in range(0, len(x), step):
+            chunk = slice(start, start + step)
+            learned = remainders(member, cells[chunk], groups, directions=noises, fine=fine)
+            out[chunk, :, N_COARSE if fine else 0 : None if fine else N_COARSE] += learned.double().cpu().numpy()
     return out

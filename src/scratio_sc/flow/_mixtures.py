@@ -12,6 +12,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ROWS_AT_ONCE = 128
+"""Noisy cells whose distances from all components fit the cache of a processor."""
+
 
 @dataclass(frozen=True)
 class _Posterior:
@@ -82,11 +85,6 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
-    def _posterior(self, along: Tensor, sigma: Tensor, c: int) -> _Posterior:
-        """Of vectors along the axes of each component, as `_into` has them."""
-        total = self._own(self.variance, c) + sigma[..., None] ** 2
-        return _Posterior.of(along - self._centre(c), total, self.log_weight[c])
-
     def shares(self, x: Tensor) -> Tensor:
         """How far cells ``(n, d)`` belong to each component, all groups taken together, ``(n, m)``."""
         joint = []
@@ -95,38 +93,48 @@ class Mixtures:
             joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
         return torch.stack(joint).logsumexp(0).softmax(-1)
 
-    def denoise(self, y: Tensor, sigma: Tensor) -> list[Tensor]:
-        """Posterior mean under each group at ``y (..., d)``, ``sigma (..., 1)``.
+    def denoise(self, y: Tensor, sigma: float) -> list[Tensor]:
+        """Posterior mean under each group at ``y (..., d)``, seen through noise of one level.
 
         Of each component y - sigma^2 (Sigma + sigma^2 I)^-1 (y - mu), weighted by its share.
         """
-        out = []
+        rows = y.reshape(-1, y.shape[-1])
         with torch.autocast(y.device.type, enabled=False):
-            along = self._into(y, 0)
-            for c in range(len(self.mean)):
-                along = self._into(y, c) if c and len(self.variance) > 1 else along
-                found = self._posterior(along, sigma, c)
-                out.append(y - sigma**2 * self._back(found.share * found.pull, c))
-        return out
+            return [(rows - sigma**2 * self._pull(rows, sigma, c)).view_as(y) for c in range(len(self.mean))]
+
+    def _pull(self, y: Tensor, sigma: float, c: int) -> Tensor:
+        """(Sigma + sigma^2 I)^-1 (y - mu) of the components, averaged by their shares, at ``y (n, d)``.
+
+        By way of z = (Lambda + sigma^2)^-1/2 V^T (y - mu).
+        """
+        scale = (self._own(self.variance, c) + sigma**2).rsqrt()
+        centre = self._centre(c) * scale
+        if self.rotation is None:
+            z = y[:, None] * scale - centre
+        else:
+            whiten = (self._own(self.rotation, c) * scale[:, None]).permute(1, 0, 2).flatten(1)
+            z = torch.addmm(-centre.flatten(), y, whiten).unflatten(1, centre.shape)
+        log_share = self.log_weight[c] + scale.log().sum(-1) - 0.5 * z.square().sum(-1)
+        pull = z * log_share.softmax(-1)[..., None]
+        return (pull * scale).sum(1) if self.rotation is None else pull.flatten(1) @ whiten.T
 
     def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
-        """`denoise` of rows ``y (n, d)``, each under its own ``group (n,)``."""
-        if len(self.variance) > 1:
-            out = torch.empty_like(y)
-            for c in group.unique().tolist():
-                rows = group == c
-                out[rows] = self.take(group[rows][:1]).denoise(y[rows], sigma[rows])[0]
-            return out
+        """Posterior mean of rows ``y (n, d)``, each seen through its own noise ``(n, 1)`` under its ``group (n,)``."""
+        out, every = torch.empty_like(y), torch.arange(len(y), device=y.device)
+        own = len(self.variance) > 1
+        parts = [(c, every[group == c]) for c in group.unique().tolist()] if own else [(0, every)]
         with torch.autocast(y.device.type, enabled=False):
-            centre = torch.stack([self._centre(c) for c in range(len(self.mean))])[group]
-            total = self.variance[0] + sigma[..., None] ** 2
-            found = _Posterior.of(self._into(y, 0) - centre, total, self.log_weight[group])
-            return y - sigma**2 * self._back(found.share * found.pull, 0)
+            centre = torch.stack([self._centre(c) for c in range(len(self.mean))])
+            for c, rows in ((c, block) for c, part in parts for block in part.split(ROWS_AT_ONCE)):
+                mine, noise = group[rows], sigma[rows]
+                total = self._own(self.variance, c) + noise[..., None] ** 2
+                found = _Posterior.of(self._into(y[rows], c) - centre[mine], total, self.log_weight[mine])
+                out[rows] = y[rows] - noise**2 * self._back(found.share * found.pull, c)
+        return out
 
     def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
         """Score of the density of y at ``y (n, d)``, exact at small sigma too."""
-        found = self._posterior(self._into(y, c), sigma.reshape(1, 1).expand(len(y), 1), c)
-        return -self._back(found.share * found.pull, c)
+        return -self._pull(y, float(sigma), c)
 
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
@@ -177,7 +185,8 @@ class Mixtures:
 
         Exact for one Gaussian, and where the noise is too small to blur the components together.
         """
-        found = self._posterior(self._into(y, c), y.new_full((len(y), 1), sigma_from), c)
+        total = self._own(self.variance, c) + sigma_from**2
+        found = _Posterior.of(self._into(y, c) - self._centre(c), total, self.log_weight[c])
         chosen = torch.zeros_like(found.share).scatter(-2, found.share.argmax(-2, keepdim=True), 1)
         stretch = ((self._own(self.variance, c) + sigma_to**2) / found.total).sqrt()
         return self._back(chosen * (self._centre(c) + found.apart * stretch), c)
