@@ -36,8 +36,9 @@ def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
     ) -> tuple[ConditionalFlow, np.ndarray]:
         defaults = {"max_steps": 0, "n_members": 4, "batch_size": 256, "device": "cpu", "precision": "float32"}
         with pytest.MonkeyPatch.context() as patch:
-            for limit in ("MAX_HELD_OUT_SCORES", "MIN_HELD_OUT"):
+            for limit in ("MAX_HELD_OUT_SCORES", "MAX_NETWORK_SCORES", "MIN_HELD_OUT"):
                 patch.setattr(_fit, limit, judged)
+            patch.setattr(_fit, "N_SHARES", 1)
             return fit_flow(x, labels, **{**defaults, **options})
 
     return quick

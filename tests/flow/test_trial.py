@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import _fit
+from scratio_sc.flow import _fit, _trial
 from scratio_sc.flow._fit import training_cells
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._trial import tells_conditions_better
@@ -35,6 +35,34 @@ def judged(learned: Member, learned_flow: ConditionalFlow, two_shapes: tuple[np.
 
 def test_network_that_knows_more_is_kept(learned: Member, judged: TrainingCells) -> None:
     assert tells_conditions_better(learned, judged, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "network", "kept"),
+    [(0.3, 0.29, False), (0.3, 0.25, True), (0.65, 0.648, False), (0.65, 0.64, True)],
+    ids=["little of much", "much of much", "little of little", "much of little"],
+)
+def test_network_has_to_settle_a_share_of_what_the_anchor_leaves_open(
+    learned: Member,
+    judged: TrainingCells,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    anchor: float,
+    network: float,
+    kept: bool,
+) -> None:
+    losses = np.broadcast_to(np.array([network, anchor, 0.69])[:, None, None], (3, 100, 5))
+    monkeypatch.setattr(_trial, "_losses", lambda *_, **__: losses)
+    assert tells_conditions_better(learned, judged, seed=0) == kept
+
+
+def test_gain_that_may_be_chance_is_not_enough(
+    learned: Member, judged: TrainingCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = 0.1 + np.resize([1.0, -1.0], 100)  # mean 0.1, standard error 0.1
+    losses = np.stack([0.4 - saved, np.full(100, 0.4), np.full(100, 0.69)])[..., None]
+    monkeypatch.setattr(_trial, "_losses", lambda *_, **__: losses)
+    assert not tells_conditions_better(learned, judged, seed=0)
 
 
 def test_network_that_is_wrong_is_not_kept(learned: Member, judged: TrainingCells) -> None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 8
-MAX_HELD_OUT_SCORES = 18_000
+MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 18_000, 6_000
+N_SHARES = 2
+"""Parts that the directions are cut into, of which one is enough for what many cells say together."""
 UNSEEN = -1e4
 """Log density by a baseline under a condition without cells in the other folds."""
 SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
@@ -84,7 +86,7 @@ def fit_flow(
     device, precision
         ``"auto"``, or where and how precisely to compute.
     progress
-        Whether to show a progress bar.
+        Whether to show progress bars: of the training, and of the held-out cells judged.
     """
     x, labels = np.asarray(x, np.float64), np.asarray(labels).astype(str)
     labels = labels.reshape(len(labels), -1)
@@ -99,10 +101,10 @@ def fit_flow(
     place = choose_device(device)
     n_steps = auto_steps(len(x)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
-    plan = AnchorPlan.of(x, group, design, rng=rng)
     members: list[Member] = []
     records: list[Progress] = []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
+        plan = AnchorPlan.of(x, group, design, rng=rng)
         for m in range(n_members):
             bar.set_postfix_str(f"network {m + 1} of {n_members}")
             seen = fold != left_out[m]
@@ -110,16 +112,16 @@ def fit_flow(
             member = new_member(x[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
             generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
             cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
-            if members and members[0].network.silent:
-                bar.update(n_steps)  # where the first network had nothing to add to the anchor, the others have not
-            else:
+            if not members or not members[0].network.silent:  # else the others have nothing to add either
                 records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
                 first = not members and not member.network.silent
                 if first and not tells_conditions_better(member, cells[1], seed=int(member_rng.integers(2**62))):
                     member.network.silence()
             members.append(member)
+            bar.update((m + 1) * n_steps - bar.n)  # of a network that stopped early, or was not trained
     seed = int(rng.integers(2**31))
-    held_out, total = score_held_out(members, x, design, group=group, folds=Folds(fold, left_out), seed=seed)
+    folds = Folds(fold, left_out)
+    held_out, total = score_held_out(members, x, design, group=group, folds=folds, seed=seed, progress=progress)
     support = find_support(held_out, total)
     flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed)
     return flow, fold
@@ -174,7 +176,14 @@ def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: 
 
 
 def score_held_out(
-    members: list[Member], x: np.ndarray, design: Design, *, group: np.ndarray, folds: Folds, seed: int
+    members: list[Member],
+    x: np.ndarray,
+    design: Design,
+    *,
+    group: np.ndarray,
+    folds: Folds,
+    seed: int,
+    progress: bool = False,
 ) -> tuple[HeldOut, np.ndarray]:
     """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
 
@@ -182,21 +191,24 @@ def score_held_out(
     """
     conditions = design.conditions
     judged = np.flatnonzero(np.isin(folds.of_cell, folds.left_out))
-    limit = max(MAX_HELD_OUT_SCORES // len(conditions), MIN_HELD_OUT)
+    n_scores = MAX_HELD_OUT_SCORES if all(member.network.silent for member in members) else MAX_NETWORK_SCORES
+    limit = max(n_scores // len(conditions), MIN_HELD_OUT)
     cells = np.random.default_rng(seed).permutation(judged)[:limit]
     covariates = design.groups[group[cells], design.n_condition_columns :]
     left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
     parts = np.zeros((len(cells), len(conditions), N_NODES))
     log_prior = np.empty((len(cells), len(conditions)), np.float32)
-    (directions,) = draw_directions(x.shape[1], 1, rng=np.random.default_rng(seed))
-    for own in np.unique(covariates, axis=0):
-        same = (covariates == own).all(1)
-        rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
-        log_prior[same] = design.log_frequencies(rows)
-        for m, member in enumerate(members):
-            asked = np.flatnonzero(same & left_out[m])
-            groups = member.groups(design, rows)
-            parts[asked] += node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+    directions, *_ = draw_directions(x.shape[1], N_SHARES, rng=np.random.default_rng(seed))
+    with tqdm(total=int(left_out.sum()), desc="judging", unit="cell", disable=not progress) as bar:
+        for own in np.unique(covariates, axis=0):
+            same = (covariates == own).all(1)
+            rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
+            log_prior[same] = design.log_frequencies(rows)
+            for m, member in enumerate(members):
+                asked = np.flatnonzero(same & left_out[m])
+                groups = member.groups(design, rows)
+                parts[asked] += node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+                bar.update(len(asked))
     parts /= left_out.sum(0)[:, None, None]
     all_conditions = design.condition_of(design.groups[group])
     condition = all_conditions[cells]

@@ -10,6 +10,7 @@ import torch
 
 from scratio_sc.flow._bandwidth import HeldOut, cut_weights
 from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, draw_directions, node_log_likelihoods
+from scratio_sc.flow._training import MIN_GAIN_SE
 
 if TYPE_CHECKING:
     from scratio_sc.flow._member import Member
@@ -18,29 +19,31 @@ if TYPE_CHECKING:
 MAX_CELLS = 2000
 N_SHARES = 4
 """Parts that the directions are cut into, of which one is enough to compare two losses of the same cells."""
-MIN_GAIN_SE = 1.0
-"""Standard errors of the difference by which the network's log-loss has to be lower."""
+MIN_SETTLED = 0.1
+"""Share of what the anchor leaves open that a network has to settle: it makes scores a hundred times as dear."""
 
 
 def tells_conditions_better(member: Member, cells: TrainingCells, *, seed: int) -> bool:
-    """Whether the network lowers the log-loss of the conditions of cells that it was not trained on.
+    """Whether the network clearly lowers the log-loss of the conditions of cells that it was not trained on.
 
     A network may denoise better, and so describe the cells better, and yet tell nothing of how conditions differ, or
-    something wrong. Each of both is judged at the bandwidth that suits it best. Without conditions that compete, the
-    denoising decides alone.
+    something wrong. Each of both is judged at the bandwidth that suits it best. What is saved has to be more than
+    chance and a share of the anchor's log-loss or, where conditions hardly differ, of what the anchor itself saves.
+    Without conditions that compete, the denoising decides alone.
     """
     contested = [stratum for stratum in cells.strata if len(stratum.groups) > 1]
     if not contested:
         return True
     rng = np.random.default_rng(seed)
     losses = [_losses(member, cells, stratum, rng=rng) for stratum in contested]
-    network, anchor = np.concatenate(losses, axis=1)
-    saved = anchor[:, anchor.mean(0).argmin()] - network[:, network.mean(0).argmin()]
-    return bool(saved.mean() > MIN_GAIN_SE * saved.std() / math.sqrt(len(saved)))
+    network, anchor, frequency = (each[:, each.mean(0).argmin()] for each in np.concatenate(losses, axis=1))
+    saved = anchor - network
+    least = MIN_SETTLED * min(anchor.mean(), (frequency - anchor).mean())
+    return bool(saved.mean() > max(least, MIN_GAIN_SE * saved.std() / math.sqrt(len(saved))))
 
 
 def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.random.Generator) -> np.ndarray:
-    """Log-loss by network and anchor, cell and cut ``(2, n, n_cuts)``, nats, of part of the cells of a stratum."""
+    """Log-loss by network, anchor and frequencies, cell and cut ``(3, n, n_cuts)``, nats, of part of a stratum."""
     share = math.ceil(MAX_CELLS * len(stratum.rows) / len(cells.x))
     rows = stratum.rows.cpu().numpy()
     rows = rows[rng.permutation(len(rows))[:share]]
@@ -48,10 +51,9 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     directions = draw_directions(x.shape[1], N_SHARES, rng=rng)[0]
     own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
     prior = np.tile(stratum.log_prior.double().cpu().numpy(), (len(rows), 1))
-    both = (
-        node_log_likelihoods(member, member.embedding(x), groups, directions=directions),
-        anchor_parts(x, groups).cpu().numpy(),
-    )
-    held_out = [HeldOut(parts, own, prior, np.empty((*prior.shape, 0))) for parts in both]
+    anchor = anchor_parts(x, groups).cpu().numpy()
+    network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions)
+    by = (network, anchor, np.zeros_like(anchor))
+    held_out = [HeldOut(parts, own, prior, np.empty((*prior.shape, 0))) for parts in by]
     cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]
     return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])
