@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 8
-MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 18_000, 6_000
+MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
 N_SHARES = 2
 """Parts that the directions are cut into, of which one is enough for what many cells say together."""
 UNSEEN = -1e4
@@ -104,14 +104,17 @@ def fit_flow(
     members: list[Member] = []
     records: list[Progress] = []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
+        bar.set_postfix_str("finding components")
         plan = AnchorPlan.of(x, group, design, rng=rng)
         for m in range(n_members):
-            bar.set_postfix_str(f"network {m + 1} of {n_members}")
+            bar.set_postfix_str(f"network {m + 1} of {n_members}, its anchor")
             seen = fold != left_out[m]
             (member_rng,) = rng.spawn(1)
             member = new_member(x[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
             generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
             cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
+            bar.set_postfix_str(f"network {m + 1} of {n_members}")
+            bar.unpause()  # what an anchor takes says nothing of the steps to come
             if not members or not members[0].network.silent:  # else the others have nothing to add either
                 records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
                 first = not members and not member.network.silent
