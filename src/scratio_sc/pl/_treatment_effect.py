@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ALL = "(all)"
 _AXES = ("target", "group", "sample")
 _LABELS = {
-    "js": "Jensen-Shannon divergence\nfrom {}  [nats]",
+    "js": "JS divergence\nfrom {}  [nats]",
     "kl_target": "KL(target || {})  [nats]",
     "kl_reference": "KL({} || target)  [nats]",
 }
