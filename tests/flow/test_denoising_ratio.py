@@ -109,6 +109,19 @@ def test_no_vector_is_left_out_where_parts_cannot_be_equal(d: int, n_parts: int)
     np.testing.assert_array_equal(np.unique(together[0], axis=0), np.unique(whole[0], axis=0))
 
 
+@pytest.mark.parametrize(("d", "n_parts"), [(2, 2), (2, 8), (4, 4), (4, 8), (8, 2), (8, 8), (10, 2), (15, 3)])
+def test_parts_of_few_dimensions_have_the_lengths_of_noise(d: int, n_parts: int) -> None:
+    for part in directions(d, n_parts):
+        square = (part**2).sum(2)
+        np.testing.assert_allclose(square.mean(1), d)
+        np.testing.assert_allclose((square**2).mean(1), d * (d + 2))
+
+
+def test_parts_of_one_dimension_have_short_and_long_vectors() -> None:
+    for part in directions(1, 2):
+        assert (part**2).mean() == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.parametrize(("d", "n_parts", "coarse", "fine"), [(20, 4, 3, 5), (50, 1, 8, 50), (3, 2, 9, 9)])
 def test_coarse_nodes_have_half_of_a_part_in_many_dimensions(d: int, n_parts: int, coarse: int, fine: int) -> None:
     for part in drawn(d, n_parts):

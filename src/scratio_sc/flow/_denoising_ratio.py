@@ -66,6 +66,7 @@ def draw_directions(n_dims: int, n_parts: int, *, rng: np.random.Generator) -> l
             q, _ = np.linalg.qr(rng.standard_normal((n_dims, n_dims)))
             vectors[start : start + n_dims] = q * lengths[start : start + n_dims, None]
     n_vectors = len(lengths)
+    out = out[:, _by_turns(n_dims, n_vectors)]
     few = n_dims < MIN_DIRECTIONS
     coarse = _shares(n_vectors, n_parts if few else max(2 * n_parts, math.ceil(n_vectors / MAX_COARSE)))
     return [
@@ -88,6 +89,14 @@ def _lengths(n_dims: int) -> np.ndarray:
     return np.tile(pair, math.ceil(n_rotations / 2))
 
 
+def _by_turns(n_dims: int, n_vectors: int) -> np.ndarray:
+    """Order ``(n_vectors,)`` in which short and long vectors take turns, so that every part has both."""
+    order = np.arange(n_vectors)
+    if n_dims == 1:
+        return order * 13 % n_vectors  # halves of equal mean square within 4 %
+    return order if n_dims >= MIN_DIRECTIONS else order.reshape(-1, 2, n_dims).swapaxes(1, 2).reshape(-1)
+
+
 def _shares(n_vectors: int, n_parts: int) -> list[np.ndarray]:
     share = math.ceil(n_vectors / n_parts)
     return [np.arange(p * share, (p + 1) * share) % n_vectors for p in range(n_parts)]
@@ -97,13 +106,18 @@ def _antithetic(vectors: np.ndarray) -> np.ndarray:
     return np.concatenate([vectors, -vectors], axis=1)
 
 
+def _answered(*, fine: bool) -> slice:
+    """The nodes that one expert answers for."""
+    return slice(N_COARSE, None) if fine else slice(N_COARSE)
+
+
 def remainders(member: Member, x: Tensor, groups: Groups, *, directions: Tensor, fine: bool) -> Tensor:
     """One expert's part of the log likelihood of each cell, by group and node, ``(n, k, n_coarse or n_fine)``.
 
     ``x (n, d)`` in the member's coordinates; ``directions (n or 1, n_coarse or n_fine, m, d)``. Differentiable.
     """
     grid, expert = nodes(), member.network.fine if fine else member.network.coarse
-    mine = slice(N_COARSE, None) if fine else slice(N_COARSE)
+    mine = _answered(fine=fine)
     sigma = torch.as_tensor(grid.sigma[mine], dtype=torch.float32, device=x.device)[:, None, None]
     weight = torch.as_tensor(grid.weight[mine], dtype=torch.float32, device=x.device)
     y = x[:, None, None] + sigma * directions
@@ -141,5 +155,5 @@ def node_log_likelihoods(member: Member, x: np.ndarray, groups: Groups, *, direc
         for start in range(0, len(x), step):
             chunk = slice(start, start + step)
             learned = remainders(member, cells[chunk], groups, directions=noises, fine=fine)
-            out[chunk, :, N_COARSE if fine else 0 : None if fine else N_COARSE] += learned.double().cpu().numpy()
+            out[chunk, :, _answered(fine=fine)] += learned.double().cpu().numpy()
     return out
