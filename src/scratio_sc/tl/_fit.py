@@ -74,7 +74,7 @@ def fit(
     precision
         Of training; ``"auto"`` is bfloat16 where the hardware has it. Scores are always computed in float32.
     progress
-        Whether to show a progress bar.
+        Whether to show progress bars: of the training, and of the held-out cells judged.
     key_added
         Name of the slots. Without "/", which files do not keep.
     copy
