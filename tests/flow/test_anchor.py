@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 from scipy.stats import ortho_group
 
 from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._mixture_fit import split_log_weights
+from scratio_sc.flow._proportions import log_weights
 
 
 def design_of(labels: np.ndarray) -> tuple[Design, np.ndarray]:
@@ -44,7 +43,7 @@ def covariances(anchor: Anchor) -> np.ndarray:
 
 def weights(anchor: Anchor) -> np.ndarray:
     """Weights of the components of each level ``(k, m)``."""
-    return np.exp(split_log_weights(anchor.split_logit + anchor.split_effect, anchor.splits))
+    return np.exp(log_weights(anchor.log_weight + anchor.weight_effect, anchor.partition))
 
 
 def group_moments(anchor: Anchor) -> tuple[np.ndarray, np.ndarray]:
@@ -142,9 +141,7 @@ def test_groups_of_several_types_are_mixtures_of_them() -> None:
 
 
 def test_weights_of_every_group_sum_to_one() -> None:
-    anchor = fit(MIXED, LABELS)
-    odds = anchor.split_logit + anchor.split_effect
-    np.testing.assert_allclose(logsumexp(split_log_weights(odds, anchor.splits), axis=1), 0, atol=1e-9)
+    np.testing.assert_allclose(weights(fit(MIXED, LABELS)).sum(1), 1)
 
 
 def test_weights_are_found_where_groups_differ_in_their_proportions_alone() -> None:
@@ -168,9 +165,7 @@ def test_groups_of_equal_proportions_have_almost_equal_weights() -> None:
 
 def test_partitions_have_equal_shares() -> None:
     anchor = fit(MIXED, LABELS)
-    between = anchor.splits[: anchor.n_parts - 1]
-    part = (between < 0).sum(0)  # splits whose far side a component is on
-    share = np.stack([weights(anchor)[:, part == p].sum(1) for p in range(anchor.n_parts)])
+    share = np.stack([weights(anchor)[:, anchor.partition == p].sum(1) for p in range(anchor.n_parts)])
     np.testing.assert_allclose(share, 1 / anchor.n_parts)
 
 
@@ -225,7 +220,7 @@ def test_members_of_one_plan_share_their_coordinates_and_components() -> None:
     design, group = design_of(LABELS)
     plan = plan_of(MIXED, LABELS)
     halves = [Anchor.fit(MIXED[i::2], group[i::2], design, plan=plan) for i in range(2)]
-    for name in ("center", "basis", "within", "splits"):
+    for name in ("center", "basis", "within", "partition"):
         np.testing.assert_array_equal(getattr(halves[0], name), getattr(halves[1], name))
     apart = np.linalg.norm(halves[0].mean - halves[1].mean, axis=1)
     assert (apart < np.sqrt(halves[0].variance.sum(1))).all()
@@ -252,8 +247,8 @@ def test_combination_never_observed_has_the_proportions_its_columns_predict() ->
     second = rng.random(len(labels)) < odds / (1 + odds)
     x = rng.standard_normal((len(labels), 2)) + 10.0 * second[:, None]
     anchor, (design, _) = fit(x, labels), design_of(labels)
-    never = anchor.split_logit + design.features(np.array([1, 1])) @ anchor.split_effect
-    weight = np.exp(split_log_weights(never, anchor.splits))[0]
+    never = anchor.log_weight + design.features(np.array([1, 1])) @ anchor.weight_effect
+    weight = np.exp(log_weights(never, anchor.partition))[0]
     where = (anchor.center + anchor.mean @ anchor.basis.T)[:, 0] > 5
     assert weight[where].sum() == pytest.approx(0.75, abs=0.08)
 

@@ -32,14 +32,12 @@ def anchor_log_densities(flow: ConditionalFlow, x: np.ndarray, level: str) -> np
     c, out = flow.design.levels[0].index(level), []
     for member in flow.members:
         anchor = member.anchor
-        odds = anchor.split_logit + anchor.split_effect[c]
-        log_weight = -(np.log1p(np.exp(-odds[:, None] * anchor.splits)) * (anchor.splits != 0)).sum(0)
+        weight = np.exp(anchor.log_weight + anchor.weight_effect[c])
         mean = flow.scale * (anchor.center + (anchor.mean + anchor.mean_effect[c]) @ anchor.basis.T)
         covariance = flow.scale**2 * anchor.basis @ inner_covariances(member, c) @ anchor.basis.T
-        parts = [
-            w + multivariate_normal(*each).logpdf(x) for w, *each in zip(log_weight, mean, covariance, strict=True)
-        ]
-        out.append(logsumexp(parts, axis=0))
+        density = weight[:, None] * [multivariate_normal(*each).pdf(x) for each in zip(mean, covariance, strict=True)]
+        mine = [anchor.partition == p for p in range(anchor.n_parts)]
+        out.append(np.mean([np.log(density[part].sum(0) / weight[part].sum()) for part in mine], axis=0))
     return np.stack(out)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._member import MemberDensity
-from scratio_sc.flow._mixture_fit import split_log_weights
+from scratio_sc.flow._proportions import log_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_groups_have_the_weights_and_means_of_the_anchor(mixed_flow: Conditional
     member, design = mixed_flow.members[0], mixed_flow.design
     anchor, mixtures = member.anchor, member.groups(design, design.groups).mixtures
     assert len(anchor.mean) > 1
-    log_weight = split_log_weights(anchor.split_logit + anchor.split_effect, anchor.splits)
+    log_weight = log_weights(anchor.log_weight + anchor.weight_effect, anchor.partition)
     np.testing.assert_allclose(mixtures.log_weight, log_weight, rtol=1e-5)
     np.testing.assert_allclose(mixtures.mean, anchor.mean + anchor.mean_effect, atol=1e-5)
 

@@ -7,47 +7,34 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._mixture_fit import Fitted, Mixture, split_log_weights
+from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
 LABELS = np.repeat(["a", "b"], 500)
 DESIGN, GROUP = Design.of(LABELS[:, None], ("condition",), 1)
 BOTH = DESIGN.features(DESIGN.groups)
 CENTRES = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
-SPLITS = np.array([[1, -1, -1], [0, 1, -1]], np.int8)
 
 
-def start(centres: np.ndarray = CENTRES, splits: np.ndarray = SPLITS, *, n_features: int = 2) -> Mixture:
+def start(centres: np.ndarray = CENTRES, *, n_features: int = 2) -> Mixture:
     """Equal parts of unit Gaussians."""
     m, d = centres.shape
     weight = torch.full((m,), 1 / m, dtype=torch.float64)
     return Mixture.start(
-        Components(weight, torch.as_tensor(centres), torch.eye(d).double().expand(m, d, d)), splits, n_features
+        Components(weight, torch.as_tensor(centres), torch.eye(d).double().expand(m, d, d)), n_features
     )
-
-
-def random_tree(m: int, seed: int) -> np.ndarray:
-    """Splits of leaves that merge in any order."""
-    rng, leaves = np.random.default_rng(seed), np.eye(m, dtype=np.int8)
-    splits = np.zeros((m - 1, m), np.int8)
-    for step in range(m - 2, -1, -1):
-        i, j = rng.choice(len(leaves), 2, replace=False)
-        splits[step] = leaves[i] - leaves[j]
-        leaves[i] += leaves[j]
-        leaves = np.delete(leaves, j, axis=0)
-    return splits
 
 
 def random_mixture(m: int, seed: int, *, d: int = 2) -> Mixture:
     rng = np.random.default_rng(seed)
     return Mixture(
-        random_tree(m, seed),
-        rng.standard_normal(m - 1),
-        rng.standard_normal((2, m - 1)),
+        np.zeros(m, np.int64),
+        rng.standard_normal(m),
+        rng.standard_normal((2, m)),
         rng.standard_normal((m, d)),
         rng.standard_normal((2, m, d)),
         np.tile(np.eye(d), (m, 1, 1)),
@@ -68,27 +55,12 @@ def fitted(x: torch.Tensor, mixture: Mixture | None = None, *, n_sweeps: int = 4
     return Fitted.of(mixture or start(), x, GROUP, design=DESIGN, n_sweeps=n_sweeps)
 
 
-# --- weights along the tree
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 1000), m=st.integers(1, 8), scale=st.floats(0, 50))
-def test_weights_of_every_group_sum_to_one(seed: int, m: int, scale: float) -> None:
-    odds = scale * np.random.default_rng(seed).standard_normal((4, m - 1))
-    np.testing.assert_allclose(logsumexp(split_log_weights(odds, random_tree(m, seed)), axis=1), 0, atol=1e-9)
-
-
-def test_weights_are_products_of_the_shares_on_the_way_down() -> None:
-    odds = np.array([0.5, -1.0])
-    p, q = expit(odds)
-    np.testing.assert_allclose(np.exp(split_log_weights(odds, SPLITS)), [p, (1 - p) * q, (1 - p) * (1 - q)])
+# --- weights and means
 
 
 def test_mixture_starts_with_the_weights_of_its_components() -> None:
     weight = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    mixture = Mixture.start(
-        Components(weight, torch.as_tensor(CENTRES), torch.eye(2).double().expand(3, 2, 2)), SPLITS, 2
-    )
+    mixture = Mixture.start(Components(weight, torch.as_tensor(CENTRES), torch.eye(2).double().expand(3, 2, 2)), 2)
     np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), np.tile(weight, (2, 1)))
 
 
@@ -145,7 +117,7 @@ def test_shares_of_components_that_overlap_are_found() -> None:
     """The centres are two deviations apart."""
     centres = np.array([[0.0, 0.0], [2.0, 0.0]])
     x = cells({"a": [0.7, 0.3], "b": [0.3, 0.7]}, centres=centres)
-    mixture = fitted(x, start(centres, np.array([[1, -1]], np.int8)), n_sweeps=10).mixture
+    mixture = fitted(x, start(centres), n_sweeps=10).mixture
     np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), [[0.7, 0.3], [0.3, 0.7]], atol=0.1)
 
 
@@ -167,7 +139,7 @@ def test_mean_of_the_component_that_moves_is_found() -> None:
 def test_one_component_has_the_moments_of_its_groups(shift: float) -> None:
     x = torch.as_tensor(np.random.default_rng(0).standard_normal((1000, 2)) * [2.0, 1.0])
     x[500:] += shift
-    one = start(np.zeros((1, 2)), np.zeros((0, 1), np.int8))
+    one = start(np.zeros((1, 2)))
     result = fitted(x, one)
     expected = np.stack([x[:500].mean(0), x[500:].mean(0)]) if shift else np.tile(x.mean(0), (2, 1))
     np.testing.assert_allclose(result.mixture.means(BOTH)[:, 0], expected, atol=0.02)
@@ -219,5 +191,5 @@ def test_scatter_is_no_less_than_nothing_where_shares_are_tiny(distance: float, 
     """Cells far from a component that moves: those that the scatter leaves out must not count as cells either."""
     centres = np.array([[0.0, 0.0], [distance, 0.0]])
     x = cells({"a": [0.5, 0.5], "b": [1.0, 0.0]}, centres=centres)
-    mixture = start(centres + np.array([[0.0, 0.0], beside]), np.array([[1, -1]], np.int8))
+    mixture = start(centres + np.array([[0.0, 0.0], beside]))
     assert np.linalg.eigvalsh(fitted(x, mixture, n_sweeps=1).scatter).min() > -1e-9

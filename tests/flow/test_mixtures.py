@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def random_mixtures(*, m: int, rotated: bool, own: bool, seed: int = 0) -> Mixtu
     log_weight = torch.randn(K, m, generator=g, dtype=torch.float64).log_softmax(1)
     mean = 1.5 * torch.randn(K, m, D, generator=g, dtype=torch.float64)
     variance = 0.2 + torch.randn(k, m, D, generator=g, dtype=torch.float64) ** 2
-    return Mixtures(log_weight, mean, variance, rotation)
+    return Mixtures(log_weight, mean, variance, rotation, (m,))
 
 
 @pytest.fixture(params=KINDS)
@@ -113,12 +115,12 @@ def apart(gap: float = 40.0) -> Mixtures:
     """Two components so far apart that every cell belongs to one of them alone."""
     mean = torch.tensor([[[-gap, 0.0, 0.0], [gap, 0.0, 0.0]]], dtype=torch.float64)
     variance = torch.tensor([[[1.0, 2.0, 0.5], [0.3, 1.0, 1.5]]], dtype=torch.float64)
-    return Mixtures(torch.tensor([[0.3, 0.7]], dtype=torch.float64).log(), mean, variance, None)
+    return Mixtures(torch.tensor([[0.3, 0.7]], dtype=torch.float64).log(), mean, variance, None, (2,))
 
 
 def test_smoothed_log_density_of_components_far_apart_is_that_of_the_nearer_one() -> None:
     both, x, h = apart(), cells() + torch.tensor([40.0, 0, 0]), 0.8
-    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
+    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None, (1,))
     torch.testing.assert_close(both.smoothed_log_densities(x, [h]), one.smoothed_log_densities(x, [h]) + np.log(0.7))
 
 
@@ -249,7 +251,7 @@ def test_transport_goes_by_any_level_in_between(gaussians: Mixtures) -> None:
 
 def test_transport_between_components_far_apart_is_that_of_the_nearer_one() -> None:
     both, x = apart(), cells() + torch.tensor([40.0, 0, 0])
-    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None)
+    one = Mixtures(torch.zeros(1, 1, dtype=torch.float64), both.mean[:, 1:], both.variance[:, 1:], None, (1,))
     moved, expected = (each.transport(x, 0, sigma_from=0.5, sigma_to=0.0) for each in (both, one))
     torch.testing.assert_close(moved, expected)
 
@@ -259,16 +261,67 @@ def test_transport_of_a_component_that_is_there_twice_is_that_of_one() -> None:
     one, x = random_mixtures(m=1, rotated=True, own=True), cells()
     assert one.rotation is not None
     weight, *rest = (part.repeat_interleave(2, 1) for part in (one.log_weight, one.mean, one.variance, one.rotation))
-    twice = Mixtures(weight - np.log(2), *rest)
+    twice = Mixtures(weight - np.log(2), *rest, (1, 1))
     moved, expected = (each.transport(x, 0, sigma_from=0.5, sigma_to=0.0) for each in (twice, one))
     torch.testing.assert_close(moved, expected)
+
+
+# --- several partitions
+
+
+PARTITIONS = (1, 3)
+
+
+@pytest.fixture(params=[False, True])
+def partitioned(request: pytest.FixtureRequest) -> tuple[Mixtures, list[Mixtures]]:
+    """Partitions of one and of three components in equal shares, and each by itself."""
+    parts = [random_mixtures(m=m, rotated=True, own=request.param, seed=m) for m in PARTITIONS]
+    weight, mean, variance, rotation = (
+        torch.cat([getattr(part, name) for part in parts], dim=1)
+        for name in ("log_weight", "mean", "variance", "rotation")
+    )
+    return Mixtures(weight - np.log(2), mean, variance, rotation, PARTITIONS), parts
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_log_density_is_the_mean_of_those_of_the_partitions(
+    partitioned: tuple[Mixtures, list[Mixtures]], sigma: float
+) -> None:
+    together, parts = partitioned
+    expected = torch.stack([part.log_density(cells(), sigma, 1) for part in parts]).mean(0)
+    torch.testing.assert_close(together.log_density(cells(), sigma, 1), expected)
+
+
+def test_smoothed_log_densities_are_means_of_those_of_the_partitions(
+    partitioned: tuple[Mixtures, list[Mixtures]],
+) -> None:
+    together, parts = partitioned
+    expected = torch.stack([part.smoothed_log_densities(cells(), [2.0, 0.0]) for part in parts]).mean(0)
+    torch.testing.assert_close(together.smoothed_log_densities(cells(), [2.0, 0.0]), expected)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_denoised_cells_are_means_of_those_of_the_partitions(
+    partitioned: tuple[Mixtures, list[Mixtures]], sigma: float
+) -> None:
+    together, parts = partitioned
+    expected = torch.stack([part.denoise(cells(), sigma)[1] for part in parts]).mean(0)
+    torch.testing.assert_close(together.denoise(cells(), sigma)[1], expected)
+    rows = together.denoise_groups(cells(), torch.full((20, 1), sigma, dtype=torch.float64), torch.ones(20, dtype=int))
+    torch.testing.assert_close(rows, expected)
+
+
+def test_shares_are_equal_for_every_partition(partitioned: tuple[Mixtures, list[Mixtures]]) -> None:
+    together, parts = partitioned
+    expected = torch.cat([part.shares(cells()) for part in parts], dim=1) / 2
+    torch.testing.assert_close(together.shares(cells()), expected)
 
 
 # --- where matrix products are reduced
 
 
 def test_rows_are_denoised_in_full_precision_where_matrix_products_are_reduced(groups: Mixtures) -> None:
-    single = Mixtures(*(part if part is None else part.float() for part in vars(groups).values()))
+    single = replace(groups, **{name: part.float() for name, part in vars(groups).items() if isinstance(part, Tensor)})
     y, sigma, group = cells().float(), torch.linspace(0.1, 3, 20)[:, None], torch.arange(20) % K
     with torch.autocast("cpu", torch.bfloat16):
         reduced = single.denoise_groups(y, sigma, group)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from scratio_sc.flow._columns import Column
 from scratio_sc.flow._contrast import conditions_of, named_levels, side_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._numeric import MAX_BINS, MAX_SHAPES, Numeric
-from scratio_sc.flow._shrinkage import Columns, mean_effects, shrink_trend
+from scratio_sc.flow._shrinkage import mean_effects, shrink_trend
 from scratio_sc.flow._storage import from_dict, to_dict
 
 if TYPE_CHECKING:
@@ -229,9 +230,9 @@ def test_straight_line_in_the_means_is_found() -> None:
 
 
 def test_terms_are_the_features_in_order() -> None:
-    starts = [column.start for column in Columns.of(DESIGN)]
+    starts = [column.start for column in Column.all_of(DESIGN)]
     assert starts == sorted(starts)
-    assert Columns.of(DESIGN)[-1].features.stop == DESIGN.n_features
+    assert Column.all_of(DESIGN)[-1].features.stop == DESIGN.n_features
 
 
 # --- exact truths

@@ -220,7 +220,7 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "members/1/anchor",
         "members/1/anchor/mean",
         "members/1/anchor/own_share",
-        "members/1/anchor/split_logit",
+        "members/1/anchor/log_weight",
         "members/1/silent",
         "members/1/weights",
         "members/1/weights/fine.inlet.weight",
@@ -289,7 +289,7 @@ def test_wrong_shape_is_named(flow: ConditionalFlow, path: str, change: Callable
         ("members/1/anchor/variance", shorter),
         ("members/1/anchor/spread", shorter),
         ("members/1/anchor/within", shorter),
-        ("members/1/anchor/split_effect", shorter),
+        ("members/1/anchor/weight_effect", shorter),
         ("members/1/weights/fine.embedding.weight", narrower),
     ],
 )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from scratio_sc.flow._components import VARIANCE_FLOOR, Components, find_components, gaussian_groups, merge_tree
+from scratio_sc.flow._components import VARIANCE_FLOOR, Components, find_components, gaussian_groups
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ PLAN_SWEEPS = 4
 TRIAL_SWEEPS = 3
 JUDGE_SHARE = 0.2
 N_PARTITIONS = 4
-MAX_TREE_CELLS = 20_000
 MAX_OWN_ELEMENTS = 2_000_000
 MEMBER_SWEEPS = 2
 
@@ -47,12 +46,10 @@ class Anchor:
         Pooled mean ``(d,)`` and orthonormal columns ``(d, d)``.
     within, spread
         Variance within groups and of all cells along each coordinate, ``(d,)``.
-    splits, split_logit, split_effect, mean, mean_effect
+    partition, log_weight, weight_effect, mean, mean_effect
         As in `Mixture`, in coordinates.
     variance, rotation
         Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances.
-    n_parts
-        How many partitions of the cells the mixture unites.
     own_share
         Share of a group's own covariance in Sigma_gk.
     own_variance, own_rotation
@@ -64,17 +61,21 @@ class Anchor:
     basis: np.ndarray
     within: np.ndarray
     spread: np.ndarray
-    splits: np.ndarray
-    split_logit: np.ndarray
-    split_effect: np.ndarray
+    partition: np.ndarray
+    log_weight: np.ndarray
+    weight_effect: np.ndarray
     mean: np.ndarray
     mean_effect: np.ndarray
     variance: np.ndarray
     rotation: np.ndarray
-    n_parts: int
     own_share: float
     own_variance: np.ndarray
     own_rotation: np.ndarray
+
+    @property
+    def n_parts(self) -> int:
+        """How many partitions of the cells the mixture unites."""
+        return len(np.unique(self.partition))
 
     @classmethod
     def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
@@ -95,14 +96,13 @@ class Anchor:
             basis=plan.basis,
             within=plan.within,
             spread=z.numpy().var(0) + VARIANCE_FLOOR,
-            splits=mixture.splits,
-            split_logit=mixture.split_logit,
-            split_effect=mixture.split_effect,
+            partition=mixture.partition,
+            log_weight=mixture.log_weight,
+            weight_effect=mixture.weight_effect,
             mean=mixture.mean,
             mean_effect=mixture.mean_effect,
             variance=np.maximum(variance, VARIANCE_FLOOR),
             rotation=rotation,
-            n_parts=len(parts),
             own_share=own_share,
             own_variance=np.maximum(own_variance, VARIANCE_FLOOR),
             own_rotation=own_rotation,
@@ -203,7 +203,7 @@ def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Gene
     trial = _Trial.of(x, group, design, rng=rng)
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
-    single = Mixture.start(one, np.zeros((0, 1), np.int8), design.n_features)
+    single = Mixture.start(one, design.n_features)
     single_share, single_density = trial.best_share(single)
     first = _search(x, group, design, rng=rng)
     if first is None:
@@ -223,4 +223,4 @@ def _search(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Gene
     found = find_components(fitted, judge, rivals=gaussian_groups(fitted, group[~apart]), rng=rng)
     if len(found.weight) == 1:
         return None
-    return Mixture.start(found, merge_tree(fitted[:MAX_TREE_CELLS], found), design.n_features)
+    return Mixture.start(found, design.n_features)

@@ -196,17 +196,7 @@ def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], r
         path.append(clusters.components())
         scores.append(path[-1].log_likelihood(judge))
         best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
-    return path[_simplest(scores, best)]
-
-
-def _simplest(scores: list[Tensor], best: int) -> int:
-    """The last step of the path that is not worse than the best by more than one standard error."""
-    fine = best
-    for step in range(best + 1, len(scores)):
-        lost = scores[best] - scores[step]
-        if float(lost.mean()) <= float(lost.std() / math.sqrt(len(lost))):
-            fine = step
-    return fine
+    return path[best]
 
 
 def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:

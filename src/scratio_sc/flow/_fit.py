@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
-MAX_FOLDS = 8
+MAX_FOLDS = 16
+FOLDS_OF_ONE = 8
+"""A single member leaves out so large a part, for the cells in it to say what cells are rare."""
 MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
 N_SHARES = 2
 """Parts that the directions are cut into, of which one is enough for what many cells say together."""
@@ -52,7 +54,7 @@ def fit_flow(
     columns: Sequence[str] = ("condition",),
     n_condition_columns: int | None = None,
     numeric: Sequence[str] = (),
-    n_members: int = 8,
+    n_members: int = 16,
     max_steps: int | Literal["auto"] = "auto",
     batch_size: int = 1024,
     rng: int | np.random.Generator | None = 0,
@@ -95,7 +97,7 @@ def fit_flow(
     design, group = Design.of(labels, columns, n_condition_columns or labels.shape[1], numeric=numeric)
     scale = float(np.sqrt(x.var(0).mean())) or 1.0
     x = x / scale
-    n_folds = MAX_FOLDS if n_members == 1 else min(n_members, MAX_FOLDS)
+    n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
     fold = draw_folds(group, n_folds, rng=rng)
     left_out = np.arange(n_members) % n_folds
     place = choose_device(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -241,12 +242,14 @@ class ConditionalFlow:
         own_row = self._own_row(named, own)
         side, draw = side_of(self.design, named, own_row), np.random.default_rng(rng)
         row = draw.choice(len(side.rows), size=n, p=np.exp(side.log_weights))
-        which = draw.permutation(n) % len(self.members)
+        parts = [
+            (member, groups) for member in self.members for groups in member.groups(self.design, side.rows).partitions
+        ]
+        which = draw.permutation(n) % len(parts)
         out = np.empty((n, self.n_dims))
-        for m, member in enumerate(self.members):
-            groups = member.groups(self.design, side.rows)
+        for p, (member, groups) in enumerate(parts):
             for c in range(len(side.rows)):
-                cells = np.flatnonzero((which == m) & (row == c))
+                cells = np.flatnonzero((which == p) & (row == c))
                 if len(cells):
                     generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
                     cloud = ode_sample(len(cells), MemberDensity(member, groups, c), generator=generator)
@@ -367,9 +370,12 @@ class ConditionalFlow:
             by_member = np.zeros((len(self.members), len(batch.cells), 2))
             generator = torch.Generator().manual_seed(self.seed)
             for m, member in enumerate(self.members):
-                densities = [MemberDensity(member, member.groups(self.design, side.rows), 0) for side in pair]
+                target_parts, reference_parts = (member.groups(self.design, side.rows).partitions for side in pair)
                 cells = member.coordinates(x[batch.cells])
-                by_member[m, :, 0] = ode_log_ratio(cells, *densities, generator=generator).cpu().numpy()
+                for groups in zip(target_parts, reference_parts, strict=True):
+                    densities = [MemberDensity(member, part, 0) for part in groups]
+                    ratio = ode_log_ratio(cells, *densities, generator=generator).cpu().numpy()
+                    by_member[m, :, 0] += ratio / len(target_parts)
             far = np.tile([not side.observed for side in pair], (len(batch.cells), 1))
             yield Scores(batch.cells, by_member, batch.unseen, far)
 
@@ -382,12 +388,12 @@ class ConditionalFlow:
             by_member = np.full((len(self.members), len(batch.cells), 1), np.nan)
             for m in np.flatnonzero(batch.unseen):
                 member = self.members[m]
-                cells, groups = member.coordinates(x[batch.cells]), member.groups(self.design, side.rows)
+                cells, parts = member.coordinates(x[batch.cells]), member.groups(self.design, side.rows).partitions
                 generator = torch.Generator().manual_seed(self.seed)
-                each = [
-                    ode_log_density(cells, MemberDensity(member, groups, c), generator=generator).double().cpu().numpy()
-                    for c in range(len(side.rows))
-                ]
-                by_member[m, :, 0] = logsumexp(np.stack(each, axis=1) + side.log_weights, axis=1)
+                each = np.zeros((len(cells), len(side.rows)))
+                for c, groups in itertools.product(range(len(side.rows)), parts):
+                    density = MemberDensity(member, groups, c)
+                    each[:, c] += ode_log_density(cells, density, generator=generator).double().cpu().numpy()
+                by_member[m, :, 0] = logsumexp(each / len(parts) + side.log_weights, axis=1)
             far = np.full((len(batch.cells), 1), not side.observed)
             yield Scores(batch.cells, by_member - self.n_dims * np.log(self.scale), batch.unseen, far)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._mixture_fit import split_log_weights
 from scratio_sc.flow._mixtures import Mixtures
+from scratio_sc.flow._proportions import log_weights
 
 if TYPE_CHECKING:
     from scratio_sc.flow._anchor import Anchor
@@ -28,6 +28,11 @@ class Groups:
     def take(self, index: Tensor) -> Groups:
         """Some of the groups."""
         return Groups(self.features[index], self.mixtures.take(index))
+
+    @property
+    def partitions(self) -> list[Groups]:
+        """The groups according to each partition of the cells."""
+        return [Groups(self.features, mixtures) for mixtures in self.mixtures.partitions]
 
 
 class Member:
@@ -58,7 +63,7 @@ class Member:
     def groups(self, design: Design, rows: np.ndarray) -> Groups:
         """Rows ``(k, n_columns)`` of a design as groups; one never observed is what its columns add up to."""
         anchor, features = self.anchor, design.features(rows)
-        log_weight = split_log_weights(anchor.split_logit + features @ anchor.split_effect, anchor.splits)
+        log_weight = log_weights(anchor.log_weight + features @ anchor.weight_effect, anchor.partition)
         mean = anchor.mean + np.einsum("gf,fmd->gmd", features, anchor.mean_effect)
         variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
@@ -74,6 +79,7 @@ class Member:
             self._tensor(mean),
             self._tensor(variance),
             None if identity else self._tensor(rotation),
+            tuple(np.bincount(anchor.partition).tolist()),
         )
         return Groups(self._tensor(features), mixtures)
 
@@ -102,7 +108,10 @@ class Member:
 
 @dataclass(frozen=True)
 class MemberDensity:
-    """The density of one group according to one member, at any noise level, in the member's coordinates."""
+    """The density of one group according to one member, at any noise level, in the member's coordinates.
+
+    Of groups according to one partition of the cells: the log density of a member is the mean of theirs.
+    """
 
     member: Member
     groups: Groups

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import expit, log_expit, logit, logsumexp
+from scipy.special import logsumexp
 
 from scratio_sc.flow._components import (
     MIN_SHARE,
@@ -19,7 +19,8 @@ from scratio_sc.flow._components import (
     pulled,
     scatter_about,
 )
-from scratio_sc.flow._shrinkage import logit_effects, mean_effects
+from scratio_sc.flow._proportions import fit_effects, kernel_roots, log_weights
+from scratio_sc.flow._shrinkage import mean_effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._design import Design
 
-N_SCORING = 8
-MAX_STEP, MAX_ODDS = 1.5, 10.0
+MIN_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,31 +38,32 @@ class Mixture:
 
     Attributes
     ----------
-    splits
-        The splits of the tree of components, +1 on one side, -1 on the other, 0 elsewhere, ``(m - 1, m)``.
-    split_logit, split_effect
-        Log odds of the two sides ``(m - 1,)``, and the effect of each feature on them ``(n_features, m - 1)``.
+    partition
+        Which partition of the cells each component belongs to, ``(m,)``; partitions have equal shares.
+    log_weight, weight_effect
+        Log weights of the components up to a constant ``(m,)``, and the effect of each feature on them
+        ``(n_features, m)``.
     mean, mean_effect
         Means of the components ``(m, d)``, and the effect of each feature on them ``(n_features, m, d)``.
     covariance
         Covariances of the components ``(m, d, d)``.
     """
 
-    splits: np.ndarray
-    split_logit: np.ndarray
-    split_effect: np.ndarray
+    partition: np.ndarray
+    log_weight: np.ndarray
+    weight_effect: np.ndarray
     mean: np.ndarray
     mean_effect: np.ndarray
     covariance: np.ndarray
 
     @classmethod
-    def start(cls, components: Components, splits: np.ndarray, n_features: int) -> Mixture:
+    def start(cls, components: Components, n_features: int) -> Mixture:
+        """The same mixture in all groups."""
         weight, mean = components.weight.numpy(), components.mean.numpy()
-        share = ((splits > 0) @ weight) / ((splits != 0) @ weight)
         return cls(
-            splits,
-            logit(np.clip(share, 1e-6, 1 - 1e-6)),
-            np.zeros((n_features, len(splits))),
+            np.zeros(len(weight), np.int64),
+            np.log(np.maximum(weight, MIN_WEIGHT)),
+            np.zeros((n_features, len(weight))),
             mean,
             np.zeros((n_features, *mean.shape)),
             components.covariance.numpy(),
@@ -70,19 +71,11 @@ class Mixture:
 
     @classmethod
     def union(cls, parts: Sequence[Mixture]) -> Mixture:
-        """Several mixtures in equal shares: the tree first splits off one after the other."""
-        n, sizes = len(parts), [len(part.mean) for part in parts]
-        edges = np.cumsum([0, *sizes])
-        between = np.zeros((n - 1, edges[-1]), np.int8)
-        for i in range(n - 1):
-            between[i, edges[i] : edges[i + 1]], between[i, edges[i + 1] :] = 1, -1
-        within = [np.pad(part.splits, ((0, 0), (edges[i], edges[-1] - edges[i + 1]))) for i, part in enumerate(parts)]
-        odds = [-np.log(n - 1.0 - i) for i in range(n - 1)]
-        none = np.zeros((len(parts[0].split_effect), n - 1))
+        """Several partitions in equal shares."""
         return cls(
-            np.concatenate([between, *within]),
-            np.concatenate([odds, *(part.split_logit for part in parts)]),
-            np.concatenate([none, *(part.split_effect for part in parts)], axis=1),
+            np.repeat(np.arange(len(parts)), [len(part.mean) for part in parts]),
+            np.concatenate([part.log_weight for part in parts]),
+            np.concatenate([part.weight_effect for part in parts], axis=1),
             np.concatenate([part.mean for part in parts]),
             np.concatenate([part.mean_effect for part in parts], axis=1),
             np.concatenate([part.covariance for part in parts]),
@@ -90,7 +83,7 @@ class Mixture:
 
     def log_weights(self, features: np.ndarray) -> np.ndarray:
         """Log weights ``(n_groups, m)`` of groups with features ``(n_groups, n_features)``."""
-        return split_log_weights(self.split_logit + features @ self.split_effect, self.splits)
+        return log_weights(self.log_weight + features @ self.weight_effect, self.partition)
 
     def means(self, features: np.ndarray) -> np.ndarray:
         """Means ``(n_groups, m, d)`` of groups with features ``(n_groups, n_features)``."""
@@ -103,7 +96,7 @@ class Mixture:
         m, d = self.mean.shape
         size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
         scatter = np.zeros((design.n_groups, m, d, d))
-        odds, information = np.zeros((2, design.n_groups, len(self.splits)))
+        densities = [np.zeros((0, m))] * design.n_groups
         for g, cells in _by_group(x, group):
             density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
             share = (density + torch.as_tensor(weights[g])).softmax(1)
@@ -111,8 +104,7 @@ class Mixture:
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
             for k in range(m):
                 scatter[g, k] = scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
-            own = self.split_logit + features[g] @ self.split_effect
-            odds[g], information[g] = self._split_odds(density.numpy(), own)
+            densities[g] = (density - density.amax(1, keepdim=True)).exp().numpy()
         pooled = np.maximum(size.sum(0), 1e-9)
         mean = total.sum(0) / pooled[:, None]
         precision = np.linalg.inv(self.covariance)
@@ -126,36 +118,11 @@ class Mixture:
             np.einsum("gmd,gme->gmde", step, step) - outer - outer.transpose(0, 1, 3, 2)
         )
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
-        share = ((self.splits > 0) @ pooled) / ((self.splits != 0) @ pooled)
-        base = logit(np.clip(share, 1e-6, 1 - 1e-6))
-        split_effect, prior = logit_effects(odds - base, information, design, prior=prior)
-        mixture = Mixture(self.splits, base, split_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
+        base, roots = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT)), kernel_roots(mean, shared)
+        weight_effect, prior = fit_effects(densities, base, self.weight_effect, design=design, roots=roots, prior=prior)
+        own = nonlinear_shrinkage(shared, pooled)
+        mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
         return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), prior)
-
-    def _split_odds(self, log_density: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log odds of the splits that fit cells best, by Fisher scoring, and their information, both ``(m - 1,)``.
-
-        Where the two sides overlap, a cell says less of the split than one that is surely on one side. Half a cell more
-        on each side (Haldane) keeps the odds finite where one side is empty.
-        """
-        left, inside = (self.splits > 0).T.astype(float), (self.splits != 0).T.astype(float)
-        odds, information = start.copy(), np.zeros(len(start))
-        density = np.exp(log_density - log_density.max(1, keepdims=True))
-        for _ in range(N_SCORING if len(start) else 0):
-            weight, p = np.exp(split_log_weights(odds, self.splits)), expit(odds)
-            share = density * weight
-            share /= share.sum(1, keepdims=True)
-            here = share @ inside
-            surplus = (share @ left) / np.maximum(here, 1e-12) - p
-            information = (here * surplus**2).sum(0) + 0.5 * (1 - p) ** 2 + 0.5 * p**2
-            step = ((here * surplus).sum(0) + 0.5 - p) / information
-            odds = np.clip(odds + np.clip(step, -MAX_STEP, MAX_STEP), -MAX_ODDS, MAX_ODDS)
-        return odds, information
-
-
-def split_log_weights(odds: np.ndarray, splits: np.ndarray) -> np.ndarray:
-    """Log weights of components ``(..., m)`` from the log odds of the splits of their tree ``(..., m - 1)``."""
-    return log_expit(odds) @ (splits > 0) + log_expit(-odds) @ (splits < 0)
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -165,7 +132,7 @@ def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their log odds.
+    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their weights.
 
     Groups that differ in numbers alone have their scatter and cells together.
     """

@@ -30,17 +30,32 @@ class _Posterior:
     share: Tensor
 
     @classmethod
-    def of(cls, apart: Tensor, total: Tensor, log_weight: Tensor) -> _Posterior:
+    def of(cls, apart: Tensor, total: Tensor, log_weight: Tensor, *, sizes: Sequence[int]) -> _Posterior:
         pull = apart / total
         if log_weight.shape[-1] == 1:
             return cls(apart, total, pull, torch.ones_like(apart[..., :1]))
-        log_share = log_weight - 0.5 * ((apart * pull).sum(-1) + total.log().sum(-1))
-        return cls(apart, total, pull, log_share.softmax(-1)[..., None])
+        log_joint = log_weight - 0.5 * ((apart * pull).sum(-1) + total.log().sum(-1))
+        return cls(apart, total, pull, shares_of(log_joint, sizes)[..., None])
+
+
+def shares_of(log_joint: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Shares of components ``(..., m)`` in a cell, the same for each partition of so many components."""
+    return torch.cat([part.softmax(-1) for part in log_joint.split(list(sizes), -1)], -1) / len(sizes)
+
+
+def log_density_of(log_joint: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Mean log density ``(...)`` of partitions whose components ``(..., m)`` have weights that sum to one together."""
+    parts = [part.logsumexp(-1) for part in log_joint.split(list(sizes), -1)]
+    return torch.stack(parts).mean(0) + math.log(len(sizes))
 
 
 @dataclass(frozen=True)
 class Mixtures:
     """sum_k w_ck N(mu_ck, V_ck diag(lambda_ck) V_ck^T) of ``k`` groups with ``m`` components each.
+
+    The components may stem from several partitions of the cells, each a mixture of its own. Then log densities, and
+    with them scores and posterior means, are the means of theirs: each partition counts the same for every cell,
+    whichever gives it the higher density.
 
     Attributes
     ----------
@@ -49,18 +64,32 @@ class Mixtures:
     variance, rotation
         lambda_ck ``(k or 1, m, d)`` and V_ck ``(k or 1, m, d, d)``: of one group where all share them. No rotation
         where V is the identity.
+    sizes
+        How many components each partition has. The weights of all together sum to one.
     """
 
     log_weight: Tensor
     mean: Tensor
     variance: Tensor
     rotation: Tensor | None
+    sizes: tuple[int, ...]
 
     def take(self, index: Tensor) -> Mixtures:
         """Some of the groups."""
         own = index if len(self.variance) > 1 else slice(None)
         rotation = None if self.rotation is None else self.rotation[own]
-        return Mixtures(self.log_weight[index], self.mean[index], self.variance[own], rotation)
+        return Mixtures(self.log_weight[index], self.mean[index], self.variance[own], rotation, self.sizes)
+
+    @property
+    def partitions(self) -> list[Mixtures]:
+        """Each partition by itself."""
+        parts = [self.log_weight, self.mean, self.variance, *([] if self.rotation is None else [self.rotation])]
+        sizes, n = list(self.sizes), len(self.sizes)
+        cut = zip(*(part.split(sizes, 1) for part in parts), strict=True)
+        return [
+            Mixtures(weight + math.log(n), mean, variance, rotation[0] if rotation else None, (size,))
+            for size, (weight, mean, variance, *rotation) in zip(sizes, cut, strict=True)
+        ]
 
     def _own(self, part: Tensor, c: int) -> Tensor:
         return part[c if len(part) > 1 else 0]
@@ -91,7 +120,7 @@ class Mixtures:
         for c, log_weight in enumerate(self.log_weight):
             apart, variance = self._into(x, c) - self._centre(c), self._own(self.variance, c)
             joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
-        return torch.stack(joint).logsumexp(0).softmax(-1)
+        return shares_of(torch.stack(joint).logsumexp(0), self.sizes)
 
     def denoise(self, y: Tensor, sigma: float) -> list[Tensor]:
         """Posterior mean under each group at ``y (..., d)``, seen through noise of one level.
@@ -114,8 +143,8 @@ class Mixtures:
         else:
             whiten = (self._own(self.rotation, c) * scale[:, None]).permute(1, 0, 2).flatten(1)
             z = torch.addmm(-centre.flatten(), y, whiten).unflatten(1, centre.shape)
-        log_share = self.log_weight[c] + scale.log().sum(-1) - 0.5 * z.square().sum(-1)
-        pull = z * log_share.softmax(-1)[..., None]
+        log_joint = self.log_weight[c] + scale.log().sum(-1) - 0.5 * z.square().sum(-1)
+        pull = z * shares_of(log_joint, self.sizes)[..., None]
         return (pull * scale).sum(1) if self.rotation is None else pull.flatten(1) @ whiten.T
 
     def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
@@ -128,7 +157,9 @@ class Mixtures:
             for c, rows in ((c, block) for c, part in parts for block in part.split(ROWS_AT_ONCE)):
                 mine, noise = group[rows], sigma[rows]
                 total = self._own(self.variance, c) + noise[..., None] ** 2
-                found = _Posterior.of(self._into(y[rows], c) - centre[mine], total, self.log_weight[mine])
+                found = _Posterior.of(
+                    self._into(y[rows], c) - centre[mine], total, self.log_weight[mine], sizes=self.sizes
+                )
                 out[rows] = y[rows] - noise**2 * self._back(found.share * found.pull, c)
         return out
 
@@ -142,7 +173,7 @@ class Mixtures:
         apart = exact._into(y.to(exact.mean), c) - exact._centre(c)
         total = exact._own(exact.variance, c) + sigma**2
         parts = (apart.square() / total).sum(-1) + torch.log(2 * math.pi * total).sum(-1)
-        return (exact.log_weight[c] - 0.5 * parts).logsumexp(-1)
+        return log_density_of(exact.log_weight[c] - 0.5 * parts, self.sizes)
 
     def smoothed_log_densities(self, x: Tensor, bandwidths: Sequence[float]) -> Tensor:
         """Log density of x under each group as seen down to each noise level h, ``(n, k, n_bandwidths)`` in float64.
@@ -158,14 +189,15 @@ class Mixtures:
             total = exact._own(exact.variance, c)[..., None] + square
             distance = torch.einsum("nmd,mdh->nmh", (along - exact._centre(c)).square(), 1 / total)
             constant = (torch.log(2 * math.pi * total) + square / total).sum(1)
-            out.append((exact.log_weight[c][:, None] - 0.5 * (distance + constant)).logsumexp(1))
+            log_joint = exact.log_weight[c][:, None] - 0.5 * (distance + constant)
+            out.append(log_density_of(log_joint.mT, self.sizes))
         return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:
         place = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
         rotation = None if self.rotation is None else self.rotation.to(place, torch.float64)
         weight, mean, variance = (part.to(place, torch.float64) for part in (self.log_weight, self.mean, self.variance))
-        return Mixtures(weight, mean, variance, rotation)
+        return Mixtures(weight, mean, variance, rotation, self.sizes)
 
     def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:
         """Draws of y = x + sigma eps, ``(n, d)``."""
@@ -186,7 +218,7 @@ class Mixtures:
         Exact for one Gaussian, and where the noise is too small to blur the components together.
         """
         total = self._own(self.variance, c) + sigma_from**2
-        found = _Posterior.of(self._into(y, c) - self._centre(c), total, self.log_weight[c])
+        found = _Posterior.of(self._into(y, c) - self._centre(c), total, self.log_weight[c], sizes=self.sizes)
         chosen = torch.zeros_like(found.share).scatter(-2, found.share.argmax(-2, keepdim=True), 1)
         stretch = ((self._own(self.variance, c) + sigma_to**2) / found.total).sqrt()
         return self._back(chosen * (self._centre(c) + found.apart * stretch), c)

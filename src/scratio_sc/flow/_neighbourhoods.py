@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scratio_sc.flow._anchor import JUDGE_SHARE, MAX_TREE_CELLS, N_PARTITIONS
-from scratio_sc.flow._components import Components, find_components, merge_tree
+from scratio_sc.flow._anchor import JUDGE_SHARE, N_PARTITIONS
+from scratio_sc.flow._components import Components, find_components, gaussian_groups, merge_tree
 
 MIN_CELLS = 20
+MAX_TREE_CELLS = 20_000
 LARGEST = 0.3
 """Share of all cells above which a branch is no neighbourhood."""
 N_PIECES = 8
@@ -31,7 +32,9 @@ def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarra
 
 def _partition(x: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
     apart = torch.as_tensor(rng.random(len(x)) < JUDGE_SHARE)
-    components = find_components(x[~apart], x[apart], rivals=[], rng=rng)
+    components = find_components(
+        x[~apart], x[apart], rivals=gaussian_groups(x[~apart], np.zeros(int((~apart).sum()))), rng=rng
+    )
     if len(components.weight) == 1:
         return _pieces(x, rng=rng)
     return _components_and_branches(x, components)

@@ -1,11 +1,12 @@
-"""Empirical Bayes: differences between levels are kept as far as the data can tell them from chance."""
+"""How groups differ in the means of the components: kept as far as cells can tell the difference from chance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from scratio_sc.flow._columns import Column, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,40 +15,9 @@ if TYPE_CHECKING:
 
     Shrink = Callable[..., tuple[np.ndarray, float]]
 
-SPREADS = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2])
-"""Standard deviations of the normal distributions whose mixture is the prior of an effect, in nats."""
-N_EM = 100
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 SWEEPS = 20
-MIN_OTHERS = 1e-3
-
-
-def prior_weights(effect: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
-    """Weights of `SPREADS` in the prior of effects with normal errors, by marginal likelihood (Stephens 2017)."""
-    weight = np.full(len(SPREADS), 1 / len(SPREADS))
-    if not effect.size:
-        return weight
-    likelihood, _ = _likelihood(effect, standard_error)
-    for _ in range(N_EM):
-        posterior = likelihood * weight
-        weight = (posterior / posterior.sum(1, keepdims=True)).mean(0)
-    return weight
-
-
-def posterior_mean(effect: np.ndarray, standard_error: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Expected effects under the prior of `prior_weights`, of the shape of ``effect``."""
-    likelihood, variance = _likelihood(effect, standard_error)
-    posterior = likelihood * weight
-    posterior /= posterior.sum(1, keepdims=True)
-    mean: np.ndarray = (posterior * SPREADS**2 / variance).sum(1) * effect.reshape(-1)
-    return mean.reshape(effect.shape)
-
-
-def _likelihood(effect: np.ndarray, standard_error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    variance = standard_error.reshape(-1, 1) ** 2 + SPREADS**2
-    log_likelihood = -0.5 * (np.log(variance) + effect.reshape(-1, 1) ** 2 / variance)
-    return np.exp(log_likelihood - log_likelihood.max(1, keepdims=True)), variance
 
 
 def shrink_means(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
@@ -93,93 +63,15 @@ def shrink_trend(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> t
     return mean * (1 - d / distance), d**2 / distance + expected
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which features of a design belong together, and what each group has of them (see `Term`)."""
-
-    start: int
-    n_levels: int
-    level: np.ndarray
-    weight: np.ndarray
-    kind: str
-
-    @classmethod
-    def of(cls, design: Design) -> list[Columns]:
-        """The terms of a design; what explains the rest comes last."""
-        out, start = [], 0
-        for term in design.terms(design.groups):
-            out.append(cls(start, term.n_levels, term.level, term.weight, term.kind))
-            start += term.n_levels
-        return out
-
-    @property
-    def features(self) -> slice:
-        """Where its features are."""
-        return slice(self.start, self.start + self.n_levels)
-
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Weighted sums over the groups of each level, ``(n_levels, ...)``."""
-        out = np.zeros((self.n_levels, *values.shape[1:]))
-        np.add.at(out, self.level, self._weighted(values))
-        return out
-
-    def information(self, values: np.ndarray) -> np.ndarray:
-        """The same with squared weights: what groups of that information tell of the effects."""
-        return self.total(self._weighted(values))
-
-    def spread(self, effects: np.ndarray) -> np.ndarray:
-        """What effects ``(n_levels, ...)`` add to each group, ``(n_groups, ...)``."""
-        return self._weighted(effects[self.level])
-
-    def _weighted(self, values: np.ndarray) -> np.ndarray:
-        return self.weight.reshape(-1, *[1] * (values.ndim - 1)) * values
-
-
-def fitting_order(columns: list[Columns]) -> list[int]:
-    """Columns in the order in which they are fitted: last the one for what is left of all others."""
-    main = [j for j, column in enumerate(columns) if column.kind != "rest"]
-    last = [j for j, column in enumerate(columns) if column.kind == "rest"]
-    return main * (SWEEPS if len(columns) > 1 else 1) + last
-
-
-def logit_effects(
-    logit: np.ndarray, information: np.ndarray, design: Design, *, prior: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of each feature on logits ``(n_groups, n_splits)`` of that Fisher information.
-
-    Returns the effects ``(n_features, n_splits)`` and the weights of their prior ``(n_columns, n_spreads)``: those
-    given, or else the ones of most likelihood.
-    """
-    columns = Columns.of(design)
-    effects = np.zeros((design.n_features, logit.shape[1]))
-    weights = np.zeros((len(columns), len(SPREADS))) if prior is None else prior
-    for j in fitting_order(columns):
-        column = columns[j]
-        effects[column.features] = 0
-        left = column.total(information * (logit - _add_up(columns, effects)))
-        known = np.maximum(column.information(information), 1e-9)
-        effect = left / known
-        if column.kind == "constant":
-            effects[column.features] = effect
-            continue
-        # the logits are taken from those of all cells, to which a level contributes itself; a trend has no others
-        others = 1 - known / known.sum(0) if column.kind != "trend" else np.ones_like(known)
-        error = np.sqrt(np.maximum(others, MIN_OTHERS) / known)
-        if prior is None:
-            weights[j] = prior_weights(effect, error)
-        effects[column.features] = posterior_mean(effect, error, weights[j])
-    return effects, weights
-
-
 def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precision: np.ndarray) -> np.ndarray:
     """Effect of each feature on means ``(n_groups, m, d)`` of so many cells ``(n_groups, m)``, ``(n_features, m, d)``.
 
     `precision (m, d, d)` is the inverse of the components' covariances.
     """
-    columns = Columns.of(design)
+    columns = Column.all_of(design)
     effects = np.zeros((design.n_features, *shift.shape[1:]))
     whiten = np.linalg.cholesky(precision)
-    for j in fitting_order(columns):
+    for j in turns(columns, effects, n_sweeps=SWEEPS):
         column = columns[j]
         effects[column.features] = 0
         n = column.information(size)
@@ -193,7 +85,7 @@ def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precisi
     return effects
 
 
-def _add_up(columns: list[Columns], effects: np.ndarray) -> np.ndarray:
+def _add_up(columns: list[Column], effects: np.ndarray) -> np.ndarray:
     """Effects ``(n_features, ...)`` of each group, ``(n_groups, ...)``."""
     first, *others = (column.spread(effects[column.features]) for column in columns)
     return sum(others, first)

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ANCHOR_ARRAYS = (
     "center",
     "basis",
     "within",
     "spread",
-    "splits",
-    "split_logit",
-    "split_effect",
+    "partition",
+    "log_weight",
+    "weight_effect",
     "mean",
     "mean_effect",
     "variance",
@@ -76,8 +76,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
 
 def _member_to_dict(member: Member) -> dict[str, Any]:
     anchor = {name: getattr(member.anchor, name) for name in _ANCHOR_ARRAYS}
-    scalars = {name: getattr(member.anchor, name) for name in ("n_parts", "own_share")}
-    out = {"anchor": {**anchor, **scalars}, "silent": member.network.silent}
+    out = {"anchor": {**anchor, "own_share": member.anchor.own_share}, "silent": member.network.silent}
     if member.network.silent:
         return out
     weights = {name: tensor.detach().cpu().numpy().copy() for name, tensor in member.network.state_dict().items()}
@@ -141,15 +140,15 @@ def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) ->
 def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> None:
     """Shapes that loading does not meet, but scoring would."""
     anchor, k = member.anchor, len(design.groups) if member.anchor.own_share else 0
-    m, n_features = anchor.splits.shape[-1], design.n_features
+    m, n_features = len(anchor.partition), design.n_features
     shapes: dict[str, tuple[int, ...]] = {
         "center": (n_dims,),
         "basis": (n_dims, n_dims),
         "within": (n_dims,),
         "spread": (n_dims,),
-        "splits": (m - 1, m),
-        "split_logit": (m - 1,),
-        "split_effect": (n_features, m - 1),
+        "partition": (m,),
+        "log_weight": (m,),
+        "weight_effect": (n_features, m),
         "mean": (m, n_dims),
         "mean_effect": (n_features, m, n_dims),
         "variance": (m, n_dims),
@@ -187,7 +186,7 @@ def _number(stored: Mapping[str, Any]) -> Numeric:
 def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:
     arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
     kept = _get(stored, "anchor")
-    anchor = Anchor(**arrays, n_parts=int(_get(kept, "n_parts")), own_share=float(_get(kept, "own_share")))
+    anchor = Anchor(**arrays, own_share=float(_get(kept, "own_share")))
     if bool(_get(stored, "silent")):
         return Member(
             anchor, _experts(anchor.mean.shape[-1], design.n_features, widths=(1, 1), n_blocks=(0, 0)), device

@@ -43,7 +43,7 @@ def batch_score(
     groupby: str,
     use_rep: str | Sequence[str] = ("X_pca", "X_pca_harmony"),
     n_comps: int | None = None,
-    n_members: int = 8,
+    n_members: int = 16,
     max_steps: int | Literal["auto"] = "auto",
     bandwidth: float | Literal["auto"] = "auto",
     threshold: float = 0.5,

@@ -28,7 +28,7 @@ def fit(
     numeric: Sequence[str] = (),
     use_rep: str = "X_pca",
     n_comps: int | None = None,
-    n_members: int = 8,
+    n_members: int = 16,
     max_steps: int | Literal["auto"] = "auto",
     batch_size: int = 1024,
     rng: int | np.random.Generator | None = 0,

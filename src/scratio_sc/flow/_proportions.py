@@ -1,0 +1,175 @@
+"""How groups differ in the proportions of the components: log weights with effects that components near by share.
+
+Component k has the log weight b_k + sum_f feature_gf effect_fk in group g, up to a constant. Components that lie close
+together tend to change alike: the effects of a level are a Gaussian process over the components (Rasmussen & Williams
+2006), N(0, tau^2 K) with K_kl = exp(-D_kl / reach) and D the Bhattacharyya distance. tau and the reach, the same for
+all levels of a column, are those of most marginal likelihood by Laplace's approximation. So small components learn from
+their neighbours how they change, and where labels are random, tau is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import log_softmax
+
+from scratio_sc.flow._columns import Column, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scratio_sc.flow._design import Design
+
+SPREADS = np.r_[0.0, np.geomspace(0.025, 3.2, 15)]
+"""Standard deviations tau of effects, in nats."""
+REACHES = (8.0, 2.0, 0.5)
+"""In median distances between two components; besides, effects may be independent."""
+BROAD = 10.0
+N_SCORING = 8
+N_BACKFITTING = 3
+MAX_STEP = 1.5
+TOLERANCE = 1e-8
+MIN_OTHERS = 1e-3
+RIDGE = 1e-6
+
+
+def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
+    """Log weights ``(..., m)`` that sum to one, each partition of the components ``(m,)`` with the same share."""
+    out = np.empty_like(logit)
+    for p in np.unique(partition):
+        out[..., partition == p] = log_softmax(logit[..., partition == p], axis=-1)
+    return out - np.log(len(np.unique(partition)))
+
+
+def kernel_roots(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """R with R R^T = K over components ``(m, d)``, ``(m, d, d)``, for each reach, and the identity, ``(n, m, m)``."""
+    distance = bhattacharyya(mean, covariance)
+    apart = distance[~np.eye(len(mean), dtype=bool)]
+    roots = [np.eye(len(mean))]
+    if len(apart) and np.median(apart) > 0:
+        for reach in REACHES:
+            # with covariances that differ exp(-D / reach) need not be positive definite
+            value, vector = np.linalg.eigh(np.exp(-distance / (reach * np.median(apart))))
+            roots.insert(-1, vector * np.sqrt(np.maximum(value, 0)))
+    return np.stack(roots)
+
+
+def bhattacharyya(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Distances between Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(m, m)``."""
+    middle = (covariance[:, None] + covariance) / 2
+    apart = (mean[:, None] - mean)[..., None]
+    log_det = np.linalg.slogdet(covariance)[1]
+    shape = np.linalg.slogdet(middle)[1] - (log_det[:, None] + log_det) / 2
+    place = (apart * np.linalg.solve(middle, apart)).sum((2, 3)) / 4
+    distance: np.ndarray = np.maximum(place + shape, 0) / 2
+    return distance
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Gradient ``(n_groups, m)`` and Fisher information ``(n_groups, m, m)`` of the likelihood in the log weights."""
+
+    gradient: np.ndarray
+    information: np.ndarray
+
+    @classmethod
+    def at(cls, log_weight: np.ndarray, density: Sequence[np.ndarray]) -> _Scoring:
+        """At log weights ``(n_groups, m)``, of cells of ``density (n_cells, m)`` in each group."""
+        surplus = []
+        for weight, cells in zip(np.exp(log_weight), density, strict=True):
+            share = cells * weight
+            share /= np.maximum(share.sum(1, keepdims=True), 1e-300)
+            surplus.append(share - weight)
+        return cls(np.stack([s.sum(0) for s in surplus]), np.stack([s.T @ s for s in surplus]))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What cells tell of the effects of each level of a column.
+
+    Precision ``(n_levels, m, m)`` of the estimates, precision times estimates ``(n_levels, m)``, and how many of the
+    levels are free: all but one where they are compared with each other.
+    """
+
+    precision: np.ndarray
+    pull: np.ndarray
+    n_free: float
+
+    @classmethod
+    def of(cls, column: Column, scoring: _Scoring, moved: np.ndarray) -> _Known:
+        """At scorings of groups whose log weights have since been ``moved (n_groups, m)`` by all other columns."""
+        pull = column.total(scoring.gradient - np.einsum("gkl,gl->gk", scoring.information, moved))
+        own = column.information(scoring.information)
+        if column.kind in {"trend", "constant"}:
+            return cls(own, pull, 1)
+        # the weights are taken from those of all cells, to which a level belongs: its variance is 1 / own - 1 / all
+        # (all log weights may rise together: nothing is known along that direction, and nothing has to be)
+        others = own.sum(0) - own + MIN_OTHERS * own + RIDGE * np.eye(own.shape[1]) + np.trace(own.sum(0)) / own[0].size
+        beside = own @ np.linalg.inv(others)
+        return cls(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), int(own.any((1, 2)).sum()) - 1)
+
+    def best_root(self, roots: np.ndarray) -> np.ndarray:
+        """tau R of most marginal likelihood."""
+        tau = SPREADS[:, None, None]
+        evidence = []
+        for root in roots:
+            value, _, pull = self._along(root)
+            gain = (tau * pull) ** 2 / (1 + tau**2 * value) - np.log1p(tau**2 * value)
+            evidence.append(gain.sum((1, 2)) * self.n_free / len(value) / 2)
+        kernel, spread = np.unravel_index(np.argmax(evidence), (len(roots), len(SPREADS)))
+        best: np.ndarray = SPREADS[spread] * roots[kernel]
+        return best
+
+    def expected(self, root: np.ndarray) -> np.ndarray:
+        """Expected effects ``(n_levels, m)`` under the prior N(0, R R^T)."""
+        value, vector, pull = self._along(root)
+        effects: np.ndarray = np.einsum("lij,lj->li", vector, pull / (1 + value)) @ root.T
+        return effects
+
+    def _along(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors of R^T precision R, and the pull along them."""
+        value, vector = np.linalg.eigh(root.T @ self.precision @ root)
+        return np.maximum(value, 0), vector, np.einsum("lij,li->lj", vector, self.pull @ root)
+
+
+def fit_effects(
+    density: Sequence[np.ndarray],
+    base: np.ndarray,
+    start: np.ndarray,
+    *,
+    design: Design,
+    roots: np.ndarray,
+    prior: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Effects on log weights about ``base (m,)`` of most posterior density, by Fisher scoring.
+
+    Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. Returns the effects
+    and roots of their prior covariances ``(n_columns, m, m)``: those given, or else the best of ``roots``.
+    """
+    columns, features = Column.all_of(design), design.features(design.groups)
+    chosen = np.zeros((len(columns), *roots.shape[1:])) if prior is None else prior
+    one, effects = np.zeros(len(base), np.int64), start
+    for _ in range(N_SCORING):
+        last, before = effects, features @ effects
+        scoring = _Scoring.at(log_weights(base + before, one), density)
+        effects = last.copy()
+        for column in columns:
+            if column.kind == "rest":
+                effects[column.features] = 0
+        for j in turns(columns, effects, n_sweeps=N_BACKFITTING):
+            column = columns[j]
+            effects[column.features] = 0
+            known = _Known.of(column, scoring, features @ effects - before)
+            if column.kind == "constant":
+                chosen[j] = BROAD * np.eye(len(base))
+            elif prior is None:
+                chosen[j] = known.best_root(roots)
+            effects[column.features] = known.expected(chosen[j])
+        step = np.abs(features @ effects - before).max(initial=0)
+        if step > MAX_STEP:
+            effects = last + (effects - last) * MAX_STEP / step
+        elif step < TOLERANCE:
+            break
+    return effects, chosen

@@ -1,0 +1,266 @@
+"""Proportions of components by group: how far they are apart, what cells tell of them, and what neighbours add."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.optimize import approx_fprime
+from scipy.special import log_softmax
+from scipy.stats import multivariate_normal, norm
+
+from scratio_sc.flow import _proportions
+from scratio_sc.flow._columns import Column
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._proportions import (
+    REACHES,
+    SPREADS,
+    _Known,
+    _Scoring,
+    bhattacharyya,
+    fit_effects,
+    kernel_roots,
+    log_weights,
+)
+
+ONE, _ = Design.of(np.array([["a"], ["b"], ["c"]]), ("condition",), 1)
+PAIR, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), 1)
+DONORS, _ = Design.of(np.array([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]), ("condition", "donor"), 1)
+
+
+def unit(mean: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Unit Gaussians."""
+    return np.array(mean), np.tile(np.eye(len(mean[0])), (len(mean), 1, 1))
+
+
+# --- weights
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000), sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), scale=st.floats(0, 50))
+def test_partitions_have_equal_shares(seed: int, sizes: list[int], scale: float) -> None:
+    partition = np.repeat(np.arange(len(sizes)), sizes)
+    logit = scale * np.random.default_rng(seed).standard_normal((3, len(partition)))
+    weight = np.exp(log_weights(logit, partition))
+    share = np.stack([weight[:, partition == p].sum(1) for p in range(len(sizes))])
+    np.testing.assert_allclose(share, 1 / len(sizes))
+
+
+def test_weights_of_one_partition_are_a_softmax() -> None:
+    logit = np.random.default_rng(0).standard_normal((2, 4))
+    np.testing.assert_allclose(log_weights(logit, np.zeros(4, int)), log_softmax(logit, axis=1))
+
+
+# --- how far components are apart
+
+
+@pytest.mark.parametrize(("gap", "scale"), [(0.0, 1.0), (2.0, 1.0), (1.0, 3.0)])
+def test_distance_is_the_logarithm_of_the_overlap(gap: float, scale: float) -> None:
+    """- log of the integral of the root of the product of two densities."""
+    overlap, _ = quad(lambda x: np.sqrt(norm.pdf(x) * norm.pdf(x, gap, scale)), -30, 30)
+    distance = bhattacharyya(np.array([[0.0], [gap]]), np.array([[[1.0]], [[scale**2]]]))
+    np.testing.assert_allclose(distance, -np.log(overlap) * (1 - np.eye(2)), atol=1e-7)
+
+
+def test_distance_does_not_rotate() -> None:
+    rng = np.random.default_rng(0)
+    mean, root = rng.standard_normal((4, 3)), rng.standard_normal((4, 3, 3))
+    covariance, (q, _) = root @ root.swapaxes(1, 2), np.linalg.qr(rng.standard_normal((3, 3)))
+    np.testing.assert_allclose(bhattacharyya(mean @ q.T, q @ covariance @ q.T), bhattacharyya(mean, covariance))
+
+
+def test_kernels_fall_with_the_distance_in_units_of_the_median() -> None:
+    mean, covariance = unit([[0.0], [1.0], [5.0]])
+    roots, distance = kernel_roots(mean, covariance), bhattacharyya(mean, covariance)
+    median = np.median(distance[~np.eye(3, dtype=bool)])
+    for root, reach in zip(roots, REACHES, strict=False):
+        np.testing.assert_allclose(root @ root.T, np.exp(-distance / (reach * median)), atol=1e-7)
+    np.testing.assert_array_equal(roots[-1], np.eye(3))
+
+
+@pytest.mark.parametrize("mean", [[[0.0]], [[1.0], [1.0]]])
+def test_components_that_nothing_tells_apart_are_independent(mean: list[list[float]]) -> None:
+    np.testing.assert_array_equal(kernel_roots(*unit(mean)), np.eye(len(mean))[None])
+
+
+# --- what cells tell
+
+
+def test_gradient_is_that_of_the_log_likelihood() -> None:
+    rng = np.random.default_rng(0)
+    density, logit = [rng.random((n, 3)) for n in (40, 20)], rng.standard_normal((2, 3))
+    scoring = _Scoring.at(log_softmax(logit, axis=1), density)
+    for g, cells in enumerate(density):
+        found = approx_fprime(logit[g], lambda at, cells=cells: np.log(cells @ np.exp(log_softmax(at))).sum())
+        np.testing.assert_allclose(scoring.gradient[g], found, atol=1e-5)
+
+
+def test_shares_of_most_likelihood_have_no_gradient() -> None:
+    count = np.array([[10, 20, 30], [5, 5, 50]])
+    density = [np.repeat(np.eye(3), row, axis=0) for row in count]
+    scoring = _Scoring.at(np.log(count / count.sum(1, keepdims=True)), density)
+    np.testing.assert_allclose(scoring.gradient, 0, atol=1e-9)
+
+
+def test_group_without_cells_tells_nothing() -> None:
+    scoring = _Scoring.at(np.full((2, 3), -np.log(3)), [np.ones((5, 3)), np.zeros((0, 3))])
+    np.testing.assert_array_equal(scoring.information[1], 0)
+
+
+ACROSS = np.linalg.svd(np.ones((1, 3)))[2][1:].T
+"""Directions in which not all log weights rise together ``(3, 2)``: of the other one cells tell nothing."""
+
+
+def measured(seed: int = 0, *, scale: float = 1.0) -> tuple[_Known, np.ndarray, np.ndarray]:
+    """Three levels measured with errors of their own: what is known, and estimates and their covariances across."""
+    rng = np.random.default_rng(seed)
+    half = rng.standard_normal((3, 2, 4))
+    information = half @ half.swapaxes(1, 2)
+    estimate = scale * rng.standard_normal((3, 2))
+    (column,) = Column.all_of(ONE)
+    pull = np.einsum("gkl,gl->gk", information, estimate)
+    scoring = _Scoring(pull @ ACROSS.T, ACROSS @ information @ ACROSS.T)
+    # a level belongs to all cells, which it is compared with
+    variance = np.linalg.inv(information) - np.linalg.inv(information.sum(0))
+    return _Known.of(column, scoring, np.zeros((3, 3))), estimate, variance
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what keeps levels that nothing can be compared with from being known exactly."""
+    monkeypatch.setattr(_proportions, "MIN_OTHERS", 0.0)
+    monkeypatch.setattr(_proportions, "RIDGE", 0.0)
+
+
+@pytest.mark.usefixtures("exact")
+def test_expected_effects_are_those_of_normal_effects_with_normal_errors() -> None:
+    known, estimate, variance = measured()
+    root = np.random.default_rng(1).standard_normal((3, 3))
+    prior = root @ root.T @ ACROSS
+    expected = [prior @ np.linalg.solve(ACROSS.T @ prior + v, e) for v, e in zip(variance, estimate, strict=True)]
+    np.testing.assert_allclose(known.expected(root), expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("scale", [0.1, 0.3, 1.0, 3.0])
+def test_prior_is_that_of_most_likelihood(scale: float) -> None:
+    known, estimate, variance = measured(scale=scale)
+    roots = kernel_roots(*unit([[0.0], [1.0], [5.0]]))
+
+    def likelihood(root: np.ndarray) -> float:
+        prior = ACROSS.T @ root @ root.T @ ACROSS
+        return sum(multivariate_normal(cov=prior + v).logpdf(e) for v, e in zip(variance, estimate, strict=True))
+
+    best = max((tau * root for root in roots for tau in SPREADS), key=likelihood)
+    assert likelihood(known.best_root(roots)) == pytest.approx(likelihood(best))
+
+
+def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((3, 2, 4))
+    information, moved = half @ half.swapaxes(1, 2), rng.standard_normal((3, 2))
+    scoring = _Scoring(np.einsum("gkl,gl->gk", information, moved), information)
+    (column,) = Column.all_of(ONE)
+    np.testing.assert_allclose(_Known.of(column, scoring, moved).pull, 0, atol=1e-9)
+
+
+# --- the fit
+
+
+def fitted(
+    count: list[list[int]], design: Design = PAIR, *, roots: np.ndarray | None = None, prior: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log weights of groups ``(n_groups, m)`` with so many cells of each component, and the prior."""
+    density = [np.repeat(np.eye(len(row)), row, axis=0) for row in count]
+    base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
+    start = np.zeros((design.n_features, m))
+    roots = np.eye(m)[None] if roots is None else roots
+    effects, chosen = fit_effects(density, base, start, design=design, roots=roots, prior=prior)
+    return log_weights(base + design.features(design.groups) @ effects, np.zeros(m, int)), chosen
+
+
+def shares(count: list[list[int]]) -> np.ndarray:
+    return np.array(count) / np.sum(count, axis=1, keepdims=True)
+
+
+def test_proportions_of_many_cells_are_kept() -> None:
+    count = [[6000, 3000, 1000], [2000, 2000, 6000]]
+    np.testing.assert_allclose(np.exp(fitted(count)[0]), shares(count), rtol=0.02)
+
+
+def test_proportions_that_differ_by_chance_are_the_same() -> None:
+    found, prior = fitted([[505, 300, 195], [495, 303, 202]])
+    np.testing.assert_array_equal(prior, 0)
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_proportions_lie_between_all_cells_and_the_group() -> None:
+    count = [[60, 40], [40, 60]]
+    found = np.exp(fitted(count, prior=0.2 * np.eye(2)[None])[0])
+    assert 0.5 < found[0, 0] < 0.6
+    np.testing.assert_allclose(found[0], found[1, ::-1])
+
+
+def test_small_component_changes_with_those_beside_it() -> None:
+    """Of three components two lie together; the one of few cells was counted evenly."""
+    mean, covariance = unit([[0.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
+    count = [[300, 5, 695], [700, 5, 295]]
+    alone, beside = (fitted(count, roots=roots)[0] for roots in (np.eye(3)[None], kernel_roots(mean, covariance)))
+    apart = [np.subtract(*found[::-1])[1] - np.log(1.0) for found in (alone, beside)]
+    assert abs(apart[0]) < 0.1
+    assert apart[1] > 0.3
+
+
+def test_component_without_cells_of_a_group_has_hardly_any_weight_there() -> None:
+    found = np.exp(fitted([[500, 500, 0], [400, 300, 300]])[0])
+    assert 0 < found[0, 2] < 0.01
+
+
+def test_group_without_cells_has_the_proportions_of_the_others() -> None:
+    found = np.exp(fitted([[300, 500], [0, 0]])[0])
+    np.testing.assert_allclose(found, [[0.375, 0.625]] * 2)
+
+
+def test_prior_that_is_given_comes_back() -> None:
+    prior = 0.3 * np.eye(2)[None]
+    np.testing.assert_array_equal(fitted([[60, 40], [40, 60]], prior=prior)[1], prior)
+
+
+def test_effects_of_columns_add_up() -> None:
+    """The condition and the donor each multiply the odds."""
+    odds = np.array([4.0, 12.0, 1.0, 3.0]) / 2
+    count = np.column_stack([1e6 * odds / (1 + odds), 1e6 / (1 + odds)]).round().astype(int) // 100
+    found, prior = fitted(count.tolist(), DONORS)
+    np.testing.assert_allclose(np.exp(found[:, 0] - found[:, 1]), odds, rtol=0.05)
+    assert np.abs(prior[2]).max() < 0.1
+
+
+def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
+    density = [np.repeat(np.eye(2), row, axis=0) for row in [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]]
+    effects, _ = fit_effects(
+        density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, roots=np.eye(2)[None], prior=None
+    )
+    logit = effects[:, 0] - effects[:, 1]
+    np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
+    np.testing.assert_allclose(logit[2:], 0, atol=0.05)
+
+
+def test_component_alone_has_no_effects() -> None:
+    found, _ = fitted([[100], [50]])
+    np.testing.assert_array_equal(found, 0)
+
+
+def test_components_that_overlap_are_told_apart_as_far_as_cells_can() -> None:
+    """Two Gaussians two deviations apart, in shares of .7 and .3."""
+    rng = np.random.default_rng(0)
+    density = []
+    for share in (0.7, 0.3):
+        x = rng.standard_normal(4000) + 2 * (rng.random(4000) > share)
+        density.append(np.column_stack([norm.pdf(x), norm.pdf(x, 2)]))
+    effects, _ = fit_effects(
+        density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, roots=np.eye(2)[None], prior=None
+    )
+    found = np.exp(log_weights(np.log([0.5, 0.5]) + effects, np.zeros(2, int)))
+    np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]], atol=0.03)
