@@ -221,7 +221,7 @@ class ConditionalFlow:
         for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, progress=progress):
             rows, inverse = np.unique(np.concatenate([side.rows for side in mixtures]), axis=0, return_inverse=True)
             cells, unseen = x[batch.cells], batch.unseen
-            parts = self._parts(cells, rows, unseen)
+            parts = self._parts(cells, rows, unseen, weights=weights)
             columns = np.split(inverse.reshape(-1), np.cumsum([len(side.rows) for side in mixtures])[:-1])
             by_member = np.empty((len(self.members), len(cells), len(sides)))
             far = np.empty((len(cells), len(sides)), bool)
@@ -332,7 +332,7 @@ class ConditionalFlow:
                 yield batch, [side_of(self.design, levels, batch.own_row) for levels in named]
                 bar.update(len(batch.cells))
 
-    def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
         """Log likelihood by member and node, ``(n_members, n, k, n_nodes)``.
 
         Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
@@ -344,12 +344,11 @@ class ConditionalFlow:
         }
         turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
         counts = np.where(unseen, unseen.sum(), len(unseen))
-        return np.stack(
-            [
-                node_log_likelihoods(m, x, m.groups(self.design, rows), directions=directions[int(count)][part])
-                for m, part, count in zip(self.members, turn, counts, strict=True)
-            ]
-        )
+        parts = []
+        for member, part, count in zip(self.members, turn, counts, strict=True):
+            groups, mine = member.groups(self.design, rows), directions[int(count)][part]
+            parts.append(node_log_likelihoods(member, x, groups, directions=mine, weights=weights))
+        return np.stack(parts)
 
     def _nearby(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
         """Fitted cells of a side to expect where each cell lies, ``(n,)``."""

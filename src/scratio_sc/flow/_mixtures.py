@@ -184,13 +184,17 @@ class Mixtures:
         exact = self._exact(x.device)
         x, square = x.to(exact.mean), torch.tensor(bandwidths).to(exact.mean) ** 2
         along, out = exact._into(x, 0), []
-        for c in range(len(exact.mean)):
+        log_density = x.new_empty(len(x), len(square), exact.mean.shape[1])
+        for c, mean in enumerate(exact.mean):
             along = exact._into(x, c) if c and len(exact.variance) > 1 else along
-            total = exact._own(exact.variance, c)[..., None] + square
-            distance = torch.einsum("nmd,mdh->nmh", (along - exact._centre(c)).square(), 1 / total)
-            constant = (torch.log(2 * math.pi * total) + square / total).sum(1)
-            log_joint = exact.log_weight[c][:, None] - 0.5 * (distance + constant)
-            out.append(log_density_of(log_joint.mT, self.sizes))
+            new = torch.ones(len(mean), dtype=torch.bool)
+            if c and len(exact.variance) == 1:
+                new = (mean != exact.mean[c - 1]).any(1)  # of the others only the weights differ
+            total = exact._own(exact.variance, c)[new][..., None] + square
+            apart = along[:, new] - exact._centre(c)[new]
+            distance = torch.einsum("nmd,mdh->nhm", apart.square(), 1 / total)
+            log_density[..., new] = -0.5 * (distance + (torch.log(2 * math.pi * total) + square / total).sum(1).T)
+            out.append(log_density_of(exact.log_weight[c] + log_density, self.sizes))
         return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:

@@ -45,6 +45,7 @@ _ANCHOR_ARRAYS = (
     "own_variance",
     "own_rotation",
 )
+_SINGLE_PRECISION = ("variance", "rotation", "own_variance", "own_rotation")
 _HELD_OUT = ("parts", "condition", "log_prior", "baselines")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
@@ -76,6 +77,8 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
 
 def _member_to_dict(member: Member) -> dict[str, Any]:
     anchor = {name: getattr(member.anchor, name) for name in _ANCHOR_ARRAYS}
+    # the bulk of a flow, and of no use beyond the precision that members compute in
+    anchor |= {name: anchor[name].astype(np.float32) for name in _SINGLE_PRECISION}
     out = {"anchor": {**anchor, "own_share": member.anchor.own_share}, "silent": member.network.silent}
     if member.network.silent:
         return out
