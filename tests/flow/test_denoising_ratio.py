@@ -171,6 +171,18 @@ def test_bands_of_the_anchor_sum_to_the_gaussian_seen_through_a_kernel(anchors: 
         torch.testing.assert_close(partial[:, 1, node], expected, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("weights", [[1.0] * 8, [1.0] * 5 + [0.0] * 3, [1.0, 1.0, 0.7, 0.7, 0.7, 0.2, 0.0, 0.0]])
+def test_nodes_of_equal_weights_may_be_taken_together(anchors: ConditionalFlow, weights: list[float]) -> None:
+    member = anchors.members[0]
+    groups = member.groups(anchors.design, anchors.design.groups)
+    x = torch.as_tensor(2 * draw(50, 3), dtype=torch.float32)
+    each, together = anchor_parts(x, groups), anchor_parts(x, groups, weights=np.array(weights))
+    for asked in (weights, np.ones(8)):
+        weight = torch.as_tensor(asked, dtype=torch.float64)
+        torch.testing.assert_close(together @ weight, each @ weight, atol=1e-9, rtol=1e-9)
+    assert int(together.any(0).any(0).sum()) == len(set(weights))
+
+
 # --- the network's part: a wrong anchor, and a network that knows the truth
 
 

@@ -124,6 +124,16 @@ def test_smoothed_log_density_of_components_far_apart_is_that_of_the_nearer_one(
     torch.testing.assert_close(both.smoothed_log_densities(x, [h]), one.smoothed_log_densities(x, [h]) + np.log(0.7))
 
 
+def test_groups_that_share_some_means_have_their_own_log_densities() -> None:
+    """Nothing of one group's is left in the next one's."""
+    groups, x = random_mixtures(m=4, rotated=True, own=False), cells()
+    mean = groups.mean.clone()
+    mean[1, :2] = mean[0, :2]
+    groups = replace(groups, mean=mean)
+    expected = torch.stack([groups.log_density(x, 0.0, c) for c in range(K)], dim=1)
+    torch.testing.assert_close(groups.smoothed_log_densities(x, [0.0])[..., 0], expected)
+
+
 # --- the denoiser
 
 
