@@ -17,11 +17,11 @@ from scratio_sc.flow._design import Design
 from scratio_sc.flow._proportions import (
     REACHES,
     SPREADS,
+    Neighbours,
     _Known,
     _Scoring,
     bhattacharyya,
     fit_effects,
-    kernel_roots,
     log_weights,
 )
 
@@ -71,9 +71,19 @@ def test_distance_does_not_rotate() -> None:
     np.testing.assert_allclose(bhattacharyya(mean @ q.T, q @ covariance @ q.T), bhattacharyya(mean, covariance))
 
 
+def neighbours(mean: list[list[float]]) -> Neighbours:
+    """Unit Gaussians of equal weights."""
+    return Neighbours.of(*unit(mean), np.full(len(mean), 1 / len(mean)))
+
+
+def strangers(m: int) -> Neighbours:
+    """Components that have nothing to do with each other."""
+    return Neighbours(np.eye(m)[None], np.eye(m))
+
+
 def test_kernels_fall_with_the_distance_in_units_of_the_median() -> None:
-    mean, covariance = unit([[0.0], [1.0], [5.0]])
-    roots, distance = kernel_roots(mean, covariance), bhattacharyya(mean, covariance)
+    mean = [[0.0], [1.0], [5.0]]
+    roots, distance = neighbours(mean).roots, bhattacharyya(*unit(mean))
     median = np.median(distance[~np.eye(3, dtype=bool)])
     for root, reach in zip(roots, REACHES, strict=False):
         np.testing.assert_allclose(root @ root.T, np.exp(-distance / (reach * median)), atol=1e-7)
@@ -82,7 +92,15 @@ def test_kernels_fall_with_the_distance_in_units_of_the_median() -> None:
 
 @pytest.mark.parametrize("mean", [[[0.0]], [[1.0], [1.0]]])
 def test_components_that_nothing_tells_apart_are_independent(mean: list[list[float]]) -> None:
-    np.testing.assert_array_equal(kernel_roots(*unit(mean)), np.eye(len(mean))[None])
+    np.testing.assert_array_equal(neighbours(mean).roots, np.eye(len(mean))[None])
+
+
+def test_many_cells_close_by_count_most() -> None:
+    mean, covariance = unit([[0.0], [0.5], [0.5], [9.0]])
+    near = Neighbours.of(mean, covariance, np.array([0.4, 0.4, 0.1, 0.1])).near
+    np.testing.assert_allclose(near.sum(1), 1)
+    assert near[0, 1] == pytest.approx(4 * near[0, 2])
+    assert 0 < near[0, 3] < near[0, 2]
 
 
 # --- what cells tell
@@ -147,7 +165,7 @@ def test_expected_effects_are_those_of_normal_effects_with_normal_errors() -> No
 @pytest.mark.parametrize("scale", [0.1, 0.3, 1.0, 3.0])
 def test_prior_is_that_of_most_likelihood(scale: float) -> None:
     known, estimate, variance = measured(scale=scale)
-    roots = kernel_roots(*unit([[0.0], [1.0], [5.0]]))
+    roots = neighbours([[0.0], [1.0], [5.0]]).roots
 
     def likelihood(root: np.ndarray) -> float:
         prior = ACROSS.T @ root @ root.T @ ACROSS
@@ -155,6 +173,23 @@ def test_prior_is_that_of_most_likelihood(scale: float) -> None:
 
     best = max((tau * root for root in roots for tau in SPREADS), key=likelihood)
     assert likelihood(known.best_root(roots)) == pytest.approx(likelihood(best))
+
+
+@pytest.mark.usefixtures("exact")
+def test_scale_is_the_size_of_effects_about_their_mean() -> None:
+    """Expected squares under the posterior, here of a million draws."""
+    known, estimate, variance = measured(scale=2.0)
+    rng = np.random.default_rng(1)
+    root, weight = rng.standard_normal((3, 3)), np.array([0.5, 0.3, 0.2])
+    near = np.array([[0.8, 0.2, 0.0], [0.2, 0.8, 0.0], [0.0, 0.1, 0.9]])
+    prior, square = root @ root.T, np.zeros(3)
+    for e, v in zip(estimate, variance, strict=True):
+        gain = prior @ ACROSS @ np.linalg.inv(ACROSS.T @ prior @ ACROSS + v)
+        effect = rng.multivariate_normal(gain @ e, prior - gain @ ACROSS.T @ prior, size=1_000_000)
+        square += ((effect - effect @ weight[:, None]) ** 2).mean(0) / 3
+    expected = near @ square
+    found = known.scale(root, near=near, weight=weight)
+    np.testing.assert_allclose(found**2, expected / (weight @ expected), rtol=0.01)
 
 
 def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
@@ -170,14 +205,13 @@ def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
 
 
 def fitted(
-    count: list[list[int]], design: Design = PAIR, *, roots: np.ndarray | None = None, prior: np.ndarray | None = None
+    count: list[list[int]], design: Design = PAIR, *, near: Neighbours | None = None, prior: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log weights of groups ``(n_groups, m)`` with so many cells of each component, and the prior."""
     density = [np.repeat(np.eye(len(row)), row, axis=0) for row in count]
     base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
     start = np.zeros((design.n_features, m))
-    roots = np.eye(m)[None] if roots is None else roots
-    effects, chosen = fit_effects(density, base, start, design=design, roots=roots, prior=prior)
+    effects, chosen = fit_effects(density, base, start, design=design, neighbours=near or strangers(m), prior=prior)
     return log_weights(base + design.features(design.groups) @ effects, np.zeros(m, int)), chosen
 
 
@@ -205,12 +239,23 @@ def test_proportions_lie_between_all_cells_and_the_group() -> None:
 
 def test_small_component_changes_with_those_beside_it() -> None:
     """Of three components two lie together; the one of few cells was counted evenly."""
-    mean, covariance = unit([[0.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
     count = [[300, 5, 695], [700, 5, 295]]
-    alone, beside = (fitted(count, roots=roots)[0] for roots in (np.eye(3)[None], kernel_roots(mean, covariance)))
+    together = neighbours([[0.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
+    alone, beside = (fitted(count, near=near)[0] for near in (strangers(3), together))
     apart = [np.subtract(*found[::-1])[1] - np.log(1.0) for found in (alone, beside)]
     assert abs(apart[0]) < 0.1
     assert apart[1] > 0.3
+
+
+def test_what_does_not_change_is_not_made_to_by_what_does() -> None:
+    """Of twelve components eleven differ by chance, which no prior of one size for all effects can say."""
+    chance = np.array([12, -9, 4, -14, 7, 15, -6, 2, -11, 5, -5])
+    count = np.stack([np.r_[500 + chance, 800], np.r_[500 - chance, 200]])
+    of_one_size = Neighbours(np.eye(12)[None], np.full((12, 12), 1 / 12))
+    change = [np.subtract(*fitted(count.tolist(), near=near)[0]) for near in (of_one_size, strangers(12))]
+    spread, step = zip(*((np.std(c[:-1]), c[-1] - np.mean(c[:-1])) for c in change), strict=True)
+    assert spread[1] < 0.75 * spread[0]
+    assert step[1] > step[0]
 
 
 def test_component_without_cells_of_a_group_has_hardly_any_weight_there() -> None:
@@ -240,7 +285,7 @@ def test_effects_of_columns_add_up() -> None:
 def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
     density = [np.repeat(np.eye(2), row, axis=0) for row in [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]]
     effects, _ = fit_effects(
-        density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, roots=np.eye(2)[None], prior=None
+        density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, neighbours=strangers(2), prior=None
     )
     logit = effects[:, 0] - effects[:, 1]
     np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
@@ -260,7 +305,7 @@ def test_components_that_overlap_are_told_apart_as_far_as_cells_can() -> None:
         x = rng.standard_normal(4000) + 2 * (rng.random(4000) > share)
         density.append(np.column_stack([norm.pdf(x), norm.pdf(x, 2)]))
     effects, _ = fit_effects(
-        density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, roots=np.eye(2)[None], prior=None
+        density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, neighbours=strangers(2), prior=None
     )
     found = np.exp(log_weights(np.log([0.5, 0.5]) + effects, np.zeros(2, int)))
     np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]], atol=0.03)

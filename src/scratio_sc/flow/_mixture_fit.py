@@ -19,7 +19,7 @@ from scratio_sc.flow._components import (
     pulled,
     scatter_about,
 )
-from scratio_sc.flow._proportions import fit_effects, kernel_roots, log_weights
+from scratio_sc.flow._proportions import Neighbours, fit_effects, log_weights
 from scratio_sc.flow._shrinkage import mean_effects
 
 if TYPE_CHECKING:
@@ -118,8 +118,11 @@ class Mixture:
             np.einsum("gmd,gme->gmde", step, step) - outer - outer.transpose(0, 1, 3, 2)
         )
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
-        base, roots = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT)), kernel_roots(mean, shared)
-        weight_effect, prior = fit_effects(densities, base, self.weight_effect, design=design, roots=roots, prior=prior)
+        base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
+        near = Neighbours.of(mean, shared, np.exp(base))
+        weight_effect, prior = fit_effects(
+            densities, base, self.weight_effect, design=design, neighbours=near, prior=prior
+        )
         own = nonlinear_shrinkage(shared, pooled)
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
         return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), prior)

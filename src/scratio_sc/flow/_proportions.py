@@ -2,9 +2,11 @@
 
 Component k has the log weight b_k + sum_f feature_gf effect_fk in group g, up to a constant. Components that lie close
 together tend to change alike: the effects of a level are a Gaussian process over the components (Rasmussen & Williams
-2006), N(0, tau^2 K) with K_kl = exp(-D_kl / reach) and D the Bhattacharyya distance. tau and the reach, the same for
-all levels of a column, are those of most marginal likelihood by Laplace's approximation. So small components learn from
-their neighbours how they change, and where labels are random, tau is 0.
+2006), N(0, tau^2 S K S) with K_kl = exp(-D_kl / reach), D the Bhattacharyya distance and S = diag(s). tau and the
+reach, the same for all levels of a column, are those of most marginal likelihood by Laplace's approximation. So small
+components learn from their neighbours how they change, and where labels are random, tau is 0. Often a few types change
+and the others do not: s_k^2 is the expected square of the effects about component k, found together with them
+(expectation-maximisation), so that changes are shrunk less where they are large.
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
 
 SPREADS = np.r_[0.0, np.geomspace(0.025, 3.2, 15)]
 """Standard deviations tau of effects, in nats."""
-REACHES = (8.0, 2.0, 0.5)
+REACHES = (3.0, 1.5)
 """In median distances between two components; besides, effects may be independent."""
+LOCAL = 0.35
+"""How far the size of effects reaches, in the same unit."""
+ELSEWHERE = 0.1
+"""What components far away add to the size of effects, where one at the same place adds 1."""
 BROAD = 10.0
 N_SCORING = 8
 N_BACKFITTING = 3
@@ -43,17 +49,33 @@ def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
     return out - np.log(len(np.unique(partition)))
 
 
-def kernel_roots(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """R with R R^T = K over components ``(m, d)``, ``(m, d, d)``, for each reach, and the identity, ``(n, m, m)``."""
-    distance = bhattacharyya(mean, covariance)
-    apart = distance[~np.eye(len(mean), dtype=bool)]
-    roots = [np.eye(len(mean))]
-    if len(apart) and np.median(apart) > 0:
-        for reach in REACHES:
-            # with covariances that differ exp(-D / reach) need not be positive definite
-            value, vector = np.linalg.eigh(np.exp(-distance / (reach * np.median(apart))))
-            roots.insert(-1, vector * np.sqrt(np.maximum(value, 0)))
-    return np.stack(roots)
+@dataclass(frozen=True)
+class Neighbours:
+    """Which of m components are near each other.
+
+    R with R R^T = K for each reach, and the identity, ``(n, m, m)``, and weights ``near (m, m)``, rows that sum to one,
+    of the cells of all components about each.
+    """
+
+    roots: np.ndarray
+    near: np.ndarray
+
+    @classmethod
+    def of(cls, mean: np.ndarray, covariance: np.ndarray, weight: np.ndarray) -> Neighbours:
+        """Of components ``(m, d)``, ``(m, d, d)`` with weights ``(m,)``."""
+        distance = bhattacharyya(mean, covariance)
+        apart = distance[~np.eye(len(mean), dtype=bool)]
+        unit = np.median(apart) if len(apart) and np.median(apart) > 0 else np.inf
+        near = weight * (np.exp(-distance / (LOCAL * unit)) + ELSEWHERE)
+        roots = [_root(np.exp(-distance / (reach * unit))) for reach in REACHES if np.isfinite(unit)]
+        return cls(np.stack([*roots, np.eye(len(mean))]), near / near.sum(1, keepdims=True))
+
+
+def _root(kernel: np.ndarray) -> np.ndarray:
+    # with covariances that differ exp(-D / reach) need not be positive definite
+    value, vector = np.linalg.eigh(kernel)
+    root: np.ndarray = vector * np.sqrt(np.maximum(value, 0))
+    return root
 
 
 def bhattacharyya(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -128,6 +150,16 @@ class _Known:
         effects: np.ndarray = np.einsum("lij,lj->li", vector, pull / (1 + value)) @ root.T
         return effects
 
+    def scale(self, root: np.ndarray, *, near: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Root of the expected square of the effects about each component, ``(m,)``, one on average."""
+        # an effect that all components share is none
+        value, vector, pull = self._along(root)
+        along = np.einsum("ki,lij->lkj", root - weight @ root, vector)
+        mean = np.einsum("lkj,lj->lk", along, pull / (1 + value))
+        square = near @ (mean**2 + np.einsum("lkj,lj->lk", along**2, 1 / (1 + value))).mean(0)
+        out: np.ndarray = np.sqrt(square / np.maximum(weight @ square, 1e-300))
+        return out
+
     def _along(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Eigenvalues and eigenvectors of R^T precision R, and the pull along them."""
         value, vector = np.linalg.eigh(root.T @ self.precision @ root)
@@ -140,16 +172,17 @@ def fit_effects(
     start: np.ndarray,
     *,
     design: Design,
-    roots: np.ndarray,
+    neighbours: Neighbours,
     prior: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Effects on log weights about ``base (m,)`` of most posterior density, by Fisher scoring.
 
     Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. Returns the effects
-    and roots of their prior covariances ``(n_columns, m, m)``: those given, or else the best of ``roots``.
+    and roots of their prior covariances ``(n_columns, m, m)``: those given, or else the best that are found.
     """
     columns, features = Column.all_of(design), design.features(design.groups)
-    chosen = np.zeros((len(columns), *roots.shape[1:])) if prior is None else prior
+    chosen = np.zeros((len(columns), len(base), len(base))) if prior is None else prior
+    scale, weight = np.ones((len(columns), len(base))), np.exp(base)
     one, effects = np.zeros(len(base), np.int64), start
     for _ in range(N_SCORING):
         last, before = effects, features @ effects
@@ -165,7 +198,9 @@ def fit_effects(
             if column.kind == "constant":
                 chosen[j] = BROAD * np.eye(len(base))
             elif prior is None:
-                chosen[j] = known.best_root(roots)
+                chosen[j] = known.best_root(scale[j, :, None] * neighbours.roots)
+                if chosen[j].any():
+                    scale[j] = known.scale(chosen[j], near=neighbours.near, weight=weight)
             effects[column.features] = known.expected(chosen[j])
         step = np.abs(features @ effects - before).max(initial=0)
         if step > MAX_STEP:
