@@ -83,7 +83,7 @@ def log_ratio(
         The log ratio in nats; NaN for cells whose own level is needed, and missing or not in the fit.
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error in nats, by a jackknife over the folds that the members left out, widened for their small
-        number: meant to hold the exact ratio within 1.645 of them for 90 % of cells, and in simulations for 82 to 89 %.
+        number: meant to hold the exact ratio within 1.645 of them for 90 % of cells, and in simulations for 82 to 92 %.
         It covers the choice of cells within the samples at hand. It covers neither differences between samples
         (donors), nor what all members share: the embedding, the components, the smoothing of the bandwidth; nor what
         shrinking an effect towards zero may take from it. NaN for a flow of one member.
