@@ -211,20 +211,20 @@ def test_numbers_alone_are_all_of_the_same_labels() -> None:
 
 
 def test_slope_that_chance_explains_is_none() -> None:
-    slope, cost = shrink_trend(np.array([[0.1, 0.1]]), np.array([10.0]), whiten=np.eye(2))
+    slope, cost = shrink_trend(np.array([[[0.1, 0.1]]]), np.array([[10.0]]), whiten=np.eye(2)[None], alike=np.eye(1))
     assert not slope.any()
     assert cost == pytest.approx(0.2)
 
 
 def test_slope_of_many_cells_stays() -> None:
-    slope, _ = shrink_trend(np.array([[0.5, 0.1]]), np.array([1e5]), whiten=np.eye(2))
-    np.testing.assert_allclose(slope, [[0.5, 0.1]], rtol=1e-3)
+    slope, _ = shrink_trend(np.array([[[0.5, 0.1]]]), np.array([[1e5]]), whiten=np.eye(2)[None], alike=np.eye(1))
+    np.testing.assert_allclose(slope, [[[0.5, 0.1]]], rtol=1e-3)
 
 
 def test_straight_line_in_the_means_is_found() -> None:
     design, _ = Design.of(np.repeat(DOSES, 50).astype(str)[:, None], ("dose",), 1, numeric=("dose",))
     shift = (0.3 * (DOSES - DOSES.mean()))[:, None, None]
-    effects = mean_effects(shift, np.full((4, 1), 5e4), design, precision=np.eye(1)[None])
+    effects = mean_effects(shift, np.full((4, 1), 5e4), design, precision=np.eye(1)[None], alike=np.eye(1))
     found = np.einsum("gf,fmd->gmd", design.features(np.array([[0.0], [5.0], [20.0]])), effects)
     np.testing.assert_allclose(found[:, 0, 0], 0.3 * (np.array([0, 5, 20]) - DOSES.mean()), atol=0.01)
 

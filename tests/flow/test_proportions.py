@@ -1,4 +1,4 @@
-"""Proportions of components by group: how far they are apart, what cells tell of them, and what neighbours add."""
+"""Proportions of components by group: what cells tell of them, and what neighbours add."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.special import log_softmax
 from scipy.stats import multivariate_normal, norm
@@ -14,13 +13,11 @@ from scipy.stats import multivariate_normal, norm
 from scratio_sc.flow import _proportions
 from scratio_sc.flow._columns import Column
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._distances import Neighbours
 from scratio_sc.flow._proportions import (
-    REACHES,
     SPREADS,
-    Neighbours,
     _Known,
     _Scoring,
-    bhattacharyya,
     fit_effects,
     log_weights,
 )
@@ -33,6 +30,16 @@ DONORS, _ = Design.of(np.array([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")])
 def unit(mean: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     """Unit Gaussians."""
     return np.array(mean), np.tile(np.eye(len(mean[0])), (len(mean), 1, 1))
+
+
+def neighbours(mean: list[list[float]]) -> Neighbours:
+    """Unit Gaussians of equal weights."""
+    return Neighbours.of(*unit(mean), np.full(len(mean), 1 / len(mean)))
+
+
+def strangers(m: int) -> Neighbours:
+    """Components that have nothing to do with each other."""
+    return Neighbours(np.eye(m)[None], np.eye(m))
 
 
 # --- weights
@@ -51,56 +58,6 @@ def test_partitions_have_equal_shares(seed: int, sizes: list[int], scale: float)
 def test_weights_of_one_partition_are_a_softmax() -> None:
     logit = np.random.default_rng(0).standard_normal((2, 4))
     np.testing.assert_allclose(log_weights(logit, np.zeros(4, int)), log_softmax(logit, axis=1))
-
-
-# --- how far components are apart
-
-
-@pytest.mark.parametrize(("gap", "scale"), [(0.0, 1.0), (2.0, 1.0), (1.0, 3.0)])
-def test_distance_is_the_logarithm_of_the_overlap(gap: float, scale: float) -> None:
-    """- log of the integral of the root of the product of two densities."""
-    overlap, _ = quad(lambda x: np.sqrt(norm.pdf(x) * norm.pdf(x, gap, scale)), -30, 30)
-    distance = bhattacharyya(np.array([[0.0], [gap]]), np.array([[[1.0]], [[scale**2]]]))
-    np.testing.assert_allclose(distance, -np.log(overlap) * (1 - np.eye(2)), atol=1e-7)
-
-
-def test_distance_does_not_rotate() -> None:
-    rng = np.random.default_rng(0)
-    mean, root = rng.standard_normal((4, 3)), rng.standard_normal((4, 3, 3))
-    covariance, (q, _) = root @ root.swapaxes(1, 2), np.linalg.qr(rng.standard_normal((3, 3)))
-    np.testing.assert_allclose(bhattacharyya(mean @ q.T, q @ covariance @ q.T), bhattacharyya(mean, covariance))
-
-
-def neighbours(mean: list[list[float]]) -> Neighbours:
-    """Unit Gaussians of equal weights."""
-    return Neighbours.of(*unit(mean), np.full(len(mean), 1 / len(mean)))
-
-
-def strangers(m: int) -> Neighbours:
-    """Components that have nothing to do with each other."""
-    return Neighbours(np.eye(m)[None], np.eye(m))
-
-
-def test_kernels_fall_with_the_distance_in_units_of_the_median() -> None:
-    mean = [[0.0], [1.0], [5.0]]
-    roots, distance = neighbours(mean).roots, bhattacharyya(*unit(mean))
-    median = np.median(distance[~np.eye(3, dtype=bool)])
-    for root, reach in zip(roots, REACHES, strict=False):
-        np.testing.assert_allclose(root @ root.T, np.exp(-distance / (reach * median)), atol=1e-7)
-    np.testing.assert_array_equal(roots[-1], np.eye(3))
-
-
-@pytest.mark.parametrize("mean", [[[0.0]], [[1.0], [1.0]]])
-def test_components_that_nothing_tells_apart_are_independent(mean: list[list[float]]) -> None:
-    np.testing.assert_array_equal(neighbours(mean).roots, np.eye(len(mean))[None])
-
-
-def test_many_cells_close_by_count_most() -> None:
-    mean, covariance = unit([[0.0], [0.5], [0.5], [9.0]])
-    near = Neighbours.of(mean, covariance, np.array([0.4, 0.4, 0.1, 0.1])).near
-    np.testing.assert_allclose(near.sum(1), 1)
-    assert near[0, 1] == pytest.approx(4 * near[0, 2])
-    assert 0 < near[0, 3] < near[0, 2]
 
 
 # --- what cells tell
@@ -205,13 +162,13 @@ def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
 
 
 def fitted(
-    count: list[list[int]], design: Design = PAIR, *, near: Neighbours | None = None, prior: np.ndarray | None = None
+    count: list[list[int]], design: Design = PAIR, *, prior: Neighbours | np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log weights of groups ``(n_groups, m)`` with so many cells of each component, and the prior."""
     density = [np.repeat(np.eye(len(row)), row, axis=0) for row in count]
     base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
     start = np.zeros((design.n_features, m))
-    effects, chosen = fit_effects(density, base, start, design=design, neighbours=near or strangers(m), prior=prior)
+    effects, chosen = fit_effects(density, base, start, design=design, prior=strangers(m) if prior is None else prior)
     return log_weights(base + design.features(design.groups) @ effects, np.zeros(m, int)), chosen
 
 
@@ -241,7 +198,7 @@ def test_small_component_changes_with_those_beside_it() -> None:
     """Of three components two lie together; the one of few cells was counted evenly."""
     count = [[300, 5, 695], [700, 5, 295]]
     together = neighbours([[0.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
-    alone, beside = (fitted(count, near=near)[0] for near in (strangers(3), together))
+    alone, beside = (fitted(count, prior=near)[0] for near in (strangers(3), together))
     apart = [np.subtract(*found[::-1])[1] - np.log(1.0) for found in (alone, beside)]
     assert abs(apart[0]) < 0.1
     assert apart[1] > 0.3
@@ -252,7 +209,7 @@ def test_what_does_not_change_is_not_made_to_by_what_does() -> None:
     chance = np.array([12, -9, 4, -14, 7, 15, -6, 2, -11, 5, -5])
     count = np.stack([np.r_[500 + chance, 800], np.r_[500 - chance, 200]])
     of_one_size = Neighbours(np.eye(12)[None], np.full((12, 12), 1 / 12))
-    change = [np.subtract(*fitted(count.tolist(), near=near)[0]) for near in (of_one_size, strangers(12))]
+    change = [np.subtract(*fitted(count.tolist(), prior=near)[0]) for near in (of_one_size, strangers(12))]
     spread, step = zip(*((np.std(c[:-1]), c[-1] - np.mean(c[:-1])) for c in change), strict=True)
     assert spread[1] < 0.75 * spread[0]
     assert step[1] > step[0]
@@ -284,9 +241,7 @@ def test_effects_of_columns_add_up() -> None:
 
 def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
     density = [np.repeat(np.eye(2), row, axis=0) for row in [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]]
-    effects, _ = fit_effects(
-        density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, neighbours=strangers(2), prior=None
-    )
+    effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, prior=strangers(2))
     logit = effects[:, 0] - effects[:, 1]
     np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
     np.testing.assert_allclose(logit[2:], 0, atol=0.05)
@@ -304,8 +259,6 @@ def test_components_that_overlap_are_told_apart_as_far_as_cells_can() -> None:
     for share in (0.7, 0.3):
         x = rng.standard_normal(4000) + 2 * (rng.random(4000) > share)
         density.append(np.column_stack([norm.pdf(x), norm.pdf(x, 2)]))
-    effects, _ = fit_effects(
-        density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, neighbours=strangers(2), prior=None
-    )
+    effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, prior=strangers(2))
     found = np.exp(log_weights(np.log([0.5, 0.5]) + effects, np.zeros(2, int)))
     np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]], atol=0.03)

@@ -19,7 +19,8 @@ from scratio_sc.flow._components import (
     pulled,
     scatter_about,
 )
-from scratio_sc.flow._proportions import Neighbours, fit_effects, log_weights
+from scratio_sc.flow._distances import Neighbours, moving_alike
+from scratio_sc.flow._proportions import fit_effects, log_weights
 from scratio_sc.flow._shrinkage import mean_effects
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Mixture:
         """Means ``(n_groups, m, d)`` of groups with features ``(n_groups, n_features)``."""
         return self.mean + np.einsum("gf,fmd->gmd", features, self.mean_effect)
 
-    def refitted(self, x: Tensor, group: np.ndarray, design: Design, *, prior: np.ndarray | None) -> Fitted:
+    def refitted(self, x: Tensor, group: np.ndarray, design: Design, *, prior: Prior | None) -> Fitted:
         """One sweep of expectation-maximisation over cells ``(n, d)`` of groups ``(n,)``."""
         features = design.features(design.groups)
         weights, means, covariance = self.log_weights(features), self.means(features), torch.as_tensor(self.covariance)
@@ -109,7 +110,9 @@ class Mixture:
         mean = total.sum(0) / pooled[:, None]
         precision = np.linalg.inv(self.covariance)
         own_mean = total / np.maximum(size, 1e-9)[..., None]
-        effects = mean_effects(np.where(size[..., None] > 0, own_mean - mean, 0), size, design, precision=precision)
+        alike = moving_alike(self.mean, self.covariance) if prior is None else prior.alike
+        shift = np.where(size[..., None] > 0, own_mean - mean, 0)
+        effects = mean_effects(shift, size, design, precision=precision, alike=alike)
         moved = mean + np.einsum("gf,fmd->gmd", features, effects)
         # scatter about the new means: about the old ones, less what the means moved towards the cells
         step, gap = moved - means, own_mean - means
@@ -119,13 +122,11 @@ class Mixture:
         )
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
-        near = Neighbours.of(mean, shared, np.exp(base))
-        weight_effect, prior = fit_effects(
-            densities, base, self.weight_effect, design=design, neighbours=near, prior=prior
-        )
+        of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.roots
+        weight_effect, roots = fit_effects(densities, base, self.weight_effect, design=design, prior=of_weights)
         own = nonlinear_shrinkage(shared, pooled)
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
-        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), prior)
+        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), Prior(roots, alike))
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -134,8 +135,20 @@ def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """What is expected of groups before their cells are seen.
+
+    Roots of the prior covariances of the effects on log weights ``(n_columns, m, m)``, and how far components move
+    alike ``(m, m)``.
+    """
+
+    roots: np.ndarray
+    alike: np.ndarray
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, the prior of their weights.
+    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, and the prior of their effects.
 
     Groups that differ in numbers alone have their scatter and cells together.
     """
@@ -143,7 +156,7 @@ class Fitted:
     mixture: Mixture
     scatter: np.ndarray
     size: np.ndarray
-    prior: np.ndarray
+    prior: Prior
 
     @cached_property
     def own(self) -> np.ndarray:
@@ -160,7 +173,7 @@ class Fitted:
         *,
         design: Design,
         n_sweeps: int,
-        prior: np.ndarray | None = None,
+        prior: Prior | None = None,
     ) -> Fitted:
         """Some sweeps of expectation-maximisation."""
         fitted = start.refitted(x, group, design, prior=prior)

@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scratio_sc.flow._design import Design
+    from scratio_sc.flow._distances import Neighbours
 
 SPREADS = np.r_[0.0, np.geomspace(0.025, 3.2, 15)]
 """Standard deviations tau of effects, in nats."""
-REACHES = (3.0, 1.5)
-"""In median distances between two components; besides, effects may be independent."""
-LOCAL = 0.35
-"""How far the size of effects reaches, in the same unit."""
-ELSEWHERE = 0.1
-"""What components far away add to the size of effects, where one at the same place adds 1."""
 BROAD = 10.0
 N_SCORING = 8
 N_BACKFITTING = 3
@@ -47,46 +42,6 @@ def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
     for p in np.unique(partition):
         out[..., partition == p] = log_softmax(logit[..., partition == p], axis=-1)
     return out - np.log(len(np.unique(partition)))
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Which of m components are near each other.
-
-    R with R R^T = K for each reach, and the identity, ``(n, m, m)``, and weights ``near (m, m)``, rows that sum to one,
-    of the cells of all components about each.
-    """
-
-    roots: np.ndarray
-    near: np.ndarray
-
-    @classmethod
-    def of(cls, mean: np.ndarray, covariance: np.ndarray, weight: np.ndarray) -> Neighbours:
-        """Of components ``(m, d)``, ``(m, d, d)`` with weights ``(m,)``."""
-        distance = bhattacharyya(mean, covariance)
-        apart = distance[~np.eye(len(mean), dtype=bool)]
-        unit = np.median(apart) if len(apart) and np.median(apart) > 0 else np.inf
-        near = weight * (np.exp(-distance / (LOCAL * unit)) + ELSEWHERE)
-        roots = [_root(np.exp(-distance / (reach * unit))) for reach in REACHES if np.isfinite(unit)]
-        return cls(np.stack([*roots, np.eye(len(mean))]), near / near.sum(1, keepdims=True))
-
-
-def _root(kernel: np.ndarray) -> np.ndarray:
-    # with covariances that differ exp(-D / reach) need not be positive definite
-    value, vector = np.linalg.eigh(kernel)
-    root: np.ndarray = vector * np.sqrt(np.maximum(value, 0))
-    return root
-
-
-def bhattacharyya(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Distances between Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(m, m)``."""
-    middle = (covariance[:, None] + covariance) / 2
-    apart = (mean[:, None] - mean)[..., None]
-    log_det = np.linalg.slogdet(covariance)[1]
-    shape = np.linalg.slogdet(middle)[1] - (log_det[:, None] + log_det) / 2
-    place = (apart * np.linalg.solve(middle, apart)).sum((2, 3)) / 4
-    distance: np.ndarray = np.maximum(place + shape, 0) / 2
-    return distance
 
 
 @dataclass(frozen=True)
@@ -172,16 +127,17 @@ def fit_effects(
     start: np.ndarray,
     *,
     design: Design,
-    neighbours: Neighbours,
-    prior: np.ndarray | None,
+    prior: Neighbours | np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Effects on log weights about ``base (m,)`` of most posterior density, by Fisher scoring.
 
-    Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. Returns the effects
-    and roots of their prior covariances ``(n_columns, m, m)``: those given, or else the best that are found.
+    Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. The prior is given
+    by roots of its covariances ``(n_columns, m, m)``, or the best is sought among neighbours. Returns the effects and
+    the roots.
     """
     columns, features = Column.all_of(design), design.features(design.groups)
-    chosen = np.zeros((len(columns), len(base), len(base))) if prior is None else prior
+    neighbours = None if isinstance(prior, np.ndarray) else prior
+    chosen = prior if isinstance(prior, np.ndarray) else np.zeros((len(columns), len(base), len(base)))
     scale, weight = np.ones((len(columns), len(base))), np.exp(base)
     one, effects = np.zeros(len(base), np.int64), start
     for _ in range(N_SCORING):
@@ -197,7 +153,7 @@ def fit_effects(
             known = _Known.of(column, scoring, features @ effects - before)
             if column.kind == "constant":
                 chosen[j] = BROAD * np.eye(len(base))
-            elif prior is None:
+            elif neighbours:
                 chosen[j] = known.best_root(scale[j, :, None] * neighbours.roots)
                 if chosen[j].any():
                     scale[j] = known.scale(chosen[j], near=neighbours.near, weight=weight)

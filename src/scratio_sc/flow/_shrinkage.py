@@ -18,55 +18,87 @@ if TYPE_CHECKING:
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 SWEEPS = 20
+MIN_WEIGHT = 1e-3
+"""Components that count for less are not heard."""
 
 
-def shrink_means(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
-    """Means of levels ``(n_levels, d)`` around 0, each level of so many cells ``(n_levels,)``.
+def shrink_means(
+    mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray, alike: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Means of levels ``(n_levels, m, d)`` around 0 in each component, of so many cells ``(n_levels, m)``.
 
-    Levels that cannot be told apart share their mean; what is left is shrunk by James and Stein. `whiten (d, d)` makes
-    the covariance of the cells the identity. Also what the result costs: the squared distances that it leaves
-    unexplained, and for each set of levels with a mean of its own as much as the gate.
+    Levels that cannot be told apart in a component share their mean there; what is left is shrunk by James and Stein.
+    Components count the squared distances of others as far as they move ``alike (m, m)``. `whiten (m, d, d)` makes the
+    covariances of the cells the identity. Also what the result costs: the squared distances that it leaves unexplained,
+    and for each set of levels with a mean of its own as much as the gate.
     """
-    d = mean.shape[1]
-    sets, z, n = [[level] for level in range(len(mean))], mean @ whiten, size.astype(float)
-    expected = d + GATE * np.sqrt(2 * d)
-    while len(sets) > 1:
-        apart = ((z[:, None] - z) ** 2).sum(2) * (n[:, None] * n / np.maximum(n[:, None] + n, 1e-9))
-        apart[np.arange(len(n)), np.arange(len(n))] = np.inf
-        i, j = sorted(divmod(int(apart.argmin()), len(n)))
-        if apart[i, j] > expected:
+    d, z, n = mean.shape[2], np.einsum("lmd,mde->lme", mean, whiten), size.astype(float)
+    both = n[:, None] * n / np.maximum(n[:, None] + n, 1e-9)
+    apart = both * np.square(z[:, None] - z).sum(3)
+    sets = np.stack([_sets(apart, n, weight, d=d) for weight in alike], axis=1)
+    same = (sets[:, None] == sets).astype(float)
+    cells = np.einsum("ljm,jm->lm", same, n)
+    z = np.einsum("ljm,jm,jmd->lmd", same, n, z) / np.maximum(cells, 1e-9)[..., None]
+    total = np.maximum(n.sum(0), 1e-9)
+    center = (n[..., None] * z).sum(0) / total[:, None]
+    z = np.where((sets == sets[0]).all(0)[:, None], 0, z - center)
+    distance = cells / np.maximum(1 - cells / total, 1e-9) * (z**2).sum(2)
+    # levels of a set have to be shrunk alike, though other components may tell them apart
+    found = np.einsum("ljm,jm,jk,mk->lm", same, n, distance, alike) / np.maximum(cells, 1e-9)
+    z *= np.maximum(1 - d * alike.sum(1) / np.maximum(found, 1e-9), 0)[..., None]
+    left = (n * ((np.einsum("lmd,mde->lme", mean, whiten) - z) ** 2).sum(2)).sum()
+    n_moved = sum(len(np.unique(column)) - 1 for column in sets.T)
+    return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + _gate(d) * n_moved
+
+
+def _gate(d: int, weight: np.ndarray | float = 1.0) -> float:
+    """What chance makes of a sum of squared distances in ``d`` dimensions, with weights, and some more."""
+    return float(d * np.sum(weight) + GATE * np.sqrt(2 * d * np.sum(np.square(weight))))
+
+
+def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np.ndarray:
+    """Which levels of a component share their mean, ``(n_levels,)``: the closest two, as long as chance explains them.
+
+    Squared distances ``apart (n_levels, n_levels, m)`` count by ``weight (m,)``; those of a new set are Ward's (Lance &
+    Williams 1967).
+    """
+    heard = weight > MIN_WEIGHT
+    apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
+    member, alive = np.arange(len(n)), list(range(len(n)))
+    while len(alive) > 1:
+        total = apart[np.ix_(alive, alive)] @ weight
+        np.fill_diagonal(total, np.inf)
+        i, j = sorted(alive[k] for k in divmod(int(total.argmin()), len(alive)))
+        if total.min() > _gate(d, weight):
             break
-        total = n[i] + n[j]
-        z[i] = (n[i] * z[i] + n[j] * z[j]) / max(total, 1e-9)
-        n[i] = total
-        sets[i] += sets[j]
-        sets.pop(j)
-        z, n = np.delete(z, j, axis=0), np.delete(n, j)
-    z = z - n @ z / max(n.sum(), 1e-9)
-    share = n / max(n.sum(), 1e-9)
-    distance = n / np.maximum(1 - share, 1e-9) * (z**2).sum(1)
-    z = z * np.maximum(1 - d / np.maximum(distance, 1e-9), 0)[:, None]
-    out = np.zeros_like(mean)
-    for members, value in zip(sets, z, strict=True):
-        out[members] = value
-    left = float((size * ((mean @ whiten - out) ** 2).sum(1)).sum())
-    return out @ np.linalg.inv(whiten), left + expected * (len(sets) - 1)
+        merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
+        apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
+        n[i] += n[j]
+        member[member == j] = i
+        alive.remove(j)
+    return member
 
 
-def shrink_trend(mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray) -> tuple[np.ndarray, float]:
-    """As `shrink_means`, of a single slope ``(1, d)`` around 0: none where chance explains it."""
-    d = mean.shape[1]
-    distance = float(size[0] * ((mean @ whiten) ** 2).sum())
-    expected = d + GATE * np.sqrt(2 * d)
-    if distance <= expected:
-        return np.zeros_like(mean), distance
-    return mean * (1 - d / distance), d**2 / distance + expected
+def shrink_trend(
+    mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray, alike: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """As `shrink_means`, of a single slope ``(1, m, d)`` around 0: none where chance explains it."""
+    d = mean.shape[2]
+    distance = size[0] * np.square(np.einsum("md,mde->me", mean[0], whiten)).sum(1)
+    found = alike @ distance
+    kept = found > [_gate(d, weight) for weight in alike]
+    shrink = np.where(kept, np.maximum(1 - d * alike.sum(1) / np.maximum(found, 1e-9), 0), 0)
+    cost = (distance * (1 - shrink) ** 2).sum() + _gate(d) * kept.sum()
+    return mean * shrink[:, None], float(cost)
 
 
-def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precision: np.ndarray) -> np.ndarray:
+def mean_effects(
+    shift: np.ndarray, size: np.ndarray, design: Design, *, precision: np.ndarray, alike: np.ndarray
+) -> np.ndarray:
     """Effect of each feature on means ``(n_groups, m, d)`` of so many cells ``(n_groups, m)``, ``(n_features, m, d)``.
 
-    `precision (m, d, d)` is the inverse of the components' covariances.
+    `precision (m, d, d)` is the inverse of the components' covariances, `alike (m, m)` how far they share how much
+    they move.
     """
     columns = Column.all_of(design)
     effects = np.zeros((design.n_features, *shift.shape[1:]))
@@ -81,7 +113,7 @@ def mean_effects(shift: np.ndarray, size: np.ndarray, design: Design, *, precisi
             effects[column.features] = left
         else:
             shrink = shrink_trend if column.kind == "trend" else shrink_means
-            effects[column.features] = _shrunk(left, n, whiten=whiten, shrink=shrink)
+            effects[column.features] = _shrunk(left, n, whiten=whiten, alike=alike, shrink=shrink)
     return effects
 
 
@@ -91,35 +123,31 @@ def _add_up(columns: list[Column], effects: np.ndarray) -> np.ndarray:
     return sum(others, first)
 
 
-def _shrunk(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray, shrink: Shrink) -> np.ndarray:
+def _shrunk(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray, alike: np.ndarray, shrink: Shrink) -> np.ndarray:
     """Shifts ``(n_levels, m, d)`` of levels with so many cells ``(n_levels, m)``, or one slope, shrunk.
 
     Either each component moves by itself, or all move together first: whichever leaves less to explain.
     """
-    apart, cost = _each(shift, n, whiten=whiten, shrink=shrink)
+    apart, cost = shrink(shift, n, whiten=whiten, alike=alike)
     if shift.shape[1] == 1:
         return apart
     precision = whiten @ whiten.transpose(0, 2, 1)
     together, common_cost = _common_effects(shift, n, precision=precision, shrink=shrink)
-    rest, rest_cost = _each(shift - together[:, None], n, whiten=whiten, shrink=shrink)
-    return together[:, None] + rest if common_cost + rest_cost < cost else apart
-
-
-def _each(shift: np.ndarray, n: np.ndarray, *, whiten: np.ndarray, shrink: Shrink) -> tuple[np.ndarray, float]:
-    parts = [shrink(shift[:, k], n[:, k], whiten=w) for k, w in enumerate(whiten)]
-    return np.stack([part for part, _ in parts], axis=1), sum(cost for _, cost in parts)
+    rest, rest_cost = shrink(shift - together, n, whiten=whiten, alike=alike)
+    return together + rest if common_cost + rest_cost < cost else apart
 
 
 def _common_effects(
     shift: np.ndarray, n: np.ndarray, *, precision: np.ndarray, shrink: Shrink
 ) -> tuple[np.ndarray, float]:
-    """Shift ``(n_levels, d)`` that all components share, by generalised least squares; only the price of its sets."""
+    """Shift ``(n_levels, 1, d)`` that all components share, by generalised least squares; the price of its sets."""
     d = shift.shape[2]
     pooled = np.einsum("lm,mde->lde", n, precision)
     pull = np.einsum("lm,mde,lme->ld", n, precision, shift)
     eye = 1e-9 * np.eye(d)
     common = np.stack([np.linalg.solve(a + eye, b) for a, b in zip(pooled, pull, strict=True)])
     total = pooled.sum(0) / max(n.sum(), 1e-9)
-    shared, _ = shrink(common, n.sum(1), whiten=np.linalg.cholesky(total + eye))
+    whiten = np.linalg.cholesky(total + eye)[None]
+    shared, _ = shrink(common[:, None], n.sum(1, keepdims=True), whiten=whiten, alike=np.ones((1, 1)))
     n_moved = len(np.unique(shared, axis=0)) - 1 if shrink is shrink_means else int(shared.any())
-    return shared, (d + GATE * np.sqrt(2 * d)) * n_moved
+    return shared, _gate(d) * n_moved
