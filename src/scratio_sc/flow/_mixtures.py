@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROWS_AT_ONCE = 128
-"""Noisy cells whose distances from all components fit the cache of a processor."""
+"""Cells whose distances from all components fit the cache of a processor."""
 
 
 @dataclass(frozen=True)
@@ -183,18 +183,21 @@ class Mixtures:
         """
         exact = self._exact(x.device)
         x, square = x.to(exact.mean), torch.tensor(bandwidths).to(exact.mean) ** 2
-        along, out = exact._into(x, 0), []
-        log_density = x.new_empty(len(x), len(square), exact.mean.shape[1])
-        for c, mean in enumerate(exact.mean):
-            along = exact._into(x, c) if c and len(exact.variance) > 1 else along
+        return torch.cat([exact._smoothed(rows, square) for rows in x.split(ROWS_AT_ONCE)])
+
+    def _smoothed(self, x: Tensor, square: Tensor) -> Tensor:
+        along, out = self._into(x, 0), []
+        log_density = x.new_empty(len(x), len(square), self.mean.shape[1])
+        for c, mean in enumerate(self.mean):
+            along = self._into(x, c) if c and len(self.variance) > 1 else along
             new = torch.ones(len(mean), dtype=torch.bool)
-            if c and len(exact.variance) == 1:
-                new = (mean != exact.mean[c - 1]).any(1)  # of the others only the weights differ
-            total = exact._own(exact.variance, c)[new][..., None] + square
-            apart = along[:, new] - exact._centre(c)[new]
+            if c and len(self.variance) == 1:
+                new = (mean != self.mean[c - 1]).any(1)  # of the others only the weights differ
+            total = self._own(self.variance, c)[new][..., None] + square
+            apart = along[:, new] - self._centre(c)[new]
             distance = torch.einsum("nmd,mdh->nhm", apart.square(), 1 / total)
             log_density[..., new] = -0.5 * (distance + (torch.log(2 * math.pi * total) + square / total).sum(1).T)
-            out.append(log_density_of(exact.log_weight[c] + log_density, self.sizes))
+            out.append(log_density_of(self.log_weight[c] + log_density, self.sizes))
         return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:
