@@ -175,7 +175,7 @@ def test_group_without_cells_has_finite_parameters() -> None:
     """A member may not have seen the only cells of a group."""
     x, group = cells(PROPORTIONS)[:500], GROUP[:500]
     result = Fitted.of(start(), x, group, design=DESIGN, n_sweeps=2)
-    for value in (result.own, result.prior, *vars(result.mixture).values()):
+    for value in (result.own, *vars(result.prior).values(), *vars(result.mixture).values()):
         assert np.isfinite(value).all()
 
 
