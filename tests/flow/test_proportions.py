@@ -27,14 +27,10 @@ PAIR, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), 1)
 DONORS, _ = Design.of(np.array([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]), ("condition", "donor"), 1)
 
 
-def unit(mean: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Unit Gaussians."""
-    return np.array(mean), np.tile(np.eye(len(mean[0])), (len(mean), 1, 1))
-
-
 def neighbours(mean: list[list[float]]) -> Neighbours:
     """Unit Gaussians of equal weights."""
-    return Neighbours.of(*unit(mean), np.full(len(mean), 1 / len(mean)))
+    m, d = np.shape(mean)
+    return Neighbours.of(np.array(mean), np.tile(np.eye(d), (m, 1, 1)), np.full(m, 1 / m))
 
 
 def strangers(m: int) -> Neighbours:

@@ -134,10 +134,9 @@ def test_components_that_move_alike_are_shrunk_by_the_same_factor() -> None:
 def test_levels_of_a_set_are_shrunk_alike_where_a_neighbour_tells_them_apart() -> None:
     mean = np.zeros((3, 2, 1))
     mean[:, 0, 0], mean[:, 1, 0] = [2, 2, -2], [4, 0, -4]
-    alike = np.array([[1, 1e-2], [1e-2, 1]])
-    size = np.array([[100, 100]] * 3)
+    size, alike = np.full((3, 2), 100), np.array([[1, 0.005], [0, 1]])
     mean -= mean.mean(0)
-    shrunken, _ = shrink_means(mean, size, whiten=np.ones((2, 1, 1)), alike=np.array([[1, 0.0], [0.5, 1]]).T * alike)
+    shrunken, _ = shrink_means(mean, size, whiten=np.ones((2, 1, 1)), alike=alike)
     assert len(np.unique(shrunken[:, 1])) == 3
     np.testing.assert_array_equal(shrunken[0, 0], shrunken[1, 0])
 

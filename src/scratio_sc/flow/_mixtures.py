@@ -186,6 +186,7 @@ class Mixtures:
         return torch.cat([exact._smoothed(rows, square) for rows in x.split(ROWS_AT_ONCE)])
 
     def _smoothed(self, x: Tensor, square: Tensor) -> Tensor:
+        """The same of few cells, at squared noise levels."""
         along, out = self._into(x, 0), []
         log_density = x.new_empty(len(x), len(square), self.mean.shape[1])
         for c, mean in enumerate(self.mean):

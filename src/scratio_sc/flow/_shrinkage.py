@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from scratio_sc.flow._columns import Column, turns
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 SWEEPS = 20
-MIN_WEIGHT = 1e-3
-"""Components that count for less are not heard."""
+MIN_ALIKE = 1e-3
+"""Components that move less alike do not count for which levels share their mean."""
 
 
 def shrink_means(
@@ -32,23 +33,35 @@ def shrink_means(
     covariances of the cells the identity. Also what the result costs: the squared distances that it leaves unexplained,
     and for each set of levels with a mean of its own as much as the gate.
     """
-    d, z, n = mean.shape[2], np.einsum("lmd,mde->lme", mean, whiten), size.astype(float)
+    d, n, whitened = mean.shape[2], size.astype(float), np.einsum("lmd,mde->lme", mean, whiten)
     both = n[:, None] * n / np.maximum(n[:, None] + n, 1e-9)
-    apart = both * np.square(z[:, None] - z).sum(3)
+    apart = both * np.stack([cdist(z, z, "sqeuclidean") for z in whitened.swapaxes(0, 1)], axis=2)
     sets = np.stack([_sets(apart, n, weight, d=d) for weight in alike], axis=1)
-    same = (sets[:, None] == sets).astype(float)
-    cells = np.einsum("ljm,jm->lm", same, n)
-    z = np.einsum("ljm,jm,jmd->lmd", same, n, z) / np.maximum(cells, 1e-9)[..., None]
+    cells = _over_sets(n, sets)
+    z = _over_sets(n[..., None] * whitened, sets) / np.maximum(cells, 1e-9)[..., None]
     total = np.maximum(n.sum(0), 1e-9)
     center = (n[..., None] * z).sum(0) / total[:, None]
     z = np.where((sets == sets[0]).all(0)[:, None], 0, z - center)
     distance = cells / np.maximum(1 - cells / total, 1e-9) * (z**2).sum(2)
     # levels of a set have to be shrunk alike, though other components may tell them apart
-    found = np.einsum("ljm,jm,jk,mk->lm", same, n, distance, alike) / np.maximum(cells, 1e-9)
-    z *= np.maximum(1 - d * alike.sum(1) / np.maximum(found, 1e-9), 0)[..., None]
-    left = (n * ((np.einsum("lmd,mde->lme", mean, whiten) - z) ** 2).sum(2)).sum()
+    found = _over_sets(n * (distance @ alike.T), sets) / np.maximum(cells, 1e-9)
+    z *= _james_stein(found, alike, d=d)[..., None]
+    left = (n * ((whitened - z) ** 2).sum(2)).sum()
     n_moved = sum(len(np.unique(column)) - 1 for column in sets.T)
     return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + _gate(d) * n_moved
+
+
+def _over_sets(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Sum of values ``(n_levels, m, ...)`` over the set of each level in each component, for every level."""
+    out, component = np.zeros_like(values), np.arange(sets.shape[1])
+    np.add.at(out, (sets, component), values)
+    return out[sets, component]
+
+
+def _james_stein(found: np.ndarray, alike: np.ndarray, *, d: int) -> np.ndarray:
+    """Share of the moves to keep, of squared distances ``(..., m)`` found by components that move ``alike (m, m)``."""
+    share: np.ndarray = np.maximum(1 - d * alike.sum(1) / np.maximum(found, 1e-9), 0)
+    return share
 
 
 def _gate(d: int, weight: np.ndarray | float = 1.0) -> float:
@@ -62,7 +75,7 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     Squared distances ``apart (n_levels, n_levels, m)`` count by ``weight (m,)``; those of a new set are Ward's (Lance &
     Williams 1967).
     """
-    heard = weight > MIN_WEIGHT
+    heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
     member, alive = np.arange(len(n)), list(range(len(n)))
     while len(alive) > 1:
@@ -87,7 +100,7 @@ def shrink_trend(
     distance = size[0] * np.square(np.einsum("md,mde->me", mean[0], whiten)).sum(1)
     found = alike @ distance
     kept = found > [_gate(d, weight) for weight in alike]
-    shrink = np.where(kept, np.maximum(1 - d * alike.sum(1) / np.maximum(found, 1e-9), 0), 0)
+    shrink = np.where(kept, _james_stein(found, alike, d=d), 0)
     cost = (distance * (1 - shrink) ** 2).sum() + _gate(d) * kept.sum()
     return mean * shrink[:, None], float(cost)
 
