@@ -56,6 +56,13 @@ def test_standard_error_over_cells_is_the_spread_of_the_estimate() -> None:
     np.testing.assert_allclose(se.mean(0), value.std(0), rtol=0.15)
 
 
+@pytest.mark.parametrize("n", [(841, 868), (97, 113), (20, 33)])
+def test_ratios_of_zero_have_no_divergence_and_no_error(n: tuple[int, int]) -> None:
+    value, se = divergence_of(*(alike(np.zeros(size)) for size in n), left_out=FOLDS)
+    assert not value.any()
+    assert not se.any()
+
+
 def test_members_that_differ_widen_the_standard_error() -> None:
     target, reference = exact_ratios(1.0)
     apart = [Ratios(part, np.stack([part * 0.8, part * 1.2])) for part in (target, reference)]

@@ -52,8 +52,13 @@ def divergences(target: np.ndarray, reference: np.ndarray, offset: float = 0.0) 
     JS = log 2 - E_t[log(1 + e^-r)] / 2 - E_r[log(1 + e^r)] / 2.
     """
     t, r = target - offset, reference - offset
-    js = np.log(2) - 0.5 * np.logaddexp(0, -t).mean() - 0.5 * np.logaddexp(0, r).mean()
-    return np.array([t.mean(), -r.mean(), js])
+    return np.array([t.mean(), -r.mean(), -0.5 * (_excess(-t).mean() + _excess(r).mean())])
+
+
+def _excess(ratio: np.ndarray) -> np.ndarray:
+    """log(1 + e^r) - log 2, cell by cell: 0 to the last digit where all ratios are 0, and so are mean and variance."""
+    excess: np.ndarray = np.logaddexp(0, ratio) - np.log(2)
+    return excess
 
 
 def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tuple[float, float]:
@@ -99,7 +104,7 @@ def divergence_of(
     t, r = target.value - offset, reference.value - offset
     of_t, of_r = variance_of_mean(t), variance_of_mean(r)
     # at the balance the Jensen-Shannon divergence is at its largest, so that the offset's error does not move it
-    of_js = 0.25 * (variance_of_mean(np.logaddexp(0, -t)) + variance_of_mean(np.logaddexp(0, r)))
+    of_js = 0.25 * (variance_of_mean(_excess(-t)) + variance_of_mean(_excess(r)))
     over_cells = np.array([of_t + of_offset, of_r + of_offset, of_js])
     return value, np.sqrt(over_cells + standard_error(by_member, left_out) ** 2)
 
