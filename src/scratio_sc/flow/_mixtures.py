@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 512
 """Cells whose distances from all components fit the cache of a processor."""
 
 
