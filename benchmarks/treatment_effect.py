@@ -1,6 +1,7 @@
-"""Treatment effects on real cells: what docs/method/treatment_effect.md reports.
+"""Treatment effects on real and simulated cells: what docs/method/treatment_effect.md reports.
 
-    python benchmarks/treatment_effect.py [--data ../shared/data] [--steps 0] [kang bodenmiller norman mcfaline null]
+    python benchmarks/treatment_effect.py [--data ../shared/data] [--steps 0] [kang bodenmiller norman mcfaline
+                                           null gaussian shares]
 
 `--steps 0` fits the anchor alone, which takes seconds; `--steps auto` is the default of `tl.fit`.
 """
@@ -111,7 +112,7 @@ def null(data: Path, steps: int | str) -> None:
     adata = ad.read_h5ad(data / "kang18_ifnb_counts.h5ad")
     adata = adata[adata.obs["condition"] == "ctrl"].copy()
     tables = []
-    for seed in range(5):
+    for seed in range(40):
         adata.obs["label"] = np.random.default_rng(seed).choice(["a", "b"], adata.n_obs)
         fitted(adata, "label", steps)
         tables.append(effects(adata, "b", groupby="cell_type", sample_key="donor"))
@@ -123,7 +124,48 @@ def null(data: Path, steps: int | str) -> None:
     )
 
 
-PARTS = {part.__name__: part for part in (kang, bodenmiller, norman, mcfaline, null)}
+def gaussian(_data: Path, steps: int | str) -> None:
+    """Two Gaussians of known divergences: how often 1.645 standard errors hold them."""
+    rows = []
+    for distance in (0.0, 0.3, 1.0):
+        nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+        js = np.log(2) - (weights * np.logaddexp(0, -distance * nodes - distance**2 / 2)).sum() / weights.sum()
+        exact = {"js": js, "kl_target": distance**2 / 2, "kl_reference": distance**2 / 2}
+        for seed in range(25):
+            rng = np.random.default_rng(seed)
+            x = rng.standard_normal((1000, 2))
+            side = np.repeat(["a", "b"], 500)
+            x[side == "a", 0] += distance
+            adata = ad.AnnData(obs=pd.DataFrame({"side": side}, index=np.arange(1000).astype(str)), obsm={"X_pca": x})
+            row = effects(fitted(adata, "side", steps), "b").iloc[0]
+            held = {name: abs(row[name] - value) <= 1.645 * row[f"{name}_se"] for name, value in exact.items()}
+            rows.append({"distance": distance, "responds": row["responds"], **held})
+    show(
+        "Gaussians: share of 25 intervals that hold the exact divergence",
+        pd.DataFrame(rows).groupby("distance").mean().reset_index(),
+    )
+
+
+def shares(_data: Path, steps: int | str) -> None:
+    """Types that change in number and do not respond: divergences within them, fitted and by counted shares."""
+    adata = scratio.datasets.cell_mixture(6000, n_dims=5, n_types=6)
+    types, condition = adata.obs["cell_type"], adata.obs["condition"]
+    table = effects(fitted(adata, "condition", steps), "ctrl", groupby="cell_type")
+    table = table[(table["target"] == "abundance") & (table["group"] != "(all)")].set_index("group")
+    exact = adata.obs["exact_abundance_vs_ctrl"]
+    for name in table.index:
+        sides = [exact[(types == name) & (condition == side)] for side in ("abundance", "ctrl")]
+        counted = np.log(len(sides[0]) / (condition == "abundance").sum())
+        counted -= np.log(len(sides[1]) / (condition == "ctrl").sum())
+        table.loc[name, ["counted kl_target", "counted kl_reference"]] = (
+            sides[0].mean() - counted,
+            counted - sides[1].mean(),
+        )
+    columns = ["js", "kl_target", "kl_reference", "composition", "counted kl_target", "counted kl_reference"]
+    show("shares: types that do not respond", table[columns].reset_index())
+
+
+PARTS = {part.__name__: part for part in (kang, bodenmiller, norman, mcfaline, null, gaussian, shares)}
 
 
 def main() -> None:
