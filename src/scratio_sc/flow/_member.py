@@ -57,7 +57,8 @@ class Member:
 
     def coordinates(self, x: np.ndarray) -> Tensor:
         """Cells ``(n, d)`` in the anchor's coordinates."""
-        return self._tensor((np.asarray(x, np.float64) - self.anchor.center) @ self.anchor.basis)
+        apart = torch.as_tensor(np.asarray(x, np.float64) - self.anchor.center)
+        return (apart @ torch.as_tensor(self.anchor.basis)).float().to(self.device)
 
     def embedding(self, x: Tensor) -> np.ndarray:
         """Inverse of `coordinates`."""
