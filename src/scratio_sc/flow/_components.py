@@ -31,6 +31,8 @@ VARIANCE_FLOOR = 1e-6
 MAX_APART = 1e3
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
+ROWS_AT_ONCE = 1024
+"""Cells whose distances from all components fit the cache of a processor."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
     offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], len(mean), -1)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     parts = [
-        torch.addmm(-offset, cells, whiten).view(len(cells), len(mean), -1).square().sum(-1) for cells in x.split(4096)
+        torch.addmm(-offset, cells, whiten).square_().view(len(cells), len(mean), -1).sum(-1)
+        for cells in x.split(ROWS_AT_ONCE)
     ]
     return constant - 0.5 * torch.cat(parts)
 
