@@ -74,6 +74,8 @@ def types(shares: dict[str, list[float]], *, n: int = 300, seed: int = 0) -> np.
 
 UNEQUAL = {"a": [0.6, 0.3, 0.1], "b": [0.2, 0.2, 0.6]}
 MIXED = types(UNEQUAL)
+ROUND = np.random.default_rng(0).uniform(0, 2 * np.pi, 600)
+BENT = np.column_stack([5 * np.cos(ROUND), 5 * np.sin(ROUND), np.zeros(600)]) + 0.3 * draw(600)
 KINDS = pytest.mark.parametrize("x", [SHIFTED, SCALED, MIXED], ids=["shifted", "scaled", "mixed"])
 
 
@@ -135,7 +137,6 @@ def test_moments_of_groups_are_those_of_their_cells(x: np.ndarray) -> None:
 
 def test_groups_of_several_types_are_mixtures_of_them() -> None:
     anchor = fit(MIXED, LABELS)
-    assert anchor.n_parts == N_PARTITIONS
     nearest = np.linalg.norm(means(anchor)[0][:, None] - CENTRES, axis=2)
     assert nearest.min(0).max() < 0.5
 
@@ -163,8 +164,16 @@ def test_groups_of_equal_proportions_have_almost_equal_weights() -> None:
     np.testing.assert_allclose(found[0], found[1], atol=0.02)
 
 
+def test_one_partition_is_enough_where_another_start_finds_the_same() -> None:
+    assert fit(types(UNEQUAL, n=500), np.repeat(["a", "b"], 500)).n_parts == 1
+
+
+def test_partitions_that_differ_are_all_kept() -> None:
+    assert fit(BENT, LABELS).n_parts == N_PARTITIONS
+
+
 def test_partitions_have_equal_shares() -> None:
-    anchor = fit(MIXED, LABELS)
+    anchor = fit(BENT, LABELS)
     share = np.stack([weights(anchor)[:, anchor.partition == p].sum(1) for p in range(anchor.n_parts)])
     np.testing.assert_allclose(share, 1 / anchor.n_parts)
 

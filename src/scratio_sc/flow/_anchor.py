@@ -29,6 +29,8 @@ PLAN_SWEEPS = 4
 TRIAL_SWEEPS = 3
 JUDGE_SHARE = 0.2
 N_PARTITIONS = 4
+SAME = 1e-6
+"""Mean squared difference of log densities, nats², below which two partitions are the same."""
 MAX_OWN_ELEMENTS = 2_000_000
 MEMBER_SWEEPS = 2
 
@@ -177,7 +179,7 @@ class AnchorPlan:
     parts
         Mixtures of all cells with the prior of their log odds, from which the fit of a member starts. There are
         several, found from different starts: where cell types are no Gaussians, each cuts them up in another way, and
-        together they are smoother.
+        together they are smoother. Where two of them are the same, the cells do fall apart that way, and it is enough.
     own_share
         As in `Anchor`.
     """
@@ -193,12 +195,26 @@ class AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        starts, own_share = _choose(z, group, design, rng=rng)
-        parts = [Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS) for start in starts]
+        first, own_share = _choose(z, group, design, rng=rng)
+        parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
+        for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
+            start = _search(z, group, design, rng=rng)
+            if start is None:
+                continue
+            part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
+            if any(_say_the_same(part.mixture, known.mixture, z) for known in parts):
+                return cls(center, basis, within, [part], own_share)
+            parts.append(part)
         return cls(center, basis, within, parts, own_share)
 
 
-def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[list[Mixture], float]:
+def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
+    x = x[:: max(len(x) // MAX_JUDGED, 1)]
+    apart = one.pooled.log_likelihood(x) - other.pooled.log_likelihood(x)
+    return float(apart.square().mean()) < SAME
+
+
+def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[Mixture, float]:
     trial = _Trial.of(x, group, design, rng=rng)
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
@@ -206,13 +222,12 @@ def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Gene
     single_share, single_density = trial.best_share(single)
     first = _search(x, group, design, rng=rng)
     if first is None:
-        return [single], single_share
+        return single, single_share
     share, density = trial.best_share(first)
     gain = density - single_density
     if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return [single], single_share
-    others = (_search(x, group, design, rng=rng) for _ in range(N_PARTITIONS - 1))
-    return [first, *(other for other in others if other is not None)], share
+        return single, single_share
+    return first, share
 
 
 def _search(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> Mixture | None:

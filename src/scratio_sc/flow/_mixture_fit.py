@@ -82,6 +82,12 @@ class Mixture:
             np.concatenate([part.covariance for part in parts]),
         )
 
+    @property
+    def pooled(self) -> Components:
+        """All groups together."""
+        weight = torch.as_tensor(self.log_weight).softmax(0)
+        return Components(weight, torch.as_tensor(self.mean), torch.as_tensor(self.covariance))
+
     def log_weights(self, features: np.ndarray) -> np.ndarray:
         """Log weights ``(n_groups, m)`` of groups with features ``(n_groups, n_features)``."""
         return log_weights(self.log_weight + features @ self.weight_effect, self.partition)
