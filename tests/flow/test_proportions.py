@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
@@ -62,7 +63,7 @@ def test_weights_of_one_partition_are_a_softmax() -> None:
 def test_gradient_is_that_of_the_log_likelihood() -> None:
     rng = np.random.default_rng(0)
     density, logit = [rng.random((n, 3)) for n in (40, 20)], rng.standard_normal((2, 3))
-    scoring = _Scoring.at(log_softmax(logit, axis=1), density)
+    scoring = _Scoring.at(log_softmax(logit, axis=1), [torch.as_tensor(cells) for cells in density])
     for g, cells in enumerate(density):
         found = approx_fprime(logit[g], lambda at, cells=cells: np.log(cells @ np.exp(log_softmax(at))).sum())
         np.testing.assert_allclose(scoring.gradient[g], found, atol=1e-5)
@@ -70,13 +71,13 @@ def test_gradient_is_that_of_the_log_likelihood() -> None:
 
 def test_shares_of_most_likelihood_have_no_gradient() -> None:
     count = np.array([[10, 20, 30], [5, 5, 50]])
-    density = [np.repeat(np.eye(3), row, axis=0) for row in count]
+    density = [torch.as_tensor(np.repeat(np.eye(3), row, axis=0)) for row in count]
     scoring = _Scoring.at(np.log(count / count.sum(1, keepdims=True)), density)
     np.testing.assert_allclose(scoring.gradient, 0, atol=1e-9)
 
 
 def test_group_without_cells_tells_nothing() -> None:
-    scoring = _Scoring.at(np.full((2, 3), -np.log(3)), [np.ones((5, 3)), np.zeros((0, 3))])
+    scoring = _Scoring.at(np.full((2, 3), -np.log(3)), [torch.ones(5, 3).double(), torch.zeros(0, 3).double()])
     np.testing.assert_array_equal(scoring.information[1], 0)
 
 
@@ -161,7 +162,7 @@ def fitted(
     count: list[list[int]], design: Design = PAIR, *, prior: Neighbours | np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log weights of groups ``(n_groups, m)`` with so many cells of each component, and the prior."""
-    density = [np.repeat(np.eye(len(row)), row, axis=0) for row in count]
+    density = [torch.as_tensor(np.repeat(np.eye(len(row)), row, axis=0)) for row in count]
     base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
     start = np.zeros((design.n_features, m))
     effects, chosen = fit_effects(density, base, start, design=design, prior=strangers(m) if prior is None else prior)
@@ -236,7 +237,8 @@ def test_effects_of_columns_add_up() -> None:
 
 
 def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
-    density = [np.repeat(np.eye(2), row, axis=0) for row in [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]]
+    count = [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]
+    density = [torch.as_tensor(np.repeat(np.eye(2), row, axis=0)) for row in count]
     effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, prior=strangers(2))
     logit = effects[:, 0] - effects[:, 1]
     np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
@@ -254,7 +256,7 @@ def test_components_that_overlap_are_told_apart_as_far_as_cells_can() -> None:
     density = []
     for share in (0.7, 0.3):
         x = rng.standard_normal(4000) + 2 * (rng.random(4000) > share)
-        density.append(np.column_stack([norm.pdf(x), norm.pdf(x, 2)]))
+        density.append(torch.as_tensor(np.column_stack([norm.pdf(x), norm.pdf(x, 2)])))
     effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, prior=strangers(2))
     found = np.exp(log_weights(np.log([0.5, 0.5]) + effects, np.zeros(2, int)))
     np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]], atol=0.03)

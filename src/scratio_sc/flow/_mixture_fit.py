@@ -103,7 +103,7 @@ class Mixture:
         m, d = self.mean.shape
         size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
         scatter = np.zeros((design.n_groups, m, d, d))
-        densities = [np.zeros((0, m))] * design.n_groups
+        densities = [torch.zeros(0, m, dtype=x.dtype)] * design.n_groups
         for g, cells in _by_group(x, group):
             density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
             share = (density + torch.as_tensor(weights[g])).softmax(1)
@@ -111,7 +111,7 @@ class Mixture:
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
             for k in range(m):
                 scatter[g, k] = scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
-            densities[g] = (density - density.amax(1, keepdim=True)).exp().numpy()
+            densities[g] = (density - density.amax(1, keepdim=True)).exp()
         pooled = np.maximum(size.sum(0), 1e-9)
         mean = total.sum(0) / pooled[:, None]
         precision = np.linalg.inv(self.covariance)

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy.special import log_softmax
 
 from scratio_sc.flow._columns import Column, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from scratio_sc.flow._design import Design
     from scratio_sc.flow._distances import Neighbours
@@ -52,14 +55,15 @@ class _Scoring:
     information: np.ndarray
 
     @classmethod
-    def at(cls, log_weight: np.ndarray, density: Sequence[np.ndarray]) -> _Scoring:
+    def at(cls, log_weight: np.ndarray, density: Sequence[Tensor]) -> _Scoring:
         """At log weights ``(n_groups, m)``, of cells of ``density (n_cells, m)`` in each group."""
         surplus = []
-        for weight, cells in zip(np.exp(log_weight), density, strict=True):
+        for weight, cells in zip(torch.as_tensor(log_weight).exp(), density, strict=True):
             share = cells * weight
-            share /= np.maximum(share.sum(1, keepdims=True), 1e-300)
-            surplus.append(share - weight)
-        return cls(np.stack([s.sum(0) for s in surplus]), np.stack([s.T @ s for s in surplus]))
+            share /= share.sum(1, keepdim=True).clamp(min=1e-300)
+            surplus.append(share.sub_(weight))
+        gradient, information = [s.sum(0) for s in surplus], [s.T @ s for s in surplus]
+        return cls(torch.stack(gradient).numpy(), torch.stack(information).numpy())
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class _Known:
 
 
 def fit_effects(
-    density: Sequence[np.ndarray],
+    density: Sequence[Tensor],
     base: np.ndarray,
     start: np.ndarray,
     *,
