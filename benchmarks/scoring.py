@@ -3,7 +3,7 @@
     python benchmarks/scoring.py
     python benchmarks/scoring.py --cells 4000 --scored 200
 
-Ratios of the default model (8 members, 8 nodes, directions shared out among the members) against the same flow with
+Ratios of the default model (16 members, 8 nodes, directions shared out among the members) against the same flow with
 24 nodes and three times all directions for every member. Networks are kept whatever they gain: where they are silent,
 scores are in closed form and there is no sum. A difference above 5 % of the ratio's standard deviation, or fewer than
 300 cells a second, makes the command fail.

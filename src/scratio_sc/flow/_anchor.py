@@ -179,7 +179,7 @@ class AnchorPlan:
     parts
         Mixtures of all cells with the prior of their log odds, from which the fit of a member starts. There are
         several, found from different starts: where cell types are no Gaussians, each cuts them up in another way, and
-        together they are smoother. Where two of them are the same, the cells do fall apart that way, and it is enough.
+        together they are smoother. Where two of them are the same, the cells do fall apart that way, and one is enough.
     own_share
         As in `Anchor`.
     """

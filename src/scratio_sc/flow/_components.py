@@ -31,7 +31,7 @@ VARIANCE_FLOOR = 1e-6
 MAX_APART = 1e3
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 512
 """Cells whose distances from all components fit the cache of a processor."""
 
 

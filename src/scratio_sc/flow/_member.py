@@ -57,8 +57,9 @@ class Member:
 
     def coordinates(self, x: np.ndarray) -> Tensor:
         """Cells ``(n, d)`` in the anchor's coordinates."""
+        # a product by NumPy would leave its threads spinning, which holds up those of torch
         apart = torch.as_tensor(np.asarray(x, np.float64) - self.anchor.center)
-        return (apart @ torch.as_tensor(self.anchor.basis)).float().to(self.device)
+        return self._tensor((apart @ torch.as_tensor(self.anchor.basis)).numpy())
 
     def embedding(self, x: Tensor) -> np.ndarray:
         """Inverse of `coordinates`."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from scratio_sc.flow._components import ROWS_AT_ONCE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-ROWS_AT_ONCE = 512
-"""Cells whose distances from all components fit the cache of a processor."""
 
 
 @dataclass(frozen=True)
