@@ -134,7 +134,7 @@ def batch_score(
     Standard errors cover the choice of cells and the fit, not differences between the samples of a batch; they do not
     cover this bias.
 
-    No flow is stored: eight members for each representation are much larger than the scores. For single batches
+    No flow is stored: the members for each representation are much larger than the scores. For single batches
     against each other, `scratio_sc.tl.fit(adata, batch, covariates=[groupby])` and :func:`scratio_sc.tl.log_ratio`.
 
     Examples
