@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
+from scratio_sc.flow import _anchor, _components
 from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._proportions import log_weights
@@ -163,6 +166,45 @@ def test_groups_of_equal_proportions_have_almost_equal_weights() -> None:
     share = {"a": [0.5, 0.3, 0.2], "b": [0.5, 0.3, 0.2]}
     found = weights(fit(types(share), LABELS))
     np.testing.assert_allclose(found[0], found[1], atol=0.02)
+
+
+def ring(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells on a ring, on one side of which those of "b" have moved, and their labels."""
+    rng = np.random.default_rng(seed)
+    angle, radius = rng.uniform(0, 2 * np.pi, 2 * n), 5 + 0.6 * rng.standard_normal(2 * n)
+    x = np.column_stack([radius * np.cos(angle), radius * np.sin(angle), 0.5 * rng.standard_normal(2 * n)])
+    moved = (np.arange(2 * n) >= n) & (x[:, 0] > 0)
+    return x + np.where(moved[:, None], [1.0, 0, 1], 0), np.repeat(["a", "b"], n)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 4])
+def test_labels_count_where_components_are_no_gaussians(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two components are too few for a ring."""
+    monkeypatch.setattr(_components, "MAX_COMPONENTS", 2)
+    monkeypatch.setattr(_anchor, "OWN_SHARES", (0.0,))
+    assert plan_of(*ring(600, seed=seed)).label_weight > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_where_components_are_gaussian_their_cells_say_enough(seed: int) -> None:
+    x = types(UNEQUAL, n=600, seed=seed)
+    responding = (np.arange(1200) >= 600) & (np.linalg.norm(x - CENTRES[2], axis=1) < 5)
+    x += np.where(responding[:, None], [1.0, 0, 1], 0)
+    assert plan_of(x, np.repeat(["a", "b"], 600)).label_weight == 0
+
+
+def test_labels_move_means_as_far_as_the_plan_has_it() -> None:
+    x = types(UNEQUAL)
+    x[300:] += [1.0, 0, 1]
+    design, group = design_of(LABELS)
+    plan = plan_of(x, LABELS)
+    anchors = [
+        Anchor.fit(x, group, design, plan=dataclasses.replace(plan, label_weight=weight)) for weight in (0.0, 0.3, 3.0)
+    ]
+    near, far = (np.abs(anchor.mean_effect - anchors[0].mean_effect).max() for anchor in anchors[1:])
+    assert 0 < 2 * near < far
+    for anchor in anchors:
+        np.testing.assert_array_equal(anchor.weight_effect, anchors[0].weight_effect)
 
 
 def test_one_partition_is_enough_where_another_start_finds_the_same() -> None:

@@ -56,6 +56,18 @@ def test_condition_of_a_combination_ignores_covariates() -> None:
     assert DESIGN.condition_of(np.array([[0, 1], [1, 0], NEVER_OBSERVED])).tolist() == [0, 1, 1]
 
 
+def test_conditions_compete_within_a_stratum_of_equal_covariates() -> None:
+    stratum = DESIGN.stratum
+    covariates = DESIGN.groups[:, 1:]
+    same = (covariates[:, None] == covariates).all(2)
+    np.testing.assert_array_equal(stratum[:, None] == stratum, same)
+
+
+def test_without_covariates_all_conditions_compete() -> None:
+    design, _ = Design.of(np.array([["a"], ["b"], ["c"]]), ("condition",), 1)
+    assert design.stratum.tolist() == [0, 0, 0]
+
+
 def test_condition_never_observed_has_no_index() -> None:
     design, _ = Design.of(LABELS, ("treatment", "donor"), 2)
     assert design.condition_of(NEVER_OBSERVED).tolist() == [-1]

@@ -16,15 +16,19 @@ import torch
 from scipy.special import logsumexp
 
 from scratio_sc.flow._components import VARIANCE_FLOOR, Components, find_components, gaussian_groups
+from scratio_sc.flow._discriminative import Contest, LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from scratio_sc.flow._design import Design
 
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-MAX_JUDGED = 5_000
+LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
+MAX_JUDGED, MAX_CONTESTED = 5_000, 20_000
 PLAN_SWEEPS = 4
 TRIAL_SWEEPS = 3
 JUDGE_SHARE = 0.2
@@ -86,6 +90,8 @@ class Anchor:
             Fitted.of(part.mixture, z, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
             for part in plan.parts
         ]
+        if plan.label_weight:
+            parts = LabelledMeans.of(parts, z, group, design=design).at(plan.label_weight)
         mixture, own_share = Mixture.union([part.mixture for part in parts]), plan.own_share
         variance, rotation = np.linalg.eigh(mixture.covariance)
         own = np.empty((0, *mixture.covariance.shape))
@@ -136,12 +142,12 @@ class _Trial:
 
     @classmethod
     def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Trial:
-        """Half of the cells of each group against some of the other half."""
+        """Half of the cells of each group against the other half."""
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
         for g in range(design.n_groups):
             half[order[group[order] == g][::2]] = True
-        judged = rng.permutation(np.flatnonzero(~half))[:MAX_JUDGED]
+        judged = rng.permutation(np.flatnonzero(~half))[:MAX_CONTESTED]
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
     def best_share(self, start: Mixture) -> tuple[float, np.ndarray]:
@@ -151,19 +157,42 @@ class _Trial:
         """
         candidate = Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
-        own = np.arange(len(self.judge_group)), self.judge_group
+        judge, own = self.judge[:MAX_JUDGED], self.judge_group[:MAX_JUDGED]
         tried = []
         alike = self.design.numbers and self.design.n_label_combinations == 1
         shares = OWN_SHARES[:1] if alike or candidate.scatter.size > MAX_OWN_ELEMENTS else OWN_SHARES
         for share in shares:
-            density = candidate.log_densities(self.judge, self.design, own_share=share)
+            density = candidate.log_densities(judge, self.design, own_share=share)
             joint = density + log_prior
-            tried.append((logsumexp(joint, axis=1) - joint[own], share, density[own]))
+            mine = np.arange(len(own)), own
+            tried.append((logsumexp(joint, axis=1) - joint[mine], share, density[mine]))
         losses, share, density = min(tried, key=lambda one: float(one[0].mean()))
         lost = tried[0][0] - losses
         if lost.mean() <= lost.std() / np.sqrt(len(lost)):
             _, share, density = tried[0]
         return share, density
+
+    def best_label_weight(self, parts: Sequence[Fitted]) -> float:
+        """Weight of the labels of least log-loss of the conditions, of those that are clearly better than none."""
+        fitted = [
+            Fitted.of(part.mixture, self.x, self.group, design=self.design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
+            for part in parts
+        ]
+        means = LabelledMeans.of(fitted, self.x, self.group, design=self.design)
+        judge = Contest.of(self.judge, self.judge_group, self.design)
+        if means.nothing_moves or not len(judge.x):
+            return 0.0
+
+        def losses(weight: float) -> np.ndarray:
+            each = [part.log_densities(judge.x, self.design, own_share=0.0) for part in means.at(weight)]
+            return judge.log_loss(torch.as_tensor(np.mean(each, axis=0))).numpy()
+
+        without, best, most = losses(0.0), 0.0, 0.0
+        for weight in LABEL_WEIGHTS:
+            gain = without - losses(weight)
+            if gain.mean() > max(most, gain.std() / np.sqrt(len(gain))):
+                best, most = weight, gain.mean()
+        return best
 
 
 @dataclass(frozen=True)
@@ -182,6 +211,9 @@ class AnchorPlan:
         together they are smoother. Where two of them are the same, the cells do fall apart that way, and one is enough.
     own_share
         As in `Anchor`.
+    label_weight
+        What labels count in how far components move, beside where their cells lie; 0 where groups have covariances of
+        their own.
     """
 
     center: np.ndarray
@@ -189,13 +221,15 @@ class AnchorPlan:
     within: np.ndarray
     parts: list[Fitted]
     own_share: float
+    label_weight: float
 
     @classmethod
     def of(cls, x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        first, own_share = _choose(z, group, design, rng=rng)
+        trial = _Trial.of(z, group, design, rng=rng)
+        first, own_share = _choose(z, group, trial, rng=rng)
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
             start = _search(z, group, design, rng=rng)
@@ -203,9 +237,12 @@ class AnchorPlan:
                 continue
             part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
             if any(_say_the_same(part.mixture, known.mixture, z) for known in parts):
-                return cls(center, basis, within, [part], own_share)
+                parts = [part]
+                break
             parts.append(part)
-        return cls(center, basis, within, parts, own_share)
+        mixed = len(first.mean) > 1 and not own_share
+        label_weight = trial.best_label_weight(parts) if mixed else 0.0
+        return cls(center, basis, within, parts, own_share, label_weight)
 
 
 def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
@@ -214,8 +251,8 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
     return float(apart.square().mean()) < SAME
 
 
-def _choose(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> tuple[Mixture, float]:
-    trial = _Trial.of(x, group, design, rng=rng)
+def _choose(x: Tensor, group: np.ndarray, trial: _Trial, *, rng: np.random.Generator) -> tuple[Mixture, float]:
+    design = trial.design
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
     single = Mixture.start(one, design.n_features)

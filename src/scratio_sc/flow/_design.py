@@ -224,6 +224,13 @@ class Design:
         """Observed combinations of the condition columns alone, ``(n_conditions, n_condition_columns)``."""
         return np.unique(self.groups[:, : self.n_condition_columns], axis=0)
 
+    @property
+    def stratum(self) -> np.ndarray:
+        """Which groups have the same covariates, so that their conditions compete, ``(n_groups,)``."""
+        _, stratum = np.unique(self.groups[:, self.n_condition_columns :], axis=0, return_inverse=True)
+        same: np.ndarray = stratum.reshape(-1)
+        return same
+
     def condition_of(self, rows: np.ndarray) -> np.ndarray:
         """Index into `conditions` of rows ``(m, n_columns)``, -1 for one that was never observed."""
         own = np.atleast_2d(rows)[:, : self.n_condition_columns]

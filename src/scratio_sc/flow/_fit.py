@@ -167,12 +167,9 @@ def new_member(
 
 def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: Design) -> TrainingCells:
     """Cells in a member's coordinates, with the strata of equal covariates in which conditions compete."""
-    covariates = design.groups[:, design.n_condition_columns :]
-    _, stratum_of = np.unique(covariates, axis=0, return_inverse=True)
-    stratum_of = stratum_of.reshape(-1)
-    strata = []
-    for s in np.unique(stratum_of[group]):
-        rows = np.flatnonzero(stratum_of[group] == s)
+    stratum, strata = design.stratum[group], []
+    for s in np.unique(stratum):
+        rows = np.flatnonzero(stratum == s)
         groups, sizes = np.unique(group[rows], return_counts=True)
         prior = np.log(sizes / sizes.sum())
         strata.append(Stratum(*(torch.as_tensor(part, device=member.device) for part in (rows, groups, prior))))
