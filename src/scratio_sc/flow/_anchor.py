@@ -1,9 +1,10 @@
 """The anchor: a Gaussian mixture whose weights and means depend on the group, from which the network starts.
 
 Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups
-differ in the weights (`_proportions`) and in the means (`_shrinkage`), as far as their cells can tell. Sigma_gk lies
-between the component's covariance and the group's own one, as in regularised discriminant analysis (Friedman 1989); how
-far, the held-out log-loss of the labels says. Groups that differ in numbers alone share their covariance.
+differ in the weights (`_proportions`) and in the means (`_shrinkage`), as far as their cells can tell; labels have a say
+in the means as far as it serves held-out cells (`_discriminative`). Sigma_gk lies between the component's covariance and
+the group's own one, as in regularised discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels
+says. Groups that differ in numbers alone share their covariance.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class _Trial:
 class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
-    Labels enter in a handful of numbers alone (`own_share`, the priors), and in where the fit of a member starts.
+    Labels enter in a handful of numbers alone (`own_share`, `label_weight`, the priors), and in where the fit of a member starts.
 
     Attributes
     ----------
