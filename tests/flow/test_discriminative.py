@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 
 from scratio_sc.flow import _discriminative
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._discriminative import Contest, LabelledMeans
+from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
 
 THREE = np.array([["a"], ["b"], ["c"]])
@@ -43,8 +43,9 @@ def cells(n: int, d: int = 2, *, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No component is too small to be heard, and the search goes on to the end."""
-    monkeypatch.setattr(_discriminative, "MIN_SHARE", 0.0)
+    """All components are heard by all cells, and the search goes on to the end."""
+    monkeypatch.setattr(_discriminative, "MIN_HEARD", 0.0)
+    monkeypatch.setattr(_discriminative, "MAX_APART", np.inf)
     monkeypatch.setattr(_discriminative, "TOLERANCE", 1e-7)
     monkeypatch.setattr(_discriminative, "MAX_ITERATIONS", 500)
 
@@ -52,30 +53,36 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- who competes
 
 
-def test_conditions_compete_among_cells_of_the_same_covariates() -> None:
-    labels = np.array([("a", "x"), ("b", "x"), ("b", "x"), ("a", "y"), ("b", "y"), ("a", "z")])
-    design, group = designed(labels, ("condition", "donor"))
-    contest = Contest.of(cells(6), group, design)
-    assert len(contest.x) == 5  # nobody competes with the cell of z
-    np.testing.assert_array_equal(design.groups[contest.rivals[:3].numpy()][..., 1], 0)
-    np.testing.assert_allclose(contest.log_prior[:3].exp(), np.tile([1 / 3, 2 / 3], (3, 1)))
-    np.testing.assert_array_equal(contest.own, [0, 1, 1, 0, 1])
+def log_loss(labels: np.ndarray, columns: tuple[str, ...], *, seed: int = 0) -> np.ndarray:
+    """Of cells that lie where no component moves."""
+    design, group = designed(labels, columns)
+    part = mixture_of(np.zeros((design.n_features, 2, 2)), seed=seed)
+    return LabelledMeans.of([part], cells(len(labels)), group, design=design).log_loss
 
 
-def test_log_loss_is_that_of_the_own_condition_among_its_rivals() -> None:
+def test_log_loss_is_that_of_the_own_condition() -> None:
+    """By frequencies alone, where weights are the same."""
     design, group = designed(np.repeat(THREE, [1, 2, 1], axis=0))
-    density = np.random.default_rng(0).normal(size=(4, 3))
-    loss = Contest.of(cells(4), group, design).log_loss(torch.as_tensor(density))
-    joint = density + np.log([0.25, 0.5, 0.25])
-    np.testing.assert_allclose(loss, logsumexp(joint, axis=1) - joint[np.arange(4), group])
+    part = mixture_of(np.zeros((3, 2, 2)))
+    same = dataclasses.replace(part, mixture=dataclasses.replace(part.mixture, weight_effect=np.zeros((3, 2))))
+    found = LabelledMeans.of([same], cells(4), group, design=design).log_loss
+    np.testing.assert_allclose(found, -np.log([0.25, 0.5, 0.5, 0.25]))
 
 
-def test_condition_that_covariates_lack_is_no_rival() -> None:
-    labels = np.array([("a", "x"), ("b", "x"), ("c", "y"), ("a", "y")])
-    design, group = designed(labels, ("condition", "donor"))
-    contest = Contest.of(cells(4), group, design)
-    np.testing.assert_array_equal(contest.log_prior[0].isinf(), [False, False, True])
-    assert contest.log_loss(torch.zeros(4, 4, dtype=torch.float64)) == pytest.approx(np.log(2))
+def test_log_loss_is_by_the_densities_of_the_groups() -> None:
+    design, group = designed(np.repeat(THREE, [3, 2, 4], axis=0))
+    parts = [mixture_of(moved_levels(3, m, 2, seed=m), seed=m) for m in (2, 3)]
+    steps = [np.zeros((3, m, 2)) for m in (2, 3)]
+    found = LabelledMeans.of(parts, cells(9), group, design=design).log_loss
+    assert -found.sum() == pytest.approx(objective(parts, steps, cells(9).numpy(), group, 1.0))
+
+
+def test_conditions_compete_among_cells_of_the_same_covariates() -> None:
+    """Without a rival there is nothing to lose."""
+    labels = np.array([("a", "x"), ("b", "x"), ("c", "y"), ("a", "y"), ("a", "z")])
+    found = log_loss(labels, ("condition", "donor"))
+    of_z = np.flatnonzero((designed(labels, ("condition", "donor"))[0].groups == [0, 2]).all(1))
+    assert (found == 0).tolist() == (np.arange(5) == of_z).tolist()
 
 
 # --- what is maximised
@@ -154,7 +161,7 @@ def test_component_too_small_to_be_heard_changes_little(monkeypatch: pytest.Monk
     design, group = designed(np.repeat(THREE, 100, axis=0))
     x, part = cells(300), mixture_of(moved_levels(3, 3, 2))
     (fast,) = LabelledMeans.of([part], x, group, design=design).at(1.0)
-    monkeypatch.setattr(_discriminative, "MIN_SHARE", 0.0)
+    monkeypatch.setattr(_discriminative, "MIN_HEARD", 0.0)
     (slow,) = LabelledMeans.of([part], x, group, design=design).at(1.0)
     np.testing.assert_allclose(fast.mixture.mean_effect, slow.mixture.mean_effect, atol=5e-3)
 
@@ -165,7 +172,8 @@ def test_component_too_small_to_be_heard_changes_little(monkeypatch: pytest.Monk
 def test_labels_without_weight_change_nothing() -> None:
     design, group = designed(np.repeat(THREE, 10, axis=0))
     part = mixture_of(moved_levels(3, 2, 2))
-    assert LabelledMeans.of([part], cells(30), group, design=design).at(0.0) == [part]
+    (found,) = LabelledMeans.of([part], cells(30), group, design=design).at(0.0)
+    np.testing.assert_array_equal(found.mixture.mean_effect, part.mixture.mean_effect)
 
 
 def test_components_that_do_not_move_are_left_alone() -> None:
@@ -180,8 +188,8 @@ def test_components_that_do_not_move_are_left_alone() -> None:
 def test_where_nothing_moves_labels_have_nothing_to_say() -> None:
     design, group = designed(np.repeat(THREE, 10, axis=0))
     means = LabelledMeans.of([mixture_of(np.zeros((3, 2, 2)))], cells(30), group, design=design)
-    assert means.nothing_moves
-    assert means.at(3.0) == list(means.parts)
+    assert not any(means.moving)
+    assert not means.at(3.0)[0].mixture.mean_effect.any()
 
 
 def test_levels_that_share_a_mean_go_on_sharing_it() -> None:
@@ -206,7 +214,7 @@ def test_without_rivals_labels_have_nothing_to_say() -> None:
     nested = np.repeat([("a", "x"), ("b", "y")], 20, axis=0)
     design, group = designed(nested, ("condition", "donor"))
     means = LabelledMeans.of([mixture_of(moved_levels(design.n_features, 2, 2))], cells(40), group, design=design)
-    assert means.nothing_moves
+    assert not any(means.moving)
 
 
 # --- how steps are shared out, and speed
@@ -216,9 +224,9 @@ def test_step_costs_half_the_square_of_its_length() -> None:
     """In nats, for the cells of the groups and as many more as there are dimensions."""
     design, group = designed(np.repeat(PAIRS, [5, 20, 30, 40], axis=0), ("condition", "donor"))
     part = mixture_of(moved_levels(design.n_features, 1, 2))
-    ((moved,),) = LabelledMeans.of([part], cells(95), group, design=design).moved
+    ((component,),) = LabelledMeans.of([part], cells(95), group, design=design).moving
     inertia = torch.as_tensor(design.sizes + 2.0)
-    gram = moved.of_groups.T * inertia @ moved.of_groups
+    gram = component.of_groups.T * inertia @ component.of_groups
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-10)
 
 
@@ -226,13 +234,53 @@ def test_groups_move_as_the_effects_add_up() -> None:
     """Though condition and combination say the same of a group twice."""
     design, group = designed(np.repeat(PAIRS, [5, 20, 30, 40], axis=0), ("condition", "donor"))
     part = mixture_of(moved_levels(design.n_features, 1, 2))
-    ((moved,),) = LabelledMeans.of([part], cells(95), group, design=design).moved
-    assert moved.of_groups.shape == (4, 4)
-    np.testing.assert_allclose(design.features(design.groups) @ moved.of_effects.numpy(), moved.of_groups, atol=1e-10)
+    ((component,),) = LabelledMeans.of([part], cells(95), group, design=design).moving
+    assert component.of_groups.shape == (4, 4)
+    np.testing.assert_allclose(
+        design.features(design.groups) @ component.of_effects.numpy(), component.of_groups, atol=1e-10
+    )
 
 
-def test_of_many_cells_an_even_part_has_a_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    design, group = designed(np.repeat(THREE, 10, axis=0))
-    monkeypatch.setattr(_discriminative, "MAX_CELLS", 12)
-    means = LabelledMeans.of([mixture_of(moved_levels(3, 2, 2))], cells(30), group, design=design)
-    np.testing.assert_array_equal(means.contest.x, cells(30)[::3])
+def test_step_costs_what_cells_without_rivals_lose_too() -> None:
+    """Many cells of "a" in a donor without "b"."""
+    design, group = designed(np.repeat([*PAIRS[:2], ("a", "z")], [20, 20, 500], axis=0), ("condition", "donor"))
+    moves = np.zeros((design.n_features, 1, 2))
+    moves[:2] = moved_levels(2, 1, 2)
+    ((component,),) = LabelledMeans.of([mixture_of(moves)], cells(540), group, design=design).moving
+    inertia = torch.as_tensor(design.sizes + 2.0)
+    gram = component.of_groups.T * inertia @ component.of_groups
+    np.testing.assert_allclose(gram, np.eye(2), atol=1e-10)
+
+
+def test_of_many_cells_the_same_part_of_every_group_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    design, group = designed(np.tile(THREE, (20, 1)))
+    monkeypatch.setattr(_discriminative, "MAX_CELLS", 30)
+    monkeypatch.setattr(_discriminative, "MIN_CELLS", 0)
+    means = LabelledMeans.of([mixture_of(moved_levels(3, 2, 2))], cells(60), group, design=design)
+    np.testing.assert_array_equal(means.contest.own, np.repeat([0, 1, 2], 10))
+
+
+# --- cells that would decide alone
+
+
+@pytest.mark.parametrize("far", [100.0, 300.0, 1e4])
+def test_cell_far_from_all_others_changes_nothing(far: float) -> None:
+    """But for what it says of the frequencies."""
+    design, group = designed(np.repeat(THREE, 100, axis=0))
+    x, part = cells(300), mixture_of(moved_levels(3, 2, 2))
+    x[0] = 0
+    (found,) = LabelledMeans.of([part], x, group, design=design).at(3.0)
+    x[0] = far
+    (beside,) = LabelledMeans.of([part], x, group, design=design).at(3.0)
+    assert np.abs(found.mixture.mean_effect - part.mixture.mean_effect).max() > 0.05
+    np.testing.assert_allclose(beside.mixture.mean_effect, found.mixture.mean_effect, atol=0.05)
+
+
+def test_search_that_goes_astray_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps are the best that were tried, whatever came after."""
+    monkeypatch.setattr(_discriminative, "MAX_APART", np.inf)
+    design, group = designed(np.repeat(THREE, 100, axis=0))
+    x, part = cells(300), mixture_of(moved_levels(3, 2, 2))
+    x[0] = 300.0
+    (found,) = LabelledMeans.of([part], x, group, design=design).at(3.0)
+    assert np.abs(found.mixture.mean_effect).max() < 10

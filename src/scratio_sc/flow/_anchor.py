@@ -1,10 +1,10 @@
 """The anchor: a Gaussian mixture whose weights and means depend on the group, from which the network starts.
 
 Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups
-differ in the weights (`_proportions`) and in the means (`_shrinkage`), as far as their cells can tell; labels have a say
-in the means as far as it serves held-out cells (`_discriminative`). Sigma_gk lies between the component's covariance and
-the group's own one, as in regularised discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels
-says. Groups that differ in numbers alone share their covariance.
+differ in the weights (`_proportions`) and in the means (`_shrinkage`), as far as their cells can tell; labels have a
+say in the means where that serves held-out cells (`_discriminative`). Sigma_gk lies between the component's covariance
+and the group's own one, as in regularised discriminant analysis (Friedman 1989); how far, the held-out log-loss of the
+labels says. Groups that differ in numbers alone share their covariance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from scipy.special import logsumexp
 
 from scratio_sc.flow._components import VARIANCE_FLOOR, Components, find_components, gaussian_groups
-from scratio_sc.flow._discriminative import Contest, LabelledMeans
+from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
+CLEARLY = 1.645
+"""Standard errors by which labels have to serve held-out cells, for them to have a say."""
 MAX_JUDGED, MAX_CONTESTED = 5_000, 20_000
 PLAN_SWEEPS = 4
 TRIAL_SWEEPS = 3
@@ -180,18 +182,16 @@ class _Trial:
             for part in parts
         ]
         means = LabelledMeans.of(fitted, self.x, self.group, design=self.design)
-        judge = Contest.of(self.judge, self.judge_group, self.design)
-        if means.nothing_moves or not len(judge.x):
+        if not any(means.moving):
             return 0.0
 
         def losses(weight: float) -> np.ndarray:
-            each = [part.log_densities(judge.x, self.design, own_share=0.0) for part in means.at(weight)]
-            return judge.log_loss(torch.as_tensor(np.mean(each, axis=0))).numpy()
+            return LabelledMeans.of(means.at(weight), self.judge, self.judge_group, design=self.design).log_loss
 
         without, best, most = losses(0.0), 0.0, 0.0
         for weight in LABEL_WEIGHTS:
             gain = without - losses(weight)
-            if gain.mean() > max(most, gain.std() / np.sqrt(len(gain))):
+            if gain.mean() > max(most, CLEARLY * gain.std() / np.sqrt(len(gain))):
                 best, most = weight, gain.mean()
         return best
 
@@ -200,7 +200,8 @@ class _Trial:
 class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
-    Labels enter in a handful of numbers alone (`own_share`, `label_weight`, the priors), and in where the fit of a member starts.
+    Labels enter in a handful of numbers alone (`own_share`, `label_weight`, the priors), and in where the fit of a
+    member starts.
 
     Attributes
     ----------
@@ -213,8 +214,8 @@ class AnchorPlan:
     own_share
         As in `Anchor`.
     label_weight
-        What labels count in how far components move, beside where their cells lie; 0 where groups have covariances of
-        their own.
+        What labels count in how far components move, beside where their cells lie; 0 for single Gaussians, and where
+        groups have covariances of their own.
     """
 
     center: np.ndarray
