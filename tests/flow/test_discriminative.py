@@ -281,6 +281,6 @@ def test_search_that_goes_astray_is_not_believed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_discriminative, "MAX_APART", np.inf)
     design, group = designed(np.repeat(THREE, 100, axis=0))
     x, part = cells(300), mixture_of(moved_levels(3, 2, 2))
-    x[0] = 300.0
+    x[0] = 1000.0
     (found,) = LabelledMeans.of([part], x, group, design=design).at(3.0)
     assert np.abs(found.mixture.mean_effect).max() < 10
