@@ -45,7 +45,7 @@ def cells(n: int, d: int = 2, *, seed: int = 0) -> torch.Tensor:
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """All components are heard by all cells, and the search goes on to the end."""
     monkeypatch.setattr(_discriminative, "MIN_HEARD", 0.0)
-    monkeypatch.setattr(_discriminative, "MAX_APART", np.inf)
+    monkeypatch.setattr(_discriminative, "FAR", np.inf)
     monkeypatch.setattr(_discriminative, "TOLERANCE", 1e-7)
     monkeypatch.setattr(_discriminative, "MAX_ITERATIONS", 500)
 
@@ -278,7 +278,7 @@ def test_cell_far_from_all_others_changes_nothing(far: float) -> None:
 
 def test_search_that_goes_astray_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps are the best that were tried, whatever came after."""
-    monkeypatch.setattr(_discriminative, "MAX_APART", np.inf)
+    monkeypatch.setattr(_discriminative, "FAR", np.inf)
     design, group = designed(np.repeat(THREE, 100, axis=0))
     x, part = cells(300), mixture_of(moved_levels(3, 2, 2))
     x[0] = 1000.0

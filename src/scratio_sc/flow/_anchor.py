@@ -89,10 +89,7 @@ class Anchor:
     def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
         """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned."""
         z = torch.as_tensor((x - plan.center) @ plan.basis)
-        parts = [
-            Fitted.of(part.mixture, z, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
-            for part in plan.parts
-        ]
+        parts = _of_cells(plan.parts, z, group, design=design)
         if plan.label_weight:
             parts = LabelledMeans.of(parts, z, group, design=design).at(plan.label_weight)
         mixture, own_share = Mixture.union([part.mixture for part in parts]), plan.own_share
@@ -117,6 +114,13 @@ class Anchor:
             own_variance=np.maximum(own_variance, VARIANCE_FLOOR),
             own_rotation=own_rotation,
         )
+
+
+def _of_cells(parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: Design) -> list[Fitted]:
+    """Partitions fitted to some of the cells, from where they are, with the prior that they have."""
+    return [
+        Fitted.of(part.mixture, x, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior) for part in parts
+    ]
 
 
 def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -177,10 +181,7 @@ class _Trial:
 
     def best_label_weight(self, parts: Sequence[Fitted]) -> float:
         """Weight of the labels of least log-loss of the conditions, of those that are clearly better than none."""
-        fitted = [
-            Fitted.of(part.mixture, self.x, self.group, design=self.design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
-            for part in parts
-        ]
+        fitted = _of_cells(parts, self.x, self.group, design=self.design)
         means = LabelledMeans.of(fitted, self.x, self.group, design=self.design)
         if not any(means.moving):
             return 0.0

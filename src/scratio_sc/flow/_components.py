@@ -56,11 +56,16 @@ class Components:
         return self.log_joint(x).softmax(1)
 
 
+def whitening(factor: Tensor) -> Tensor:
+    """What makes covariances of Cholesky factors ``(m, d, d)`` the identity, from the right, ``(m, d, d)``."""
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype).expand_as(factor)
+    return torch.linalg.solve_triangular(factor, eye, upper=False).mT
+
+
 def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """Log density of cells ``(n, d)`` under Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(n, m)``."""
     factor = torch.linalg.cholesky(covariance)
-    whiten = torch.linalg.solve_triangular(factor, torch.eye(x.shape[1], dtype=x.dtype).expand_as(factor), upper=False)
-    whiten = whiten.mT.permute(1, 0, 2).reshape(x.shape[1], -1)
+    whiten = whitening(factor).permute(1, 0, 2).reshape(x.shape[1], -1)
     offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], len(mean), -1)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     parts = [

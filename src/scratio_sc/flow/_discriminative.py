@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from scratio_sc.flow._components import ROWS_AT_ONCE
+from scratio_sc.flow._components import ROWS_AT_ONCE, whitening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MIN_HEARD = 1e-3
 """Share in a cell below which a component has no say in its condition."""
-MAX_APART = 5.0
+FAR = 5.0
 """Distance from a component, in that of its typical cells, beyond which a cell is not asked: it would decide alone."""
 MAX_CELLS, MIN_CELLS, MAX_SCORES = 50_000, 10_000, 400_000
 """Cells that are asked, and cells times conditions."""
@@ -128,8 +128,7 @@ def _moving(mixture: Mixture, contest: _Contest, design: Design) -> tuple[list[_
     features, (m, d) = design.features(design.groups), mixture.mean.shape
     effect = np.where(_contested(design, features)[:, None, None], mixture.mean_effect, 0)
     index = np.flatnonzero(effect.any((0, 2)))
-    factor = torch.linalg.cholesky(torch.as_tensor(mixture.covariance))
-    whiten = torch.linalg.solve_triangular(factor, torch.eye(d, dtype=factor.dtype).expand_as(factor), upper=False).mT
+    whiten = whitening(torch.linalg.cholesky(torch.as_tensor(mixture.covariance)))
     flat, center = whiten.permute(1, 0, 2).flatten(1), torch.as_tensor(mixture.mean)[:, None] @ whiten
     move = torch.as_tensor(mixture.means(features) - mixture.mean).swapaxes(0, 1) @ whiten
     weight = torch.as_tensor(mixture.log_weights(features)) + whiten.diagonal(dim1=1, dim2=2).log().sum(1)
@@ -147,7 +146,7 @@ def _moving(mixture: Mixture, contest: _Contest, design: Design) -> tuple[list[_
         log_density.append(joint.logsumexp(2))
         share = (joint - log_density[-1][..., None]).exp()
         inertia.index_add_(0, rivals.gather(1, own)[:, 0], share.gather(1, own[..., None].expand(-1, -1, m))[:, 0])
-        hears = (share.amax(1) > MIN_HEARD) & (square < MAX_APART**2 * d)
+        hears = (share.amax(1) > MIN_HEARD) & (square < FAR**2 * d)
         for k, parts in zip(index.tolist(), heard, strict=True):
             cells = torch.nonzero(hears[:, k])[:, 0]
             parts.append((start + cells, apart[cells, k], rivals[cells], share[cells, :, k]))
