@@ -59,7 +59,7 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
         flag = "extrapolated"
     value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
     if min(n) >= MIN_CELLS:
-        target, reference = (contrast.ratios.of(part) for part in used)
+        target, reference = (contrast.ratios.take(part) for part in used)
         value, se = divergence_of(target, reference, left_out=left_out, share=share)
     effect = by_name(value, se)
     counted = share is not None and min(n) > 0

@@ -241,7 +241,7 @@ def mixture_denoiser(means: np.ndarray, variance: float) -> Denoiser:
 def score(member: Member, x: np.ndarray) -> np.ndarray:
     """Log likelihoods ``(n, 2)``."""
     groups = member.groups(DESIGN, DESIGN.groups)
-    return node_log_likelihoods(member, x, groups, directions=drawn(x.shape[1])[0]).sum(2)
+    return node_log_likelihoods(member, x, groups, directions=drawn(x.shape[1])[0]).mean(0).sum(2)
 
 
 TRUE_MEAN = np.array([[0.4, -0.3, 0.0], [-0.5, 0.2, 0.3]])
@@ -309,7 +309,7 @@ def test_results_do_not_depend_on_the_rows_in_a_chunk(
     whole = node_log_likelihoods(member, x, groups, directions=noise)
     monkeypatch.setattr(_denoising_ratio, "ROWS_PER_CHUNK", rows)
     chunked = node_log_likelihoods(member, x, groups, directions=noise)
-    np.testing.assert_allclose(chunked.sum(2), whole.sum(2), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(chunked.sum(3), whole.sum(3), atol=1e-5, rtol=1e-5)
 
 
 def test_network_rows_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch, flow: ConditionalFlow) -> None:
@@ -331,4 +331,4 @@ def test_no_cells_have_no_log_likelihoods(flow: ConditionalFlow) -> None:
     member = flow.members[0]
     groups = member.groups(flow.design, flow.design.groups)
     parts = node_log_likelihoods(member, np.empty((0, 3)), groups, directions=drawn(3)[0])
-    assert parts.shape == (0, 3, N_NODES)
+    assert parts.shape == (1, 0, 3, N_NODES)

@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._bandwidth import choose_weights
-from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
+from scratio_sc.stats._divergence import Ratios
 
 
-def scores(value: np.ndarray, by_member: np.ndarray) -> BatchScores:
-    return BatchScores(value, by_member, np.arange(len(by_member)), np.ones(8), np.ones(8))
+def scores(value: np.ndarray, by_member: np.ndarray, by_partition: np.ndarray | None = None) -> BatchScores:
+    ratios = Ratios(value, by_member, value[None] if by_partition is None else by_partition)
+    return BatchScores(ratios, np.arange(len(by_member)), np.ones(8), np.ones(8))
 
 
 def whole(found: BatchScores, largest: float = 1.0, threshold: float = 0.5) -> dict[str, float]:
-    every = np.ones(len(found.value), bool)
-    return summary(found, every, largest=np.full(len(found.value), largest), threshold=threshold)
+    every = np.ones(len(found.ratios.value), bool)
+    return summary(found, every, largest=np.full(len(every), largest), threshold=threshold)
 
 
 def test_largest_score_is_the_log_share_of_the_own_batch() -> None:
@@ -64,7 +66,13 @@ def test_members_that_agree_leave_the_error_of_the_mean() -> None:
 def test_cells_that_agree_leave_the_jackknife() -> None:
     by_member = np.tile([[0.1], [0.2], [0.4]], (1, 20))
     found = whole(scores(np.full(20, 0.3), by_member))
-    assert found["mean_se"] == pytest.approx(float(standard_error(by_member[:, 0], np.arange(3))))
+    assert found["mean_se"] == pytest.approx(float(standard_error(by_member[:, 0], np.array([0.3]), np.arange(3))))
+
+
+def test_partitions_that_differ_widen_the_error() -> None:
+    value = np.full(20, 0.3)
+    found = whole(scores(value, np.tile(value, (3, 1)), np.stack([value - 0.1, value + 0.1])))
+    assert found["mean_se"] == pytest.approx(0.1 * np.sqrt(2))
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +106,9 @@ def test_score_is_own_density_over_the_mixture_out_of_fold(cells: tuple[np.ndarr
     own = np.where(labels[:, 0] == "a", density["a"], density["b"])
     share = np.array([(labels[labels[:, 1] == t, 0] == "a").mean() for t in labels[:, 1]])
     mixture = np.logaddexp(density["a"] + np.log(share), density["b"] + np.log(1 - share))
-    np.testing.assert_allclose(found.value, own - mixture, atol=1e-6)
+    np.testing.assert_allclose(found.ratios.value, own - mixture, atol=1e-6)
 
 
 def test_no_score_exceeds_the_largest(cells: tuple[np.ndarray, np.ndarray]) -> None:
     found = BatchScores.of(*cells, **OPTIONS, bandwidth="auto", progress=False)
-    assert (found.value <= largest_scores(cells[1]) + 1e-9).all()
+    assert (found.ratios.value <= largest_scores(cells[1]) + 1e-9).all()

@@ -36,7 +36,7 @@ def exact_divergences(shift: float) -> np.ndarray:
 
 def alike(value: np.ndarray) -> Ratios:
     """Ratios that all members agree on."""
-    return Ratios(value, np.stack([value, value]))
+    return Ratios(value, np.stack([value, value]), value[None])
 
 
 @pytest.mark.parametrize("shift", [0.2, 1.0, 2.5])
@@ -65,9 +65,18 @@ def test_ratios_of_zero_have_no_divergence_and_no_error(n: tuple[int, int]) -> N
 
 def test_members_that_differ_widen_the_standard_error() -> None:
     target, reference = exact_ratios(1.0)
-    apart = [Ratios(part, np.stack([part * 0.8, part * 1.2])) for part in (target, reference)]
+    apart = [Ratios(part, np.stack([part * 0.8, part * 1.2]), part[None]) for part in (target, reference)]
     together = divergence_of(alike(target), alike(reference), left_out=FOLDS)[1]
     assert (divergence_of(*apart, left_out=FOLDS)[1][:2] > 2 * together[:2]).all()
+
+
+def test_partitions_that_differ_widen_the_standard_error() -> None:
+    target, reference = exact_ratios(1.0)
+    both = np.stack([target, target]), np.stack([reference, reference])
+    apart = [Ratios(part[0], part, part * [[0.8], [1.2]]) for part in both]
+    together = divergence_of(alike(target), alike(reference), left_out=FOLDS)
+    expected = np.hypot(together[1][:2], 0.2 * np.sqrt(2) * together[0][:2])
+    np.testing.assert_allclose(divergence_of(*apart, left_out=FOLDS)[1][:2], expected)
 
 
 @given(some_ratios, some_ratios)

@@ -19,7 +19,7 @@ def gaussians(means: dict[str, np.ndarray]) -> tuple[Ratios, dict[str, np.ndarra
     log_density = -0.5 * ((x[:, None] - centre) ** 2).sum(2)
     value = log_density @ np.array([*SIGNS.values()])
     cells = {name: np.arange(k * N, (k + 1) * N) for k, name in enumerate(SIGNS)}
-    return Ratios(value, np.stack([value, value])), cells
+    return Ratios(value, np.stack([value, value]), value[None]), cells
 
 
 def four(u: tuple[float, float], v: tuple[float, float], w: tuple[float, float]) -> dict[str, np.ndarray]:
@@ -47,6 +47,13 @@ def test_non_additivity_is_the_squared_distance_from_the_sum() -> None:
 
 def test_members_that_differ_widen_the_standard_error() -> None:
     score, cells = gaussians(four((1.0, 0.0), (1.0, 1.0), (1.0, 2.5)))
-    apart = Ratios(score.value, np.stack([score.value - 1, score.value + 1]))
+    apart = Ratios(score.value, np.stack([score.value - 1, score.value + 1]), score.by_partition)
     found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS).se for s in (score, apart)]
     assert found[1] > 1 > 10 * found[0]
+
+
+def test_partitions_that_differ_widen_the_standard_error() -> None:
+    score, cells = gaussians(four((1.0, 0.0), (1.0, 1.0), (1.0, 2.5)))
+    apart = Ratios(score.value, score.by_member, np.stack([score.value - 1, score.value + 1]))
+    found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS).se for s in (score, apart)]
+    assert found[1] == pytest.approx(np.hypot(found[0], np.sqrt(2)))

@@ -259,9 +259,11 @@ def test_missing_labels_are_nan_and_counted(adata: AnnData) -> None:
 
 def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     from scratio_sc.stats._batch_information import BatchScores
+    from scratio_sc.stats._divergence import Ratios
 
     value = np.full(240, -0.5)
-    found = BatchScores(value, np.tile(value, (2, 1)), np.arange(2), np.ones(8), np.ones(8))
+    ratios = Ratios(value, np.tile(value, (2, 1)), value[None])
+    found = BatchScores(ratios, np.arange(2), np.ones(8), np.ones(8))
     monkeypatch.setattr(BatchScores, "of", lambda *_, **__: found)
     with pytest.warns(UserWarning, match="negative beyond its error in 'X_pca', 'X_corrected'"):
         scored = score(adata)

@@ -297,7 +297,7 @@ def test_interrupt_leaves_adata_as_it_was(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scratio_sc.flow._flow.node_log_likelihoods", interrupt)
+    monkeypatch.setattr("scratio_sc.flow._scores.node_log_likelihoods", interrupt)
     with unchanged(cells), pytest.raises(KeyboardInterrupt):
         tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
 

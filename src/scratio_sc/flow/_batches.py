@@ -28,34 +28,6 @@ class Batch:
     unseen: np.ndarray
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Log densities of a batch of cells under k sides.
-
-    Attributes
-    ----------
-    cells
-        Indices of the cells ``(b,)``.
-    by_member
-        Log density according to each member, nats, ``(n_members, b, k)``.
-    unseen
-        Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
-    far
-        Whether a side has no cells of the fit nearby, ``(b, k)``.
-    """
-
-    cells: np.ndarray
-    by_member: np.ndarray
-    unseen: np.ndarray
-    far: np.ndarray
-
-    @property
-    def value(self) -> np.ndarray:
-        """Mean of the members that did not see the cells, nats, ``(b, k)``."""
-        mean: np.ndarray = self.by_member[self.unseen].mean(0)
-        return mean
-
-
 def batches(
     design: Design,
     n: int,

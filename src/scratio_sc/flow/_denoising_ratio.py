@@ -150,13 +150,15 @@ def anchor_parts(x: Tensor, groups: Groups, *, weights: np.ndarray | None = None
 def node_log_likelihoods(
     member: Member, x: np.ndarray, groups: Groups, *, directions: Directions, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log likelihood of cells ``(n, d)`` by group and node, ``(n, k, n_nodes)``; over nodes it sums to log p_c(x).
+    """Log likelihood of cells ``(n, d)`` by partition, group and node, ``(n_partitions, n, k, n_nodes)``.
+
+    Summed over nodes it is log p_c(x) according to a partition; the member's is their mean, which the network corrects.
 
     With ``weights (n_nodes,)``, that sum is all that nodes of equal weights side by side are good for. Works through
     the cells in chunks whose number of network rows is bounded; no cell depends on its neighbours.
     """
     cells = member.coordinates(x)
-    out = anchor_parts(cells, groups, weights=weights).cpu().numpy()
+    out = torch.stack([anchor_parts(cells, part, weights=weights) for part in groups.partitions]).cpu().numpy()
     if member.network.silent:
         return out
     for noise, fine in ((directions.coarse, False), (directions.fine, True)):
@@ -165,5 +167,5 @@ def node_log_likelihoods(
         for start in range(0, len(x), step):
             chunk = slice(start, start + step)
             learned = remainders(member, cells[chunk], groups, directions=noises, fine=fine)
-            out[chunk, :, _answered(fine=fine)] += learned.double().cpu().numpy()
+            out[:, chunk, :, _answered(fine=fine)] += learned.double().cpu().numpy()
     return out

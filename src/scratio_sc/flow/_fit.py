@@ -209,7 +209,8 @@ def score_held_out(
             for m, member in enumerate(members):
                 asked = np.flatnonzero(same & left_out[m])
                 groups = member.groups(design, rows)
-                parts[asked] += node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+                found = node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+                parts[asked] += found.mean(0)
                 bar.update(len(asked))
     parts /= left_out.sum(0)[:, None, None]
     all_conditions = design.condition_of(design.groups[group])

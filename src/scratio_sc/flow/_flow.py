@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
 from scratio_sc.flow._bandwidth import BASELINES, HeldOut, cut_at, cut_weights
-from scratio_sc.flow._batches import Batch, Scores, batches
+from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
-from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods, nodes
+from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device
-from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member import Member, MemberDensity, weights_of
+from scratio_sc.flow._scores import Scores, denoising_scores
+from scratio_sc.flow._standard_error import standard_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
-MIN_NEARBY = 5.0
-"""Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +171,11 @@ class ConditionalFlow:
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
         n = len(x := np.asarray(x))
         value, sd, extrapolated = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
-        if method == "ode":
-            scored = self._ode_ratios(x, target, reference, own=own, fold=fold, progress=progress)
-        else:
-            scored = self.scores(x, [target, reference], own=own, fold=fold, weights=weights, progress=progress)
-        for batch in scored:
-            ratios = batch.by_member[..., 0] - batch.by_member[..., 1]
+        score = self._ode_scores if method == "ode" else partial(self.scores, weights=weights)
+        for batch in score(x, [target, reference], own=own, fold=fold, progress=progress):
+            ratios, by_partition = (part[..., 0] - part[..., 1] for part in (batch.by_member, batch.by_partition))
             value[batch.cells] = ratios[batch.unseen].mean(0)
-            sd[batch.cells] = standard_error(ratios, self.left_out)
+            sd[batch.cells] = standard_error(ratios, by_partition, self.left_out)
             extrapolated[batch.cells] = batch.far.any(1)
         return LogRatio(value, sd, extrapolated, weights)
 
@@ -196,7 +191,7 @@ class ConditionalFlow:
     ) -> np.ndarray:
         """Log density log p(x | condition) of cells ``(n, d)``, nats, ``(n,)``; parameters as in `log_ratio`."""
         value = np.full(len(x := np.asarray(x)), np.nan)
-        score = self._ode_densities if method == "ode" else self.scores
+        score = self._ode_scores if method == "ode" else self.scores
         for batch in score(x, [condition], own=own, fold=fold, progress=progress):
             value[batch.cells] = batch.by_member[batch.unseen, :, 0].mean(0)
         return value
@@ -219,18 +214,7 @@ class ConditionalFlow:
         x = self._cells(x)
         weights = np.ones(N_NODES) if weights is None else weights
         for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, progress=progress):
-            rows, inverse = np.unique(np.concatenate([side.rows for side in mixtures]), axis=0, return_inverse=True)
-            cells, unseen = x[batch.cells], batch.unseen
-            parts = self._parts(cells, rows, unseen, weights=weights)
-            columns = np.split(inverse.reshape(-1), np.cumsum([len(side.rows) for side in mixtures])[:-1])
-            by_member = np.empty((len(self.members), len(cells), len(sides)))
-            far = np.empty((len(cells), len(sides)), bool)
-            for k, (side, mine) in enumerate(zip(mixtures, columns, strict=True)):
-                by_member[..., k] = logsumexp(parts[:, :, mine] @ weights + side.log_weights, axis=2)
-                density = logsumexp(parts[unseen].mean(0)[:, mine].sum(-1) + side.log_weights, axis=1)
-                far[:, k] = density < self.support[self.design.condition_of(side.rows)].min()
-                far[:, k] |= (self._nearby(cells, side, unseen) < MIN_NEARBY) | (not side.observed)
-            yield Scores(batch.cells, by_member - self.n_dims * np.log(self.scale), unseen, far)
+            yield denoising_scores(self, x[batch.cells], batch, sides=mixtures, weights=weights)
 
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
@@ -332,67 +316,11 @@ class ConditionalFlow:
                 yield batch, [side_of(self.design, levels, batch.own_row) for levels in named]
                 bar.update(len(batch.cells))
 
-    def _parts(self, x: np.ndarray, rows: np.ndarray, unseen: np.ndarray, *, weights: np.ndarray) -> np.ndarray:
-        """Log likelihood by member and node, ``(n_members, n, k, n_nodes)``.
-
-        Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
-        each.
-        """
-        directions = {
-            count: draw_directions(self.n_dims, count, rng=np.random.default_rng(self.seed))
-            for count in {int(unseen.sum()), len(self.members)}
-        }
-        turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
-        counts = np.where(unseen, unseen.sum(), len(unseen))
-        parts = []
-        for member, part, count in zip(self.members, turn, counts, strict=True):
-            groups, mine = member.groups(self.design, rows), directions[int(count)][part]
-            parts.append(node_log_likelihoods(member, x, groups, directions=mine, weights=weights))
-        return np.stack(parts)
-
-    def _nearby(self, x: np.ndarray, side: Side, unseen: np.ndarray) -> np.ndarray:
-        """Fitted cells of a side to expect where each cell lies, ``(n,)``."""
-        group = self.design.group_of(side.rows)
-        sizes = np.where(group >= 0, self.design.sizes[group], 0)
-        member = self.members[int(np.argmax(unseen))]
-        return member.nearby(x, member.groups(self.design, side.rows), sizes).sum(1)
-
-    def _ode_ratios(self, x: ArrayLike, target: SideSpec, reference: SideSpec, **options: Any) -> Iterator[Scores]:
-        """As `scores`, along the probability flow; the reference counts as 0."""
-        from scratio_sc.flow._ode import ode_log_ratio
+    def _ode_scores(self, x: ArrayLike, sides: Sequence[SideSpec], **options: Any) -> Iterator[Scores]:
+        """As `scores`, along the probability flow: of one side, or of two with the second counting as 0."""
+        from scratio_sc.flow._ode_scores import ode_densities, ode_ratios
 
         x = self._cells(x)
-        for batch, pair in self._asked(len(x), [target, reference], **options):
-            if max(len(side.rows) for side in pair) > 1:
-                msg = "method='ode' compares one level with one level; use method='denoising' for mixtures."
-                raise ValueError(msg)
-            by_member = np.zeros((len(self.members), len(batch.cells), 2))
-            generator = torch.Generator().manual_seed(self.seed)
-            for m, member in enumerate(self.members):
-                target_parts, reference_parts = (member.groups(self.design, side.rows).partitions for side in pair)
-                cells = member.coordinates(x[batch.cells])
-                for groups in zip(target_parts, reference_parts, strict=True):
-                    densities = [MemberDensity(member, part, 0) for part in groups]
-                    ratio = ode_log_ratio(cells, *densities, generator=generator).cpu().numpy()
-                    by_member[m, :, 0] += ratio / len(target_parts)
-            far = np.tile([not side.observed for side in pair], (len(batch.cells), 1))
-            yield Scores(batch.cells, by_member, batch.unseen, far)
-
-    def _ode_densities(self, x: ArrayLike, sides: Sequence[SideSpec], **options: Any) -> Iterator[Scores]:
-        """As `scores` of one side, by the instantaneous change of variables; of the members that judge alone."""
-        from scratio_sc.flow._ode import ode_log_density
-
-        x = self._cells(x)
-        for batch, (side,) in self._asked(len(x), sides, **options):
-            by_member = np.full((len(self.members), len(batch.cells), 1), np.nan)
-            for m in np.flatnonzero(batch.unseen):
-                member = self.members[m]
-                cells, parts = member.coordinates(x[batch.cells]), member.groups(self.design, side.rows).partitions
-                generator = torch.Generator().manual_seed(self.seed)
-                each = np.zeros((len(cells), len(side.rows)))
-                for c, groups in itertools.product(range(len(side.rows)), parts):
-                    density = MemberDensity(member, groups, c)
-                    each[:, c] += ode_log_density(cells, density, generator=generator).double().cpu().numpy()
-                by_member[m, :, 0] = logsumexp(each / len(parts) + side.log_weights, axis=1)
-            far = np.full((len(batch.cells), 1), not side.observed)
-            yield Scores(batch.cells, by_member - self.n_dims * np.log(self.scale), batch.unseen, far)
+        score = ode_densities if len(sides) == 1 else ode_ratios
+        for batch, mixtures in self._asked(len(x), sides, **options):
+            yield score(self, x[batch.cells], batch, sides=mixtures)

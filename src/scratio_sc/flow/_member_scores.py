@@ -24,6 +24,8 @@ class MemberScores:
     ----------
     by_member
         Log density according to each member, nats, ``(n_members, n, k)``; NaN for cells that are not scored.
+    by_partition
+        Log density according to each partition, nats, ``(n_partitions, n, k)``.
     value
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far
@@ -31,6 +33,7 @@ class MemberScores:
     """
 
     by_member: np.ndarray
+    by_partition: np.ndarray
     value: np.ndarray
     far: np.ndarray
 
@@ -46,11 +49,13 @@ def member_scores(
     progress: bool = False,
 ) -> MemberScores:
     """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
-    by_member = np.full((len(flow.members), len(x), len(sides)), np.nan)
-    value, far = np.full(by_member.shape[1:], np.nan), np.zeros(by_member.shape[1:], bool)
+    value, far = np.full((len(x), len(sides)), np.nan), np.zeros((len(x), len(sides)), bool)
+    by_member = np.full((len(flow.members), *value.shape), np.nan)
+    by_partition = np.full((flow.members[0].anchor.n_parts, *value.shape), np.nan)
     for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
-        by_member[:, batch.cells], value[batch.cells], far[batch.cells] = batch.by_member, batch.value, batch.far
-    return MemberScores(by_member, value, far)
+        by_member[:, batch.cells], by_partition[:, batch.cells] = batch.by_member, batch.by_partition
+        value[batch.cells], far[batch.cells] = batch.value, batch.far
+    return MemberScores(by_member, by_partition, value, far)
 
 
 def shared_weights(

@@ -52,7 +52,7 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
     prior = np.tile(stratum.log_prior.double().cpu().numpy(), (len(rows), 1))
     anchor = anchor_parts(x, groups).cpu().numpy()
-    network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions)
+    network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions).mean(0)
     by = (network, anchor, np.zeros_like(anchor))
     held_out = [HeldOut(parts, own, prior, np.empty((*prior.shape, 0))) for parts in by]
     cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc.flow import fit_flow
-from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member_scores import member_scores
-from scratio_sc.stats._divergence import variance_of_mean
+from scratio_sc.flow._standard_error import standard_error
+from scratio_sc.stats._divergence import Ratios, variance_of_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,18 +34,15 @@ class BatchScores:
 
     Attributes
     ----------
-    value
-        By the members that did not see the cell, ``(n,)``.
-    by_member
-        According to each member, ``(n_members, n)``.
+    ratios
+        Scores of the cells, by the members that did not see them, by each member and by each partition.
     left_out
         Fold that each member left out, ``(n_members,)``.
     node_weights, node_bandwidths
         Weights of the nodes, the same for both densities, and the bandwidth that each sees down to, ``(n_nodes,)``.
     """
 
-    value: np.ndarray
-    by_member: np.ndarray
+    ratios: Ratios
     left_out: np.ndarray
     node_weights: np.ndarray
     node_bandwidths: np.ndarray
@@ -68,8 +65,7 @@ class BatchScores:
         # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
         weights = flow.weights(own, mixture, bandwidth=bandwidth)
         scores = member_scores(flow, x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress)
-        value, by_member = (part[..., 0] - part[..., 1] for part in (scores.value, scores.by_member))
-        return cls(value, by_member, flow.left_out, weights, flow.node_bandwidths)
+        return cls(Ratios.of(scores, np.array([1.0, -1.0])), flow.left_out, weights, flow.node_bandwidths)
 
 
 def largest_scores(labels: np.ndarray) -> np.ndarray:
@@ -82,18 +78,20 @@ def largest_scores(labels: np.ndarray) -> np.ndarray:
 def summary(scores: BatchScores, cells: np.ndarray, *, largest: np.ndarray, threshold: float) -> dict[str, float]:
     """Mean score of some cells, and the share of them above ``threshold`` times their largest score ``(n,)``.
 
-    The variance is that of the choice of cells plus that of the fit, by the members' jackknife: the mean is stationary
-    where the fit is right, so the two hardly go together. ``maximum`` is the mean of the largest scores, which is the
-    entropy of the batches within the types.
+    The variance is that of the choice of cells plus that of the fit: the mean is stationary where the fit is right, so
+    the two hardly go together. ``maximum`` is the mean of the largest scores, which is the entropy of the batches
+    within the types.
     """
-    value, by_member, largest = scores.value[cells], scores.by_member[:, cells], largest[cells]
-    limit = threshold * largest
-    mean, mean_se = _mean(value, by_member, scores.left_out)
-    above, above_se = _mean((value > limit).astype(float), (by_member > limit).astype(float), scores.left_out)
+    ratios, largest = scores.ratios.take(cells), largest[cells]
+    each = ratios.value, ratios.by_member, ratios.by_partition
+    mean, mean_se = _mean(*each, left_out=scores.left_out)
+    above, above_se = _mean(*((part > threshold * largest).astype(float) for part in each), left_out=scores.left_out)
     return {"mean": mean, "mean_se": mean_se, "above": above, "above_se": above_se, "maximum": float(largest.mean())}
 
 
-def _mean(value: np.ndarray, by_member: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
+def _mean(
+    value: np.ndarray, by_member: np.ndarray, by_partition: np.ndarray, *, left_out: np.ndarray
+) -> tuple[float, float]:
     """Mean of values ``(n,)`` and its standard error."""
-    of_fit = standard_error(by_member.mean(1), left_out)
+    of_fit = standard_error(by_member.mean(1), by_partition.mean(1), left_out)
     return float(value.mean()), float(np.sqrt(variance_of_mean(value) + of_fit**2))

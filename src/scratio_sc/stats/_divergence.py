@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.flow._standard_error import standard_error
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._member_scores import MemberScores
 
 NAMES = ("kl_target", "kl_reference", "js")
 """KL(target || reference), KL(reference || target) and the Jensen-Shannon divergence, nats."""
@@ -18,14 +22,23 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Ratios:
-    """Log ratios of n cells, nats: out of fold ``(n,)``, and by each member ``(n_members, n)``."""
+    """Log ratios of n cells, nats.
+
+    Out of fold ``(n,)``, by each member ``(n_members, n)``, and by each partition ``(n_partitions, n)``.
+    """
 
     value: np.ndarray
     by_member: np.ndarray
+    by_partition: np.ndarray
 
-    def of(self, cells: np.ndarray) -> Ratios:
+    @classmethod
+    def of(cls, scores: MemberScores, signs: np.ndarray) -> Ratios:
+        """Sums of the log densities of k sides with their signs ``(k,)``."""
+        return cls(scores.value @ signs, scores.by_member @ signs, scores.by_partition @ signs)
+
+    def take(self, cells: np.ndarray) -> Ratios:
         """Those of some cells."""
-        return Ratios(self.value[cells], self.by_member[:, cells])
+        return Ratios(self.value[cells], self.by_member[:, cells], self.by_partition[:, cells])
 
 
 @dataclass(frozen=True)
@@ -91,22 +104,24 @@ def divergence_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The divergences of `NAMES` and their standard errors, ``(3,)`` each; within a cell type where a share is given.
 
-    The variance over cells and the jackknife over members, which left out the folds ``left_out (n_members,)``, add up.
+    The variance over cells and that of the fit, whose members left out the folds ``left_out (n_members,)``, add up.
     """
     offset, of_offset = (0.0, 0.0) if share is None else normalisation(target.value, reference.value, share)
     value = divergences(target.value, reference.value, offset)
-    by_member = np.array(
-        [
-            divergences(t, r, 0.0 if share is None else normalisation(t, r, share)[0])
-            for t, r in zip(target.by_member, reference.by_member, strict=True)
-        ]
+
+    def each(target: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        pairs = zip(target, reference, strict=True)
+        return np.array([divergences(t, r, 0.0 if share is None else normalisation(t, r, share)[0]) for t, r in pairs])
+
+    of_fit = standard_error(
+        each(target.by_member, reference.by_member), each(target.by_partition, reference.by_partition), left_out
     )
     t, r = target.value - offset, reference.value - offset
     of_t, of_r = variance_of_mean(t), variance_of_mean(r)
     # at the balance the Jensen-Shannon divergence is at its largest, so that the offset's error does not move it
     of_js = 0.25 * (variance_of_mean(_excess(-t)) + variance_of_mean(_excess(r)))
     over_cells = np.array([of_t + of_offset, of_r + of_offset, of_js])
-    return value, np.sqrt(over_cells + standard_error(by_member, left_out) ** 2)
+    return value, np.sqrt(over_cells + of_fit**2)
 
 
 def by_name(value: np.ndarray, se: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc.flow._jackknife import standard_error
+from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._divergence import Ratios, variance_of_mean
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ def weighted_means(
 ) -> Estimate:
     """Sum over groups of cells of weight times mean score.
 
-    The variance over cells and the jackknife over members, which left out the folds ``left_out (n_members,)``, add up.
+    The variance over cells and that of the fit, whose members left out the folds ``left_out (n_members,)``, add up.
     """
-    value = sum(weight * score.value[cells[name]].mean() for name, weight in weights.items())
-    by_member = sum(weight * score.by_member[:, cells[name]].mean(1) for name, weight in weights.items())
+
+    def total(scores: np.ndarray) -> np.ndarray:
+        return np.asarray(sum(weight * scores[..., cells[name]].mean(-1) for name, weight in weights.items()))
+
+    of_fit = standard_error(total(score.by_member), total(score.by_partition), left_out)
     over_cells = sum(weight**2 * variance_of_mean(score.value[cells[name]]) for name, weight in weights.items())
-    return Estimate(float(value), float(np.sqrt(over_cells + standard_error(np.asarray(by_member), left_out) ** 2)))
+    return Estimate(float(total(score.value)), float(np.sqrt(over_cells + of_fit**2)))

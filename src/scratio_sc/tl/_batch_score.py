@@ -181,7 +181,7 @@ def batch_score(
     keys = BatchScoreKeys(key_added)
     for rep, part in scores.items():
         column = np.full(adata.n_obs, np.nan, np.float32)
-        column[used] = part.value
+        column[used] = part.ratios.value
         adata.obs[keys.score(rep)] = column
     adata.uns[keys.uns] = {
         "table": table,

@@ -16,8 +16,8 @@ from scratio_sc._keys import RatioKeys
 from scratio_sc._sides import cells_of
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
-from scratio_sc.flow._jackknife import standard_error
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
+from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._divergence import NAMES, Ratios, by_name, divergence_of
 from scratio_sc.stats._interaction import SIGNS, weighted_means
 
@@ -160,7 +160,7 @@ def interaction(
     adata = adata.copy() if copy else adata
     keys = RatioKeys(key_added)
     adata.obs[keys.obs] = every.value.astype(np.float32)
-    adata.obs[keys.sd] = standard_error(every.by_member, flow.left_out).astype(np.float32)
+    adata.obs[keys.sd] = standard_error(every.by_member, every.by_partition, flow.left_out).astype(np.float32)
     adata.obs[keys.extrapolated] = scores.far.any(1)
     adata.uns[keys.obs] = {
         "summary": summary,
@@ -217,8 +217,7 @@ def _both(flow: ConditionalFlow, a: Any, b: Any) -> Any:
 
 def _combined(scores: MemberScores, signs: Mapping[str, float]) -> Ratios:
     """Sum of log densities ``(n,)`` with the signs of some of the four sides."""
-    sign = np.array([signs.get(name, 0.0) for name in SIGNS])
-    return Ratios(scores.value @ sign, scores.by_member @ sign)
+    return Ratios.of(scores, np.array([signs.get(name, 0.0) for name in SIGNS]))
 
 
 def _summarised(
@@ -248,7 +247,7 @@ def _summarised(
         value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
         if not flag:
             ratio = _combined(scores, {target: 1.0, other: -1.0})
-            value, se = divergence_of(ratio.of(cells[target]), ratio.of(cells[other]), left_out=left_out)
+            value, se = divergence_of(ratio.take(cells[target]), ratio.take(cells[other]), left_out=left_out)
         rows.append({**by_name(value, se), "n_target": len(cells[target]), "n_reference": len(cells[other])})
     return summary, pd.DataFrame(rows, index=[f"{target} / {other}" for target, other in CONTRASTS])
 

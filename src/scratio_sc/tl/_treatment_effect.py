@@ -161,7 +161,7 @@ def treatment_effect(
             scored=scored,
             comparable=scored & observed(flow, len(cells), (side, reference), own=its_own),
             far=np.any(scores.far, axis=1),
-            ratios=Ratios(scores.value[:, 0] - scores.value[:, 1], scores.by_member[..., 0] - scores.by_member[..., 1]),
+            ratios=Ratios.of(scores, np.array([1.0, -1.0])),
         )
         rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
     table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)

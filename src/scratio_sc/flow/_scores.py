@@ -1,0 +1,105 @@
+"""Log densities of a batch of cells by every member, and whether the members know such cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scratio_sc.flow._denoising_ratio import draw_directions, node_log_likelihoods
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scratio_sc.flow._batches import Batch
+    from scratio_sc.flow._contrast import Side
+    from scratio_sc.flow._denoising_ratio import Directions
+    from scratio_sc.flow._flow import ConditionalFlow
+
+MIN_NEARBY = 5.0
+"""Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log densities of a batch of cells under k sides.
+
+    Attributes
+    ----------
+    cells
+        Indices of the cells ``(b,)``.
+    by_member
+        Log density according to each member, nats, ``(n_members, b, k)``.
+    by_partition
+        Log density according to each partition, mean of all members, nats, ``(n_partitions, b, k)``.
+    unseen
+        Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
+    far
+        Whether a side has no cells of the fit nearby, ``(b, k)``.
+    """
+
+    cells: np.ndarray
+    by_member: np.ndarray
+    by_partition: np.ndarray
+    unseen: np.ndarray
+    far: np.ndarray
+
+    @property
+    def value(self) -> np.ndarray:
+        """Mean of the members that did not see the cells, nats, ``(b, k)``."""
+        mean: np.ndarray = self.by_member[self.unseen].mean(0)
+        return mean
+
+
+def denoising_scores(
+    flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], weights: np.ndarray
+) -> Scores:
+    """Scores of the cells ``(b, d)`` of a batch, in the scaled embedding, with weights ``(n_nodes,)`` of the nodes."""
+    rows, inverse = np.unique(np.concatenate([side.rows for side in sides]), axis=0, return_inverse=True)
+    columns = np.split(inverse.reshape(-1), np.cumsum([len(side.rows) for side in sides])[:-1])
+
+    def of_sides(density: np.ndarray) -> np.ndarray:
+        """Log densities of the sides ``(..., k)``, mixtures of the rows ``(..., n_rows)``."""
+        each = zip(sides, columns, strict=True)
+        mixed = [np.logaddexp.reduce(density[..., mine] + side.log_weights, axis=-1) for side, mine in each]
+        return np.stack(mixed, axis=-1)
+
+    by_member, by_partition, finest = [], [], []
+    for member, directions in zip(flow.members, _directions(flow, batch.unseen), strict=True):
+        groups = member.groups(flow.design, rows)
+        parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
+        seen = parts @ weights
+        by_partition.append(of_sides(seen))
+        by_member.append(of_sides(seen.mean(0)))
+        finest.append(parts.mean(0).sum(-1))
+    density = of_sides(np.stack(finest)[batch.unseen].mean(0))
+    far = np.empty(density.shape, bool)
+    for k, side in enumerate(sides):
+        far[:, k] = density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()
+        far[:, k] |= (_nearby(flow, x, side, unseen=batch.unseen) < MIN_NEARBY) | (not side.observed)
+    unit = flow.n_dims * np.log(flow.scale)
+    return Scores(batch.cells, np.stack(by_member) - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
+
+
+def _directions(flow: ConditionalFlow, unseen: np.ndarray) -> list[Directions]:
+    """Directions of each member.
+
+    Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
+    each.
+    """
+    drawn = {
+        count: draw_directions(flow.n_dims, count, rng=np.random.default_rng(flow.seed))
+        for count in {int(unseen.sum()), len(unseen)}
+    }
+    turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
+    counts = np.where(unseen, unseen.sum(), len(unseen))
+    return [drawn[int(count)][part] for count, part in zip(counts, turn, strict=True)]
+
+
+def _nearby(flow: ConditionalFlow, x: np.ndarray, side: Side, *, unseen: np.ndarray) -> np.ndarray:
+    """Fitted cells of a side to expect where each cell lies, ``(b,)``."""
+    group = flow.design.group_of(side.rows)
+    sizes = np.where(group >= 0, flow.design.sizes[group], 0)
+    member = flow.members[int(np.argmax(unseen))]
+    return member.nearby(x, member.groups(flow.design, side.rows), sizes).sum(1)

@@ -1,0 +1,70 @@
+"""Log densities of cells by members and partitions of a flow, on a cell type that is no Gaussian."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from scratio_sc.flow import ConditionalFlow, fit_flow
+from scratio_sc.flow._anchor import N_PARTITIONS
+from scratio_sc.flow._standard_error import standard_error
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._scores import Scores
+
+
+@pytest.fixture(scope="module")
+def bent() -> tuple[ConditionalFlow, np.ndarray]:
+    """A flow of two parts of a ring, which Gaussians cut up in several ways, and its cells."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["ctrl", "stim"], 300)
+    angle = rng.uniform(0, 2 * np.pi, 600) + 0.3 * (labels == "stim") * rng.standard_normal(600)
+    angle[300:] *= 0.8
+    x = 5 * np.column_stack([np.cos(angle), np.sin(angle)]) + 0.3 * rng.standard_normal((600, 2))
+    flow, _ = fit_flow(x, labels, columns=["condition"], n_condition_columns=1, max_steps=0, n_members=3)
+    assert flow.members[0].anchor.n_parts == N_PARTITIONS
+    return flow, x[::20]
+
+
+def scores(flow: ConditionalFlow, x: np.ndarray, *sides: object) -> Scores:
+    (found,) = flow.scores(x, list(sides))
+    return found
+
+
+def test_partitions_are_the_mixtures_of_the_members(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    found = scores(flow, x, "stim")
+    expected = np.zeros((N_PARTITIONS, len(x)))
+    for member in flow.members:
+        cells, groups = member.coordinates(x / flow.scale), member.groups(flow.design, np.array([[1]]))
+        each = [part.mixtures.log_density(cells, 0.0, 0).numpy() for part in groups.partitions]
+        expected += np.stack(each) / len(flow.members)
+    np.testing.assert_allclose(found.by_partition[..., 0], expected - flow.n_dims * np.log(flow.scale), atol=1e-5)
+
+
+def test_partitions_and_members_agree_on_average(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    found = scores(*bent, "stim", "ctrl")
+    np.testing.assert_allclose(found.by_partition.mean(0), found.by_member.mean(0), atol=1e-9)
+
+
+def test_partition_of_a_mixture_is_the_mixture_of_its_sides(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    each, both = scores(*bent, "stim", "ctrl").by_partition, scores(*bent, ["stim", "ctrl"]).by_partition
+    np.testing.assert_allclose(both[..., 0], logsumexp(each, axis=2) - np.log(2), atol=1e-2)
+
+
+def test_partitions_that_disagree_are_in_the_standard_error(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    found = scores(flow, x, "stim", "ctrl")
+    ratios = (part[..., 0] - part[..., 1] for part in (found.by_member, found.by_partition))
+    sd = flow.log_ratio(x, "stim", "ctrl", bandwidth=0).sd
+    np.testing.assert_allclose(sd, standard_error(*ratios, flow.left_out), rtol=1e-6)
+
+
+def test_both_methods_know_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    one = ConditionalFlow(**{**vars(flow), "members": flow.members[:2], "left_out": flow.left_out[:2]})
+    plain, along = (one.log_ratio(x[:4], "stim", "ctrl", bandwidth=0, method=m).sd for m in ("denoising", "ode"))
+    np.testing.assert_allclose(along, plain, rtol=0.05, atol=0.02)
