@@ -113,12 +113,13 @@ def noise_at(node: int, scale: float = 1.0, *, n: int = 2000) -> HeldOut:
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000), scale=st.floats(0, 3), n=st.integers(1, 50))
-def test_chosen_weights_are_those_of_a_cut(seed: int, scale: float, n: int) -> None:
+def test_chosen_weights_fall_from_one(seed: int, scale: float, n: int) -> None:
     rng = np.random.default_rng(seed)
     parts = scale * rng.standard_normal((n, 3, N_NODES))
     weights = choose_weights(held_out(parts, rng.integers(3, size=n), log_prior=np.log(1 / 3)))
     assert np.all(weights[:N_COARSE] == 1)
-    np.testing.assert_array_equal(weights, cut_weights(weights.sum(), N_NODES))
+    assert np.all(weights >= 0)
+    assert np.all(np.diff(weights) <= 0)
 
 
 def test_every_node_is_kept_where_the_finest_carries_the_signal() -> None:
@@ -136,23 +137,25 @@ def test_weights_stop_before_noise_that_is_weak() -> None:
     np.testing.assert_allclose(weights[4:], 0, atol=1e-6)
 
 
-def test_coarsest_of_the_cuts_that_predict_alike_is_taken() -> None:
+def mean_of_cuts(coarsest: int) -> np.ndarray:
+    return np.mean([cut_weights(position, N_NODES) for position in range(coarsest, N_NODES + 1)], axis=0)
+
+
+def test_cuts_that_predict_alike_are_averaged() -> None:
     weights = choose_weights(held_out(np.zeros((10, 2, N_NODES)), np.zeros(10, int)))
-    np.testing.assert_array_equal(weights, cut_weights(N_COARSE, N_NODES))
+    np.testing.assert_allclose(weights, mean_of_cuts(N_COARSE))
 
 
 @pytest.mark.parametrize(
-    ("n", "gain", "spread", "finer"),
-    [(100, 0.003, 0.04, False), (100, 0.003, 0.0, True), (4, 0.03, 0.2, True)],
+    ("n", "gain", "spread", "left_out"),
+    [(100, 0.0015, 0.02, False), (100, 0.0015, 0.0, True), (4, 0.03, 0.2, True)],
     ids=["within chance", "beyond chance", "within chance but large"],
 )
-def test_finer_cut_is_taken_where_it_is_clearly_or_much_better(
-    n: int, gain: float, spread: float, *, finer: bool
-) -> None:
+def test_cut_that_is_clearly_or_much_worse_is_left_out(n: int, gain: float, spread: float, *, left_out: bool) -> None:
     condition = np.arange(n) // 2 % 2
     parts = np.zeros((n, 2, N_NODES))
     parts[np.arange(n), condition, N_COARSE] = gain + spread * np.tile([-1, 1], n // 2)
-    np.testing.assert_array_equal(choose_weights(held_out(parts, condition)), cut_weights(N_COARSE + finer, N_NODES))
+    np.testing.assert_allclose(choose_weights(held_out(parts, condition)), mean_of_cuts(N_COARSE + left_out))
 
 
 def test_cells_whose_condition_is_certain_keep_every_node() -> None:

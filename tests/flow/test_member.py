@@ -164,7 +164,7 @@ def test_density_speaks_for_its_own_group(member: Member) -> None:
 
 
 def says_nothing() -> HeldOut:
-    """Held-out cells of which no node tells the condition: the coarsest cut does as well as any."""
+    """Held-out cells of which no node tells the condition: every cut does as well as any."""
     prior = np.full((50, 2), np.log(0.5))
     return HeldOut(np.zeros((50, 2, N_NODES)), np.repeat([0, 1], 25), prior, np.empty((50, 2, 0)))
 

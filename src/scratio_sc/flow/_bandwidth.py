@@ -2,8 +2,7 @@
 
 The log likelihood summed from coarse noise down to noise level h is that of the cell seen through a Gaussian kernel of
 width h. The finest is not the best where groups differ in their proportions only. Every cut of the sum predicts the
-conditions of held-out cells; of those that do so as well as the best, as far as the cells can tell, the coarsest is
-taken, as in the one-standard-error rule (Breiman et al. 1984).
+conditions of held-out cells; those that do so as well as the best, as far as the cells can tell, are averaged.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ BASELINES = ("lda", "qda")
 """Gaussian conditions with a shared covariance, and with covariances of their own."""
 CLEARLY_WORSE = 1.645
 """Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
-MAX_GIVEN_UP = 0.002
-"""Loss of a cell, in nats, that is given up for a coarser cut at most: few cells leave much in doubt."""
+MAX_GIVEN_UP = 0.001
+"""Loss of a cell, in nats, with which a cut is as good as the best at most: few cells leave much in doubt."""
 CERTAIN = 0.02
 """Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -87,17 +86,17 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
         return np.ones(n_nodes)
     at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
-    positions = range(min(N_COARSE, n_nodes), n_nodes + 1)
-    costs = np.empty((len(positions), len(held_out.parts)))
-    for i, position in enumerate(positions):
-        weights = cut_weights(position, n_nodes)
+    cuts = np.stack([cut_weights(position, n_nodes) for position in range(min(N_COARSE, n_nodes), n_nodes + 1)])
+    costs = np.empty((len(cuts), len(held_out.parts)))
+    for i, weights in enumerate(cuts):
         losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)
         change = np.square(left - left[own][:, None]).max(1)
         costs[i] = losses + at_finest * _certainty(losses) * change
     excess = costs - costs[costs.mean(1).argmin()]
     clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
     as_good = excess.mean(1) <= np.minimum(clearly_worse, MAX_GIVEN_UP)
-    return cut_weights(positions[int(np.argmax(as_good))], n_nodes)
+    mean: np.ndarray = cuts[as_good].mean(0)
+    return mean
 
 
 def _certainty(losses: np.ndarray) -> np.ndarray:
