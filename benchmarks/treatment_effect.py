@@ -1,9 +1,8 @@
 """Treatment effects on real and simulated cells: what docs/method/treatment_effect.md reports.
 
-    python benchmarks/treatment_effect.py [--data ../shared/data] [--steps 0] [kang bodenmiller norman mcfaline
-                                           null gaussian shares]
+    python benchmarks/treatment_effect.py [kang bodenmiller norman mcfaline null gaussian shares]
 
-`--steps 0` fits the anchor alone, which takes seconds; `--steps auto` is the default of `tl.fit`.
+Flows are fitted with the defaults of `tl.fit`, on 20 components.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ def show(title: str, table: pd.DataFrame) -> None:
     sys.stdout.write(f"\n## {title}\n{table.round(3).to_string(index=False)}\n")
 
 
-def fitted(adata: ad.AnnData, condition: str, steps: int | str, **options: object) -> ad.AnnData:
-    """Fit four members on 20 components at most, and say how long it took."""
+def fitted(adata: ad.AnnData, condition: str, **options: object) -> ad.AnnData:
+    """Fit a flow on 20 components at most, and say how long it took."""
     start = time.perf_counter()
     n_comps = min(20, adata.obsm["X_pca"].shape[1])
-    scratio.tl.fit(adata, condition, n_comps=n_comps, n_members=4, max_steps=steps, progress=False, **options)
+    scratio.tl.fit(adata, condition, n_comps=n_comps, progress=False, **options)
     sys.stdout.write(f"\n{adata.n_obs} cells, {n_comps} components, fit in {time.perf_counter() - start:.0f} s\n")
     return adata
 
@@ -47,9 +46,9 @@ def effects(adata: ad.AnnData, reference: str, **options: object) -> pd.DataFram
     return adata.uns["treatment_effect"]["table"]
 
 
-def kang(data: Path, steps: int | str) -> None:
+def kang(data: Path) -> None:
     """IFN-beta on blood cells of eight donors: which types, which donors, which genes."""
-    adata = fitted(ad.read_h5ad(data / "kang18_ifnb_counts.h5ad"), "condition", steps)
+    adata = fitted(ad.read_h5ad(data / "kang18_ifnb_counts.h5ad"), "condition")
     show("kang: by cell type", effects(adata, "ctrl", groupby="cell_type")[SHORT])
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
@@ -60,23 +59,23 @@ def kang(data: Path, steps: int | str) -> None:
     for group in ("CD14+ Monocytes", "CD4 T cells"):
         genes = sc.get.rank_genes_groups_df(adata, group=group, key="ratio_genes")
         show(f"kang: genes, {group}", genes.head(10))
-    fitted(adata, "condition", steps, covariates=["donor"])
+    fitted(adata, "condition", covariates=["donor"])
     show("kang: by donor", effects(adata, "ctrl", sample_key="donor")[SHORT])
 
 
-def bodenmiller(data: Path, steps: int | str) -> None:
+def bodenmiller(data: Path) -> None:
     """B-cell receptor cross-linking in eight donors, a third of the cells."""
     adata = ad.read_h5ad(data / "bodenmiller_bcrxl_cytof.h5ad")
     keep = np.random.default_rng(0).permutation(adata.n_obs)[:8_000]
-    adata = fitted(adata[np.sort(keep)].copy(), "condition", steps, covariates=["patient"])
+    adata = fitted(adata[np.sort(keep)].copy(), "condition", covariates=["patient"])
     table = effects(adata, "Ref", groupby="cell_type_derived", sample_key="patient")
     show("bodenmiller: by cell type", table.loc[table["sample"] == "(all)", SHORT])
     show("bodenmiller: by donor", table.loc[table["group"] == "(all)", SHORT])
 
 
-def norman(data: Path, steps: int | str) -> None:
+def norman(data: Path) -> None:
     """Single and double gene activations; interactions against the growth phenotype."""
-    adata = fitted(ad.read_h5ad(data / "norman19_combos.h5ad"), "perturbation", steps)
+    adata = fitted(ad.read_h5ad(data / "norman19_combos.h5ad"), "perturbation")
     show("norman: by activation", effects(adata, "control")[["target", *SHORT[3:8], "flag"]])
     fitness = pd.read_csv(data / "norman19_fitness_gi.csv").set_index("combination")["fitness_GI_score"]
     levels, rows = set(adata.obs["perturbation"]), []
@@ -97,24 +96,24 @@ def norman(data: Path, steps: int | str) -> None:
         )
 
 
-def mcfaline(data: Path, steps: int | str) -> None:
+def mcfaline(data: Path) -> None:
     """Kinase knock-downs in three cell lines, the line as covariate."""
     adata = ad.read_h5ad(data / "mcfaline23_kinase_kd.h5ad")
-    fitted(adata, "perturbation", steps, covariates=["cell_line"])
+    fitted(adata, "perturbation", covariates=["cell_line"])
     table = effects(adata, "control", sample_key="cell_line")
     show(
         "mcfaline: by knock-down and line", table[["target", "sample", *SHORT[3:8], "n_target", "n_reference", "flag"]]
     )
 
 
-def null(data: Path, steps: int | str) -> None:
+def null(data: Path) -> None:
     """Control cells of kang with random labels: how many rows respond where there is nothing."""
     adata = ad.read_h5ad(data / "kang18_ifnb_counts.h5ad")
     adata = adata[adata.obs["condition"] == "ctrl"].copy()
     tables = []
     for seed in range(40):
         adata.obs["label"] = np.random.default_rng(seed).choice(["a", "b"], adata.n_obs)
-        fitted(adata, "label", steps)
+        fitted(adata, "label")
         tables.append(effects(adata, "b", groupby="cell_type", sample_key="donor"))
     table = pd.concat(tables)
     table = table[table["js"].notna()]
@@ -124,7 +123,7 @@ def null(data: Path, steps: int | str) -> None:
     )
 
 
-def gaussian(_data: Path, steps: int | str) -> None:
+def gaussian(_data: Path) -> None:
     """Two Gaussians of known divergences: how often 1.645 standard errors hold them."""
     rows, (nodes, weights) = [], np.polynomial.hermite_e.hermegauss(80)
     for distance in (0.0, 0.3, 1.0):
@@ -132,7 +131,7 @@ def gaussian(_data: Path, steps: int | str) -> None:
         exact = {"js": js, "kl_target": distance**2 / 2, "kl_reference": distance**2 / 2}
         for seed in range(25):
             adata = scratio.datasets.gaussian_shift(1000, n_dims=2, shift=distance / np.sqrt(2), rng=seed)
-            row = effects(fitted(adata, "condition", steps), "reference").iloc[0]
+            row = effects(fitted(adata, "condition"), "reference").iloc[0]
             held = {name: abs(row[name] - value) <= 1.645 * row[f"{name}_se"] for name, value in exact.items()}
             rows.append({"distance": distance, "responds": row["responds"], **held})
     show(
@@ -141,11 +140,11 @@ def gaussian(_data: Path, steps: int | str) -> None:
     )
 
 
-def shares(_data: Path, steps: int | str) -> None:
+def shares(_data: Path) -> None:
     """Types that change in number and do not respond: divergences within them, fitted and by counted shares."""
     adata = scratio.datasets.cell_mixture(6000, n_dims=5, n_types=6)
     types, condition = adata.obs["cell_type"], adata.obs["condition"]
-    table = effects(fitted(adata, "condition", steps), "ctrl", groupby="cell_type")
+    table = effects(fitted(adata, "condition"), "ctrl", groupby="cell_type")
     table = table[(table["target"] == "abundance") & (table["group"] != "(all)")].set_index("group")
     exact = adata.obs["exact_abundance_vs_ctrl"]
     for name in table.index:
@@ -165,11 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--steps", default="0")
     options = parser.parse_args()
-    steps = options.steps if options.steps == "auto" else int(options.steps)
     for name in options.parts or PARTS:
-        PARTS[name](options.data, steps)
+        PARTS[name](options.data)
 
 
 if __name__ == "__main__":
