@@ -80,7 +80,7 @@ print(table.round(3).to_string())
 # %%
 overall = table[table["group"] == "all cells"].set_index("representation")
 for name, row in overall.iterrows():
-    print(f"{name}: {row['mean']:.3f} ± {row['mean_se']:.3f} of at most {row['maximum']:.3f} nats")
+    print(f"{name}: {row['mean']:z.3f} ± {row['mean_se']:.3f} of at most {row['maximum']:.3f} nats")
 
 # %%
 scratio.pl.batch_score(adata)

@@ -10,10 +10,14 @@ from scipy.special import logsumexp
 
 from scratio_sc.flow import ConditionalFlow, fit_flow
 from scratio_sc.flow._anchor import N_PARTITIONS
+from scratio_sc.flow._denoising_ratio import N_NODES
+from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._standard_error import standard_error
 
 if TYPE_CHECKING:
     from scratio_sc.flow._scores import Scores
+
+ALL = {"own": None, "fold": None, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,21 @@ def test_partitions_that_disagree_are_in_the_standard_error(bent: tuple[Conditio
 
 def test_both_methods_know_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
     flow, x = bent
-    one = ConditionalFlow(**{**vars(flow), "members": flow.members[:2], "left_out": flow.left_out[:2]})
-    plain, along = (one.log_ratio(x[:4], "stim", "ctrl", bandwidth=0, method=m).sd for m in ("denoising", "ode"))
-    np.testing.assert_allclose(along, plain, rtol=0.05, atol=0.02)
+    one = ConditionalFlow(**{**vars(flow), "members": flow.members[:1], "left_out": flow.left_out[:1]})
+    plain, (along,) = scores(one, x[:4], "stim", "ctrl"), one._ode_scores(x[:4], ["stim", "ctrl"], **ALL)
+    ratios = [np.subtract(*np.moveaxis(found.by_partition, -1, 0)) for found in (plain, along)]
+    np.testing.assert_allclose(ratios[1], ratios[0], atol=0.02)
+    assert np.ptp(ratios[0], axis=0).max() > 0.1
+
+
+def test_both_methods_know_the_density_of_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    one = ConditionalFlow(**{**vars(flow), "members": flow.members[:1], "left_out": flow.left_out[:1]})
+    plain, (along,) = scores(one, x[:4], "stim"), one._ode_scores(x[:4], ["stim"], **ALL)
+    np.testing.assert_allclose(along.by_partition, plain.by_partition, atol=0.05)
+
+
+def test_scores_of_all_cells_keep_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    together = member_scores(flow, x, ["stim", "ctrl"], own=None, fold=None, weights=np.ones(N_NODES))
+    np.testing.assert_array_equal(together.by_partition, scores(flow, x, "stim", "ctrl").by_partition)

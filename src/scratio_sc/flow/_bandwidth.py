@@ -18,8 +18,8 @@ BASELINES = ("lda", "qda")
 """Gaussian conditions with a shared covariance, and with covariances of their own."""
 CLEARLY_WORSE = 1.645
 """Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
-MAX_GIVEN_UP = 0.001
-"""Loss of a cell, in nats, with which a cut is as good as the best at most: few cells leave much in doubt."""
+MAX_WORSE = 0.001
+"""Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
 CERTAIN = 0.02
 """Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -94,7 +94,7 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
         costs[i] = losses + at_finest * _certainty(losses) * change
     excess = costs - costs[costs.mean(1).argmin()]
     clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
-    as_good = excess.mean(1) <= np.minimum(clearly_worse, MAX_GIVEN_UP)
+    as_good = excess.mean(1) <= np.minimum(clearly_worse, MAX_WORSE)
     mean: np.ndarray = cuts[as_good].mean(0)
     return mean
 

@@ -38,7 +38,7 @@ def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Seq
 
 
 def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
-    """The same under one side, by the instantaneous change of variables; of the members that judge alone."""
+    """The same under one side, by the instantaneous change of variables; NaN for members that have seen the cells."""
     (side,) = sides
     by_part = np.full((len(flow.members), flow.members[0].anchor.n_parts, len(x), len(side.rows)), np.nan)
     for m in np.flatnonzero(batch.unseen):
@@ -54,5 +54,4 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
         return logsumexp(density + side.log_weights, axis=-1, keepdims=True) - flow.n_dims * np.log(flow.scale)
 
     far = np.full((len(x), 1), not side.observed)
-    by_partition = of_side(by_part[batch.unseen]).mean(0)
-    return Scores(batch.cells, of_side(by_part.mean(1)), by_partition, batch.unseen, far)
+    return Scores(batch.cells, of_side(by_part.mean(1)), of_side(by_part).mean(0), batch.unseen, far)

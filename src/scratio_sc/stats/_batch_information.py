@@ -6,8 +6,7 @@ For a cell x of type t and batch b, by Bayes' rule,
 
 with w_b the share of batch b among the cells of the type. Its mean over cells is the mutual information
 I(batch; x | type), between 0 and the entropy H(batch | type). With a density q fitted to other cells, the mean is on
-average I - E KL(p(b | x, t) || q(b | x, t)) (Barber & Agakov 2003): it errs downwards, and can fall below 0. Node
-weights of least held-out log-loss of the batch are those of the largest mean.
+average I - E KL(p(b | x, t) || q(b | x, t)) (Barber & Agakov 2003): it errs downwards, and can fall below 0.
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ class Ratios:
     @classmethod
     def of(cls, scores: MemberScores, signs: np.ndarray) -> Ratios:
         """Sums of the log densities of k sides with their signs ``(k,)``."""
-        return cls(scores.value @ signs, scores.by_member @ signs, scores.by_partition @ signs)
+        value, by_member, by_partition = (
+            (part * signs).sum(-1) for part in (scores.value, scores.by_member, scores.by_partition)
+        )
+        return cls(value, by_member, by_partition)
 
     def take(self, cells: np.ndarray) -> Ratios:
         """Those of some cells."""
@@ -109,8 +112,8 @@ def divergence_of(
     offset, of_offset = (0.0, 0.0) if share is None else normalisation(target.value, reference.value, share)
     value = divergences(target.value, reference.value, offset)
 
-    def each(target: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        pairs = zip(target, reference, strict=True)
+    def each(targets: np.ndarray, references: np.ndarray) -> np.ndarray:
+        pairs = zip(targets, references, strict=True)
         return np.array([divergences(t, r, 0.0 if share is None else normalisation(t, r, share)[0]) for t, r in pairs])
 
     of_fit = standard_error(

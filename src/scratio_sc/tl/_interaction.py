@@ -92,7 +92,7 @@ def interaction(
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether one of the four has no fitted cells nearby.
     `adata.uns[key_added]['summary']` : :class:`dict`
-        Each with ``_se``, over cells and the folds of the fit: ``interaction``, its mean over cells of the combination;
+        Each with ``_se``, over cells and of the fit: ``interaction``, its mean over cells of the combination;
         ``combination``, the mean log ratio of the combination there, and ``sum_of_singles``, the sum of those of both
         treatments, of which ``interaction`` is the difference; ``non_additivity``, the mean interaction in cells of the
         combination and of the reference less that in cells of `a` and of `b`. Also ``quantiles`` (5, 25, 50, 75 and
