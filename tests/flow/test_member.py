@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow._bandwidth import HeldOut, choose_weights
-from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._member import MemberDensity, weights_of
+from scratio_sc.flow._member import MemberDensity
 from scratio_sc.flow._proportions import log_weights
 
 if TYPE_CHECKING:
@@ -161,19 +159,3 @@ def test_density_speaks_for_its_own_group(member: Member) -> None:
         torch.testing.assert_close(density.anchor_transport(y, 2.0, 0.5), moved)
         drawn = density.anchor_sample(2000, 0.0, torch.Generator().manual_seed(0))
         np.testing.assert_allclose(drawn.mean(0), MEAN[c], atol=0.15)
-
-
-def says_nothing() -> HeldOut:
-    """Held-out cells of which no node tells the condition: every cut does as well as any."""
-    prior = np.full((50, 2), np.log(0.5))
-    return HeldOut(np.zeros((50, 2, N_NODES)), np.repeat([0, 1], 25), prior, np.empty((50, 2, 0)))
-
-
-def test_single_gaussians_are_seen_without_a_kernel(member: Member) -> None:
-    assert choose_weights(says_nothing()).sum() < N_NODES
-    np.testing.assert_array_equal(weights_of([member], says_nothing()), np.ones(N_NODES))
-
-
-def test_networks_are_cut_where_held_out_cells_say(random_fit: tuple[ConditionalFlow, np.ndarray]) -> None:
-    found = weights_of(random_fit[0].members, says_nothing())
-    np.testing.assert_array_equal(found, choose_weights(says_nothing()))

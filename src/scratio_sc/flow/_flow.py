@@ -13,13 +13,13 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut, cut_at, cut_weights
+from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
 from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device
-from scratio_sc.flow._member import Member, MemberDensity, weights_of
+from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
 
@@ -245,7 +245,7 @@ class ConditionalFlow:
     ) -> np.ndarray:
         """Weights of the nodes for a contrast, coarse to fine ``(n_nodes,)``."""
         if bandwidth == "auto":
-            return weights_of(self.members, self._rivals(target, reference))
+            return choose_weights(self._rivals(target, reference))
         if not bandwidth >= 0:
             msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
             raise ValueError(msg)

@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._bandwidth import HeldOut, choose_weights
 from scratio_sc.flow._mixtures import Mixtures
 from scratio_sc.flow._proportions import log_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scratio_sc.flow._anchor import Anchor
     from scratio_sc.flow._design import Design
     from scratio_sc.flow._network import Experts
@@ -138,13 +135,3 @@ class MemberDensity:
     def anchor_transport(self, y: Tensor, sigma_from: float, sigma_to: float) -> Tensor:
         """Probability flow of the anchor between two noise levels, ``(n, d)``."""
         return self.groups.mixtures.transport(y, self.index, sigma_from=sigma_from, sigma_to=sigma_to)
-
-
-def weights_of(members: Sequence[Member], held_out: HeldOut) -> np.ndarray:
-    """Weights of the nodes ``(n_nodes,)`` by held-out log-loss; all 1 where groups are single Gaussians.
-
-    A wider kernel brings two Gaussians closer to each other and smooths nothing: means are shrunk already.
-    """
-    if all(member.network.silent and len(member.anchor.log_weight) == 1 for member in members):
-        return np.ones(held_out.parts.shape[2])
-    return choose_weights(held_out)

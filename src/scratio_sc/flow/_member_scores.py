@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scratio_sc.flow._bandwidth import choose_weights
 from scratio_sc.flow._contrast import SideSpec, conditions_of, named_levels, side_of
-from scratio_sc.flow._member import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def shared_weights(
     wanted = np.unique(np.concatenate([np.union1d(*conditions_of(flow.design, named[0], b)) for b in named[1:]]))
     wanted = flow.design.along_numbers(wanted)
     everything = np.arange(len(flow.design.conditions))
-    return weights_of(flow.members, flow.held_out.of(wanted if len(wanted) > 1 else everything))
+    return choose_weights(flow.held_out.of(wanted if len(wanted) > 1 else everything))
 
 
 def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:

@@ -82,9 +82,9 @@ def batch_score(
         Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 leaves the anchor alone, which
         takes seconds.
     bandwidth
-        How finely to look, the same for both densities. ``"auto"`` weighs the bandwidths so that the batches of
-        held-out cells are told apart best, 0 is the finest, a number is the width of the Gaussian kernel in units of
-        the embedding.
+        How finely to look, the same for both densities. ``"auto"`` averages the bandwidths that tell the batches of
+        held-out cells apart as well as the best, 0 is the finest, a number is the width of the Gaussian kernel in units
+        of the embedding.
     threshold
         Share of a cell's largest possible score above which it counts as told apart by its batch, between 0 and 1.
         The largest is -log of the share of its batch among the cells of its type; so a half means the same whatever

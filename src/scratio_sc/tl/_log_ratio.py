@@ -64,9 +64,8 @@ def log_ratio(
         ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: slower, less
         accurate, one level against one level only, and the finest bandwidth only.
     bandwidth
-        How finely to look. ``"auto"`` weighs the bandwidths so that held-out cells are told apart best, and is 0 where
-        every condition is a single Gaussian; 0 is the plain ratio, a number is the width of the Gaussian kernel in
-        units of the embedding.
+        How finely to look. ``"auto"`` averages the bandwidths that tell held-out cells apart as well as the best; 0 is
+        the plain ratio, a number is the width of the Gaussian kernel in units of the embedding.
     use_rep
         Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
     progress
