@@ -15,7 +15,7 @@
 #
 # Two densities can be compared sharply or through a blur. The width of the blur is the bandwidth. Where only the
 # *number* of cells of each type changes, fine detail is noise and a coarse look is better. Where cells change their
-# *state*, the blur hides what changes. `bandwidth="auto"` chooses on cells the model has not seen. This tutorial shows
+# *state*, the blur hides what changes. `bandwidth="auto"` goes by cells the model has not seen. This tutorial shows
 # what it does, on simulated cells whose exact ratio is known.
 
 # %%

@@ -32,7 +32,7 @@ print("embedding:", adata.obsm["X_pca"].shape)
 # ## Fit
 #
 # One model learns the density of cells under every condition, on an embedding that is there already. By default it
-# trains eight members with a network each, which takes a minute or two. `max_steps=0` leaves out the networks and
+# trains sixteen members with a network each, which takes a minute or two. `max_steps=0` leaves out the networks and
 # `n_members=4` takes four: seconds, and with so few cells the networks would not be kept anyway. We use it in all
 # tutorials to be quick; leave both away for the real thing.
 

@@ -156,8 +156,8 @@ class ConditionalFlow:
             ``"denoising"`` sums the denoising identity, ``"ode"`` follows the probability flow (slow; the finest
             bandwidth only).
         bandwidth
-            ``"auto"`` weighs the bandwidths by held-out log-loss, 0 is the plain ratio, a number fixes the width of
-            the kernel in the embedding's units.
+            ``"auto"`` averages those that predict held-out cells as well as the best, 0 is the plain ratio, a number
+            fixes the width of the kernel in the embedding's units.
         progress
             Whether to show a progress bar.
 

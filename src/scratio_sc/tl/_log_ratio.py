@@ -84,10 +84,10 @@ def log_ratio(
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error in nats: a jackknife over the folds that the members left out, widened for their small
         number, plus the variance between partitions of the cells into components. Meant to hold the exact ratio within
-        1.645 of them for 90 % of cells, and in simulations for 85 to 92 % where cell types are Gaussian and for 78 to
-        98 % where they are not. It covers the choice of cells within the samples at hand. It covers neither differences
-        between samples (donors), nor what all members share: the embedding, the smoothing of the bandwidth; nor what
-        shrinking an effect towards zero may take from it. NaN for a flow of one member.
+        1.645 of them for 90 % of cells, and in simulations on average for 85 to 93 % where cell types are Gaussian and
+        87 to 95 % where they are not; single draws vary more. It covers the choice of cells within the samples at hand.
+        It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
+        of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation. So does every ratio for a
         combination that has no cells, such as a donor never treated, which is answered by what its levels add up to;

@@ -59,7 +59,7 @@ def treatment_effect(
     key
         Slot of `adata.uns` with the fitted flow.
     bandwidth
-        As in :func:`scratio_sc.tl.log_ratio`; ``"auto"`` is chosen for each treatment.
+        As in :func:`scratio_sc.tl.log_ratio`; ``"auto"`` goes by each treatment.
     progress
         Whether to show a progress bar.
     key_added
