@@ -165,13 +165,12 @@ class _Trial:
         candidate = Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         judge, own = self.judge[:MAX_JUDGED], self.judge_group[:MAX_JUDGED]
-        tried = []
+        mine, tried = (np.arange(len(own)), own), []
         alike = self.design.numbers and self.design.n_label_combinations == 1
         shares = OWN_SHARES[:1] if alike or candidate.scatter.size > MAX_OWN_ELEMENTS else OWN_SHARES
         for share in shares:
             density = candidate.log_densities(judge, self.design, own_share=share)
             joint = density + log_prior
-            mine = np.arange(len(own)), own
             tried.append((logsumexp(joint, axis=1) - joint[mine], share, density[mine]))
         losses, share, density = min(tried, key=lambda one: float(one[0].mean()))
         lost = tried[0][0] - losses

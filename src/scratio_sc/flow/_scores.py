@@ -66,14 +66,15 @@ def denoising_scores(
         return np.stack(mixed, axis=-1)
 
     by_member, by_partition, finest = [], [], []
-    for member, directions in zip(flow.members, _directions(flow, batch.unseen), strict=True):
+    for member, directions, judges in zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True):
         groups = member.groups(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
         seen = parts @ weights
         by_partition.append(of_sides(seen))
         by_member.append(of_sides(seen.mean(0)))
-        finest.append(parts.mean(0).sum(-1))
-    density = of_sides(np.stack(finest)[batch.unseen].mean(0))
+        if judges:
+            finest.append(parts.mean(0).sum(-1))
+    density = of_sides(np.mean(finest, axis=0))
     far = np.empty(density.shape, bool)
     for k, side in enumerate(sides):
         far[:, k] = density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()

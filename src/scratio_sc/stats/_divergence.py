@@ -34,10 +34,8 @@ class Ratios:
     @classmethod
     def of(cls, scores: MemberScores, signs: np.ndarray) -> Ratios:
         """Sums of the log densities of k sides with their signs ``(k,)``."""
-        value, by_member, by_partition = (
-            (part * signs).sum(-1) for part in (scores.value, scores.by_member, scores.by_partition)
-        )
-        return cls(value, by_member, by_partition)
+        parts = scores.value, scores.by_member, scores.by_partition
+        return cls(*((part * signs).sum(-1) for part in parts))
 
     def take(self, cells: np.ndarray) -> Ratios:
         """Those of some cells."""
