@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._columns import Column
 from scratio_sc.flow._contrast import conditions_of, named_levels, side_of
 from scratio_sc.flow._design import Design
@@ -19,8 +20,7 @@ from scratio_sc.flow._storage import from_dict, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from scratio_sc.flow import ConditionalFlow
+    from pathlib import Path
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -52,6 +52,15 @@ def test_number_of_most_cells_is_a_bin_of_its_own() -> None:
     number = Numeric.of(numbers)
     assert number.value[0] == 0
     assert np.bincount(number.bin_of(numbers))[0] == 500
+
+
+@pytest.mark.parametrize("number", [0.1, 1.1, 6.7])
+def test_rounding_moves_no_number_into_the_next_bin(number: float) -> None:
+    """The mean of 400 times .1 is a little more than .1."""
+    numbers = np.r_[np.full(400, number), np.random.default_rng(0).uniform(number + 2, number + 5, 300)]
+    found = Numeric.of(numbers)
+    np.testing.assert_array_equal(found.bin_of(found.value), np.arange(len(found.value)))
+    assert found.value[0] == number
 
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3).map(lambda v: round(v, 2)), min_size=2, max_size=60).filter(
@@ -305,6 +314,14 @@ def test_flow_of_numbers_survives_storage(dose_flows: dict[str, Any], gaussians:
     flow, x = dose_flows["many"][0], gaussians["many"][0][:50]
     again = from_dict(to_dict(flow), device="cpu")
     np.testing.assert_array_equal(again.log_ratio(x, 7.5, 1).value, flow.log_ratio(x, 7.5, 1).value)
+
+
+def test_flow_of_numbers_alone_survives_a_file(fit: Fit, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((200, 2))
+    flow, _ = fit(x, np.repeat(["0", "1", "3", "10"], 50), columns=("dose",), numeric=("dose",))
+    flow.save(tmp_path / "flow.safetensors")
+    loaded = ConditionalFlow.load(tmp_path / "flow.safetensors", device="cpu")
+    np.testing.assert_array_equal(loaded.log_ratio(x, 2, 0).value, flow.log_ratio(x, 2, 0).value)
 
 
 def test_samples_follow_the_dose(dose_flows: dict[str, Any]) -> None:

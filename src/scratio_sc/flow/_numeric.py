@@ -54,9 +54,10 @@ class Numeric:
             edges = edges[edges < distinct[-1]]
         bins = np.searchsorted(edges, numbers)
         size = np.bincount(bins)
-        values = np.bincount(bins, weights=numbers) / size
-        if len(distinct) == len(values):
-            values = distinct  # exactly, without the rounding of a mean
+        _, first = np.unique(np.searchsorted(edges, distinct), return_index=True)
+        lowest, highest = distinct[first], distinct[np.r_[first[1:], len(distinct)] - 1]
+        # rounding may take the mean of equal numbers into the next bin
+        values = np.clip(np.bincount(bins, weights=numbers) / size, lowest, highest)
         return cls(edges, values, _shapes(values, size / size.sum()), float(distinct[0]), float(distinct[-1]))
 
     def bin_of(self, numbers: np.ndarray) -> np.ndarray:

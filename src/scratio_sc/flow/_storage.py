@@ -166,7 +166,7 @@ def _design(stored: Mapping[str, Any]) -> Design:
     columns = tuple(str(name) for name in np.atleast_1d(_get(stored, "columns")))
     n = len(columns)
     numbers = {int(j): _number(kept) for j, kept in stored.get("numbers", {}).items()}
-    names = _get(stored, "levels")
+    names = _get(stored, "levels") if len(numbers) < n else {}  # which files do not keep where it is empty
     levels = tuple(
         () if j in numbers else tuple(str(label) for label in np.atleast_1d(_get(names, str(j)))) for j in range(n)
     )
