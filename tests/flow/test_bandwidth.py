@@ -173,6 +173,21 @@ def test_order_of_conditions_does_not_matter() -> None:
     np.testing.assert_allclose(choose_weights(there), choose_weights(here))
 
 
+def test_conditions_that_a_cell_cannot_have_do_not_choose_the_cut() -> None:
+    """Nor do cells without a choice between conditions, however certain."""
+    signal = signal_at(2)
+    others = 5.0 * np.random.default_rng(1).standard_normal((len(signal.parts), 1, N_NODES))
+    parts = np.concatenate([signal.parts, others], axis=1)
+    log_prior = np.tile([np.log(0.5), np.log(0.5), -np.inf], (len(parts), 1))
+    alone = np.tile([0.0, -np.inf, -np.inf], (300, 1))
+    confounded = with_prior(
+        np.concatenate([parts, 5.0 * parts[:300]]),
+        np.concatenate([signal.condition, np.zeros(300, int)]),
+        np.concatenate([log_prior, alone]),
+    )
+    np.testing.assert_array_equal(choose_weights(confounded.of(np.arange(3))), choose_weights(signal))
+
+
 def test_every_node_is_kept_without_held_out_cells() -> None:
     weights = choose_weights(held_out(np.empty((0, 2, N_NODES)), np.empty(0, int)))
     np.testing.assert_array_equal(weights, np.ones(N_NODES))

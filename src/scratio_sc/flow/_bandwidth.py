@@ -21,7 +21,7 @@ CLEARLY_WORSE = 1.645
 MAX_WORSE = 0.001
 """Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
 CERTAIN = 0.02
-"""Posterior odds p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
+"""Variance p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class HeldOut:
     baselines: np.ndarray
 
     def of(self, conditions: np.ndarray) -> HeldOut:
-        """The cells of some conditions, and these conditions as the only rivals."""
-        cells = np.isin(self.condition, conditions)
+        """The cells of some conditions that have a choice between them, and these conditions as the only rivals."""
+        contested = np.isfinite(self.log_prior[:, conditions]).sum(1) > 1
+        cells = np.isin(self.condition, conditions) & contested
         return HeldOut(
             self.parts[cells][:, conditions],
             np.searchsorted(conditions, self.condition[cells]),
@@ -84,13 +85,14 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
     n_nodes = held_out.parts.shape[2]
     if held_out.parts.shape[1] < 2 or not len(held_out.parts):
         return np.ones(n_nodes)
+    possible = np.isfinite(held_out.log_prior)
     at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
     cuts = np.stack([cut_weights(position, n_nodes) for position in range(min(N_COARSE, n_nodes), n_nodes + 1)])
     costs = np.empty((len(cuts), len(held_out.parts)))
     for i, weights in enumerate(cuts):
         losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)
-        change = np.square(left - left[own][:, None]).max(1)
+        change = np.where(possible, np.square(left - left[own][:, None]), 0).max(1)
         costs[i] = losses + at_finest * _certainty(losses) * change
     excess = costs - costs[costs.mean(1).argmin()]
     clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
