@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 MIN_WEIGHT = 1e-6
+FEW_CELLS = 4
+"""Cells a dimension up to which the own covariance of a group is pulled the most."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,15 @@ class Fitted:
 
     @cached_property
     def own(self) -> np.ndarray:
-        """The groups' own covariances ``(n_groups, m, d, d)``."""
-        covariance = self.scatter / np.maximum(self.size - 1, 1)[..., None, None]
-        return nonlinear_shrinkage(covariance + VARIANCE_FLOOR * np.eye(self.scatter.shape[-1]), self.size)
+        """The groups' own covariances ``(n_groups, m, d, d)``.
+
+        Pulled towards the component's as if by ``d`` cells, and by fewer where a group has many, which need no pull.
+        """
+        d = self.scatter.shape[-1]
+        n_pulling = (d * np.minimum(FEW_CELLS * d / np.maximum(self.size, 1), 1))[..., None, None]
+        n_cells = np.maximum(self.size - 1, 0)[..., None, None]
+        covariance = (self.scatter + n_pulling * self.mixture.covariance) / (n_cells + n_pulling)
+        return nonlinear_shrinkage(covariance + VARIANCE_FLOOR * np.eye(d), self.size)
 
     @classmethod
     def of(
