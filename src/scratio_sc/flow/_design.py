@@ -270,11 +270,12 @@ class Design:
         return f"numbers from {self.numbers[j].low:g} to {self.numbers[j].high:g}"
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
-        """Rows ``(n_cells, n_columns)`` of str labels.
+        """Rows ``(n_cells, n_columns)`` of labels.
 
         A number becomes the value of the bin that holds it. Labels the fit has not seen are -1, numbers beyond those
         of the fit NaN.
         """
+        labels = np.asarray(labels).astype(str)
         rows = np.empty(labels.shape, self.groups.dtype)
         for j in range(len(self.columns)):
             rows[:, j] = self._encoded(j, labels[:, j])
