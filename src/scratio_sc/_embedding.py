@@ -16,6 +16,7 @@ from scratio_sc._check import read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import may_be_fitted_on
 
 if TYPE_CHECKING:
@@ -83,6 +84,17 @@ def check_varies(x: np.ndarray, use_rep: str) -> None:
         raise ValueError(msg)
 
 
+def warn_of_outliers(names: pd.Index, use_rep: str) -> None:
+    """Name the cells that a fit leaves out, where there are any."""
+    if len(names):
+        msg = (
+            f"Cells that lie far from all others in adata.obsm[{use_rep!r}] are left out of the fit, which they would "
+            f"spoil: {named(names)}. Their ratios are no evidence and are flagged as extrapolated. Look whether they "
+            "are doublets or artefacts."
+        )
+        warn(msg)
+
+
 def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
     """Fold of every cell ``(n_cells,)``; None, and a warning, where there is no column of it."""
     column = FlowKeys(key).fold
@@ -121,6 +133,11 @@ class Cells:
     x: np.ndarray
     fold: np.ndarray | None
     use_rep: str
+
+    @property
+    def apart(self) -> np.ndarray:
+        """Cells that were not fitted and lie apart from all others ``(n_cells,)``: one could outweigh a whole mean."""
+        return outliers(self.x) & (True if self.fold is None else self.fold < 0)
 
 
 def read_flow_and_cells(

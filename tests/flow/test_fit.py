@@ -45,6 +45,20 @@ def test_folds_are_balanced_within_groups(sizes: list[int], n_folds: int, seed: 
         assert counts.max() - counts.min() <= 1
 
 
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=40), n_folds=st.integers(1, 16), seed=st.integers(0, 99))
+def test_folds_are_balanced_over_all_cells(sizes: list[int], n_folds: int, seed: int) -> None:
+    group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    counts = np.bincount(draw_folds(group, n_folds, rng=np.random.default_rng(seed)), minlength=n_folds)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_folds_do_not_depend_on_the_names_of_groups() -> None:
+    group = np.random.default_rng(0).integers(5, size=123)
+    one, other = (draw_folds(g, 4, rng=np.random.default_rng(0)) for g in (group, 4 - group))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_folds_do_not_follow_the_order_of_cells() -> None:
     fold = draw_folds(np.zeros(100, int), 2, rng=np.random.default_rng(0))
     assert 20 < np.abs(np.diff(fold)).sum() < 80
@@ -333,6 +347,20 @@ def test_group_of_one_cell_among_cell_types_is_fitted(fit: Fit, mixed_cells: np.
     names[7] = "r"
     flow, _ = fit(mixed_cells, names)
     assert np.isfinite(flow.log_ratio(mixed_cells[::20], "r", "ctrl").value).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_ratios_of_a_group_of_few_cells_stay_moderate(fit: Fit, n: int) -> None:
+    """Conditions correlate in opposite ways, so that groups have covariances of their own; one is nearly empty."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([("a", "1"), ("b", "1"), ("a", "2"), ("b", "2")], [300, 300, 300, n], axis=0)
+    x = rng.standard_normal((len(labels), 2))
+    x[:, 1] = 0.6 * x[:, 1] + np.where(labels[:, 0] == "a", 0.8, -0.8) * x[:, 0]
+    flow, fold = fit(x, labels, columns=("condition", "batch"), n_condition_columns=1)
+    assert flow.members[0].anchor.own_share > 0.5
+    second = labels[:, 1] == "2"
+    ratio = flow.log_ratio(x[second], "b", "a", own=labels[second], fold=fold[second], bandwidth=0).value
+    assert np.abs(ratio).max() < 30
 
 
 def test_one_dimension_is_fitted(fit: Fit) -> None:

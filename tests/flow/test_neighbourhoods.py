@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
+from scratio_sc.flow import _neighbourhoods
 from scratio_sc.flow._neighbourhoods import MIN_CELLS, find_neighbourhoods
+
+if TYPE_CHECKING:
+    import torch
+
+    from scratio_sc.flow._components import Components
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +47,35 @@ def test_every_cell_is_somewhere_and_no_neighbourhood_twice(clouds: tuple[np.nda
 def test_scale_and_place_do_not_matter(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     near, far = (find_neighbourhoods(z, rng=np.random.default_rng(1)) for z in (clouds[0], 50 * clouds[0] + 1000))
     np.testing.assert_array_equal(near, far)
+
+
+def test_tree_sees_cells_from_everywhere(
+    monkeypatch: pytest.MonkeyPatch, clouds: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Of many cells it sees a part, which must not be the first ones: cells are often sorted by sample or type."""
+    seen = []
+
+    def merge_tree(x: torch.Tensor, components: Components) -> np.ndarray:
+        inside = components.responsibilities(x).argmax(1).bincount(minlength=len(components.weight))
+        seen.append((inside > 0).sum() / len(inside))
+        return np.zeros((1, len(components.weight)), np.int8)
+
+    monkeypatch.setattr(_neighbourhoods, "MAX_TREE_CELLS", 100)
+    monkeypatch.setattr(_neighbourhoods, "merge_tree", merge_tree)
+    find_neighbourhoods(clouds[0][np.argsort(clouds[1])], rng=np.random.default_rng(0))
+    assert min(seen) > 0.7
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_few_cells_are_one_neighbourhood_at_least(n: int) -> None:
+    found = find_neighbourhoods(np.random.default_rng(0).standard_normal((n, 2)), rng=np.random.default_rng(0))
+    assert found.any(1).all()
+
+
+def test_outlier_changes_no_neighbourhood_of_the_others(clouds: tuple[np.ndarray, np.ndarray]) -> None:
+    found = []
+    for far in (1e3, 1e5):
+        x = clouds[0].copy()
+        x[0] = far
+        found.append(find_neighbourhoods(x, rng=np.random.default_rng(0)))
+    np.testing.assert_array_equal(found[0][1:], found[1][1:])

@@ -66,10 +66,10 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
     """Log density of cells ``(n, d)`` under Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(n, m)``."""
     factor = torch.linalg.cholesky(covariance)
     whiten = whitening(factor).permute(1, 0, 2).reshape(x.shape[1], -1)
-    offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], len(mean), -1)).reshape(-1)
+    offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], *mean.shape)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     parts = [
-        torch.addmm(-offset, cells, whiten).square_().view(len(cells), len(mean), -1).sum(-1)
+        torch.addmm(-offset, cells, whiten).square_().view(len(cells), *mean.shape).sum(-1)
         for cells in x.split(ROWS_AT_ONCE)
     ]
     return constant - 0.5 * torch.cat(parts)
@@ -196,7 +196,7 @@ def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], r
     clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS)
     path = [clusters.components()]
     scores = [path[0].log_likelihood(judge)]
-    if any(rival.log_likelihood(judge).mean() >= scores[0].mean() for rival in rivals):
+    if not len(judge) or any(rival.log_likelihood(judge).mean() >= scores[0].mean() for rival in rivals):
         return _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
     best = 0
     while len(clusters.size) > 1 and len(path) - 1 - best < PATIENCE:

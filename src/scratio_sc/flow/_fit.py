@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from scratio_sc.flow._device import choose_autocast, choose_device
 from scratio_sc.flow._flow import ConditionalFlow
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
+from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 
@@ -34,6 +35,8 @@ FOLDS_OF_ONE = 8
 MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
 N_SHARES = 2
 """Parts that the directions are cut into, of which one is enough for what many cells say together."""
+OUTLIER = -1
+"""Fold of a cell that the fit leaves out."""
 UNSEEN = -1e4
 """Log density by a baseline under a condition without cells in the other folds."""
 SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
@@ -62,7 +65,7 @@ def fit_flow(
     precision: str = "auto",
     progress: bool = False,
 ) -> tuple[ConditionalFlow, np.ndarray]:
-    """Fit a flow and return it with the fold of every cell ``(n,)``.
+    """Fit a flow and return it with the fold of every cell ``(n,)``, -1 for outliers, which are not fitted.
 
     Parameters
     ----------
@@ -90,31 +93,36 @@ def fit_flow(
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     """
-    x, labels = np.asarray(x, np.float64), np.asarray(labels).astype(str)
+    given, labels = np.asarray(x, np.float64), np.asarray(labels).astype(str)
     labels = labels.reshape(len(labels), -1)
     rng = np.random.default_rng(rng)
     columns = columns if len(columns) == labels.shape[1] else [f"column{j}" for j in range(labels.shape[1])]
-    design, group = Design.of(labels, columns, n_condition_columns or labels.shape[1], numeric=numeric)
-    scale = float(np.sqrt(x.var(0).mean())) or 1.0
-    x = x / scale
+    layout: dict[str, Any] = {"n_condition_columns": n_condition_columns or labels.shape[1], "numeric": numeric}
+    design, group = Design.of(labels, columns, **layout)
+    fitted = ~outliers(given)
+    fitted |= np.bincount(group, weights=fitted)[group] == 0  # no group may be lost
+    if not fitted.all():
+        design, group = Design.of(labels[fitted], columns, **layout)
+    scale = float(np.sqrt(given[fitted].var(0).mean())) or 1.0
+    scaled = given[fitted] / scale
     n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
     fold = draw_folds(group, n_folds, rng=rng)
     left_out = np.arange(n_members) % n_folds
     place = choose_device(device)
-    n_steps = auto_steps(len(x)) if max_steps == "auto" else max_steps
+    n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
     members: list[Member] = []
     records: list[Progress] = []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
-        plan = AnchorPlan.of(x, group, design, rng=rng)
+        plan = AnchorPlan.of(scaled, group, design, rng=rng)
         for m in range(n_members):
             bar.set_postfix_str(f"network {m + 1} of {n_members}, its anchor")
             seen = fold != left_out[m]
             (member_rng,) = rng.spawn(1)
-            member = new_member(x[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
+            member = new_member(scaled[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
             generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
-            cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
+            cells = [training_cells(member, scaled[part], group[part], design=design) for part in (seen, ~seen)]
             bar.set_postfix_str(f"network {m + 1} of {n_members}")
             bar.unpause()  # what an anchor takes says nothing of the steps to come
             if not members or not members[0].network.silent:  # else the others have nothing to add either
@@ -126,10 +134,12 @@ def fit_flow(
             bar.update((m + 1) * n_steps - bar.n)  # of a network that stopped early, or was not trained
     seed = int(rng.integers(2**31))
     folds = Folds(fold, left_out)
-    held_out, total = score_held_out(members, x, design, group=group, folds=folds, seed=seed, progress=progress)
+    held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
     support = find_support(held_out, total)
     flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed)
-    return flow, fold
+    all_folds = np.full(len(fitted), OUTLIER, np.int8)
+    all_folds[fitted] = fold
+    return flow, all_folds
 
 
 def auto_steps(n_cells: int) -> int:
@@ -138,12 +148,21 @@ def auto_steps(n_cells: int) -> int:
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Fold of every cell ``(n,)``, balanced within groups."""
+    """Fold of every cell ``(n,)``, balanced within groups and over all cells.
+
+    Each group is dealt in whole rounds; what is left of all groups is dealt together.
+    """
     fold = np.empty(len(group), np.int8)
     order = rng.permutation(len(group))  # of all cells at once, so that names of groups do not matter
-    for c in np.unique(group):
+    _, first = np.unique(group[order], return_index=True)
+    left = []
+    for c in group[order][np.sort(first)]:
         cells = order[group[order] == c]
-        fold[cells] = np.arange(len(cells)) % n_folds
+        rounds = len(cells) // n_folds * n_folds
+        fold[cells[:rounds]] = np.arange(rounds) % n_folds
+        left.append(cells[rounds:])
+    rest = np.concatenate(left)
+    fold[rest] = np.arange(len(rest)) % n_folds
     return fold
 
 

@@ -7,6 +7,7 @@ import torch
 
 from scratio_sc.flow._anchor import JUDGE_SHARE, N_PARTITIONS
 from scratio_sc.flow._components import Components, find_components, gaussian_groups, merge_tree
+from scratio_sc.flow._outliers import outliers
 
 MIN_CELLS = 20
 MAX_TREE_CELLS = 20_000
@@ -22,28 +23,30 @@ def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarra
     The cells are partitioned several times, from different starts. Each time a cell is in its likeliest component and
     in the branches of the merge tree that hold it, so that there are fine and coarse neighbourhoods.
     """
-    cells = torch.as_tensor((x - x.mean(0)) / (np.sqrt(x.var(0).mean()) or 1.0))
-    found = np.concatenate([_partition(cells, rng=rng) for _ in range(N_PARTITIONS)], axis=1)
+    looked_at = ~outliers(x)
+    cells = torch.as_tensor((x - x[looked_at].mean(0)) / (np.sqrt(x[looked_at].var(0).mean()) or 1.0))
+    parts = [_partition(cells, torch.as_tensor(looked_at), rng=rng) for _ in range(N_PARTITIONS)]
+    found = np.concatenate(parts, axis=1)
     large = found[:, found.sum(0) >= MIN_CELLS]
     kept: np.ndarray = np.unique(large, axis=1)
     alone = ~kept.any(1)
     return np.column_stack([kept, alone]) if alone.any() else kept
 
 
-def _partition(x: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
+def _partition(x: torch.Tensor, looked_at: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
     apart = torch.as_tensor(rng.random(len(x)) < JUDGE_SHARE)
-    components = find_components(
-        x[~apart], x[apart], rivals=gaussian_groups(x[~apart], np.zeros(int((~apart).sum()))), rng=rng
-    )
+    fitted, judge = x[looked_at & ~apart], x[looked_at & apart]
+    components = find_components(fitted, judge, rivals=gaussian_groups(fitted, np.zeros(len(fitted))), rng=rng)
     if len(components.weight) == 1:
         return _pieces(x, rng=rng)
-    return _components_and_branches(x, components)
+    return _components_and_branches(x, components, rng=rng)
 
 
-def _components_and_branches(x: torch.Tensor, components: Components) -> np.ndarray:
+def _components_and_branches(x: torch.Tensor, components: Components, *, rng: np.random.Generator) -> np.ndarray:
     share = components.responsibilities(x).numpy()
     likeliest = np.eye(share.shape[1], dtype=bool)[share.argmax(1)]
-    branches = likeliest @ (merge_tree(x[:MAX_TREE_CELLS], components) != 0).T
+    looked_at = x if len(x) <= MAX_TREE_CELLS else x[torch.as_tensor(rng.permutation(len(x))[:MAX_TREE_CELLS])]
+    branches = likeliest @ (merge_tree(looked_at, components) != 0).T
     return np.concatenate([likeliest, branches[:, branches.mean(0) <= LARGEST]], axis=1)
 
 

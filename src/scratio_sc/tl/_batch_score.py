@@ -23,6 +23,7 @@ from scratio_sc._check import MIN_CELLS, check_levels, check_slots, log_written,
 from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import BatchScoreKeys
 from scratio_sc._warn import BEATEN_BY, warn
+from scratio_sc.flow._outliers import outliers
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def batch_score(
 
     `adata.obs[key_added + '_' + use_rep]` : :class:`pandas.Series` (dtype ``float32``)
         Score of every cell in nats, for each representation; lower is better. NaN for cells without a label, in a
-        batch with fewer than 20 cells of their type, or of a type that has one batch only.
+        batch with fewer than 20 cells of their type, of a type that has one batch only, or far from all other cells.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` (nats) with its standard error ``mean_se``, ``above`` (share of cells above
@@ -168,6 +169,7 @@ def batch_score(
     used = _comparable(labels)
     for rep in reps:
         check_varies(cells[rep][used], rep)
+    used[used] = ~_apart(adata.obs_names[used], {rep: x[used] for rep, x in cells.items()})
     text, seed = labels.text[used], int(generator.integers(2**31))
     # the same seed each time: the same folds, so that representations differ by nothing else
     options = {"n_members": n_members, "max_steps": max_steps, "rng": seed, "progress": progress}
@@ -272,6 +274,19 @@ def _comparable(labels: Labels) -> np.ndarray:
     place = [sizes.index.get_indexer(labels.text[:, 1]), sizes.columns.get_indexer(labels.text[:, 0])]
     used: np.ndarray = labels.complete & kept.to_numpy()[place[0], place[1]]
     return used
+
+
+def _apart(names: pd.Index, cells: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Cells that lie far from all others in one of the representations ``(n_cells,)``; a warning names them."""
+    apart = {rep: outliers(x) for rep, x in cells.items()}
+    everywhere: np.ndarray = np.any([*apart.values()], axis=0)
+    if everywhere.any():
+        where = named([rep for rep, some in apart.items() if some.any()])
+        warn(
+            f"Cells that lie far from all others in {where} are not scored (NaN), for one could outweigh all others: "
+            f"{named(names[everywhere])}. Look whether they are doublets or artefacts."
+        )
+    return everywhere
 
 
 def _table(

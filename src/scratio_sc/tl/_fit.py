@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
 from scratio_sc._check import check_levels, check_slots, columns_of, log_written, read_labels, warn_of_nested
-from scratio_sc._embedding import check_varies, read_representation
+from scratio_sc._embedding import check_varies, read_representation, warn_of_outliers
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
 from scratio_sc.flow import fit_flow
@@ -146,6 +146,7 @@ def fit(
     )
     fold = np.full(adata.n_obs, -1, np.int8)
     fold[labels.complete] = fitted_fold
+    warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)
     adata = adata.copy() if copy else adata
     keys = FlowKeys(key_added)
     params = {

@@ -148,7 +148,7 @@ def interaction(
     members = {name: cells_of(adata, flow, side) for name, side in sides.items()}
     weights = shared_weights(flow, asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
-    scored = np.isfinite(scores.value).all(1)
+    scored = np.isfinite(scores.value).all(1) & ~given.apart
     comparable = scored & observed(flow, len(scored), asked, own=own)
     cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}

@@ -144,6 +144,7 @@ def treatment_effect(
             sides = in_reference, np.any([*in_treatment.values()], axis=0)
             _check_across(parts[part], sides, argument=f"{argument}={column!r}")
     rows: list[dict[str, Any]] = []
+    apart = given.apart
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
         its_own = None if own is None else own[cells]
@@ -155,7 +156,7 @@ def treatment_effect(
             fold=None if given.fold is None else given.fold[cells],
             weights=flow.weights(side, reference, bandwidth=width),
         )
-        scored = np.isfinite(scores.value).all(1)
+        scored = np.isfinite(scores.value).all(1) & ~apart[cells]
         contrast = Contrast(
             is_target=in_treatment[name][cells],
             scored=scored,
