@@ -8,8 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_integer, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_labels
+from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written
 from scratio_sc._embedding import read_flow_and_cells
+from scratio_sc._permutable import Permutable, read_permutable
 from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def null_check(
         Slot of `adata.uns` with the fitted flow.
     sample_key
         Column of `adata.obs` with the sample (donor, replicate) of a cell: the conditions of whole samples are
-        permuted, so that what differs between samples counts as noise too. By default those of single cells.
-        Either way within the covariates of the fit.
+        permuted, so that what differs between samples counts as noise too; cells without one are left out. By default
+        those of single cells. Either way within the covariates of the fit.
     n_permutations
-        How many refits.
+        How many refits: each with another grouping, never the observed one or the same under exchanged names. Fewer
+        where there are not so many: two samples against two can be grouped in 2 other ways.
     rng
         Seed or generator.
     progress
@@ -66,15 +68,21 @@ def null_check(
 
     `adata.uns[key_added]` : :class:`dict`
         ``observed``: root mean square of the log ratio, nats; ``null``: the same for each permutation, shape
-        ``(n_permutations,)``; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute ratios;
-        ``params``.
+        ``(n_permutations,)`` or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute
+        ratios; ``params``.
+
+    Warns
+    -----
+    UserWarning
+        If there are fewer other groupings than `n_permutations`, or cells without a sample.
 
     Raises
     ------
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same, or a sample has cells of several conditions.
+        If both sides are the same, a sample has cells of several conditions, or
+        no other grouping exists: one sample a condition, or covariates that go with the condition.
     TypeError
         If an argument is of another type than documented.
 
@@ -94,22 +102,19 @@ def null_check(
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     params, design = adata.uns[key]["params"], flow.design
-    labels = read_labels(adata, design.columns, numeric=design.numeric)
-    used = labels.complete
+    text, unit, used = read_permutable(adata, flow.design, sample_key)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
-    text = labels.text[used]
-    bins = design.encode(text)[:, design.n_condition_columns :]
-    unit = np.arange(len(x)) if sample_key is None else _samples(adata, sample_key, used)
-    n_condition = design.n_condition_columns
-    observed = flow.log_ratio(x, target, reference, own=text, fold=fold).value
+    labels = Permutable.of(text[used], unit[used], flow.design)
+    n_refits = labels.count(n_permutations, sample_key=sample_key)
+    observed = flow.log_ratio(x, target, reference, own=labels.text, fold=fold).value
     sizes = []
-    for _ in tqdm(range(n_permutations), desc="permuting", disable=not progress):
-        shuffled = permuted(text, unit, n_condition, strata=bins, rng=generator)
+    draws = labels.permuted(n_permutations, rng=generator)
+    for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(
             x,
             shuffled,
             columns=design.columns,
-            n_condition_columns=n_condition,
+            n_condition_columns=design.n_condition_columns,
             numeric=design.numeric,
             n_members=int(params["n_members"]),
             max_steps="auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
@@ -137,41 +142,6 @@ def null_check(
     }
     log_written("null_check", [f"uns[{key_added!r}]"])
     return adata if copy else None
-
-
-def _samples(adata: AnnData, sample_key: str, used: np.ndarray) -> np.ndarray:
-    samples = read_labels(adata, (sample_key,))
-    return samples.text[used, 0]
-
-
-def permuted(
-    text: np.ndarray,
-    unit: np.ndarray,
-    n_condition_columns: int,
-    *,
-    rng: np.random.Generator,
-    strata: np.ndarray | None = None,
-) -> np.ndarray:
-    """Labels ``(n, n_columns)`` whose conditions are permuted over units ``(n,)`` of the same covariates.
-
-    ``strata (n, n_covariates)`` say what counts as the same; the covariates' own text by default.
-    """
-    units, first, member = np.unique(unit, return_index=True, return_inverse=True)
-    if (text[first][member] != text).any():
-        bad = units[member[(text[first][member] != text).any(1)][0]]
-        msg = (
-            f"Sample {str(bad)!r} has cells of several conditions or covariates, so its condition cannot be "
-            "permuted as a whole. Leave `sample_key` out, or name a column whose samples have one condition each."
-        )
-        raise ValueError(msg)
-    own = text[first].copy()
-    same = (text[:, n_condition_columns:] if strata is None else strata)[first]
-    _, stratum = np.unique(same, axis=0, return_inverse=True)
-    stratum = stratum.reshape(-1)
-    for s in np.unique(stratum):
-        rows = np.flatnonzero(stratum == s)
-        own[rows, :n_condition_columns] = own[rng.permutation(rows), :n_condition_columns]
-    return own[member]
 
 
 def _size(ratio: np.ndarray) -> tuple[float, float]:
