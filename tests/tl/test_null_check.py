@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from scratio_sc import get, tl
 from scratio_sc._permutable import Permutable
@@ -123,6 +124,56 @@ def test_cells_without_a_sample_are_left_out(fresh_fit: AnnData, refits: list[di
     with pytest.warns(UserWarning, match="8 of 60 cells have no label in 'sample' and are left out of the null check"):
         tl.null_check(adata, **ONCE, sample_key="sample")
     assert len(refits[0]["x"]) == 52
+
+
+@pytest.mark.parametrize("missing", [["ctrl", "stim"], ["stim"]])
+def test_cells_of_one_side_or_none_are_refused(fresh_fit: AnnData, unchanged: Unchanged, *, missing: list[str]) -> None:
+    own = fresh_fit.obs["condition"].astype(object)
+    fresh_fit.obs["condition"] = own.where(~own.isin(missing), np.nan)
+    with unchanged(fresh_fit), pytest.raises(ValueError, match=r"No cells of 'condition=stim' .*in the target"):
+        tl.null_check(fresh_fit, **ONCE)
+
+
+@pytest.mark.parametrize(
+    ("target", "absent"),
+    [
+        (["stim", "drug/high"], "condition=drug/high"),
+        ({"condition": "stim", "donor": "d2"}, "condition=stim, donor=d2"),
+    ],
+)
+def test_every_level_of_a_side_needs_cells(cells: AnnData, *, target: Any, absent: str) -> None:
+    some = cells[~cells.obs["condition"].isin(["drug/high"]) & (cells.obs["donor"] == "d1")].copy()
+    with pytest.raises(ValueError, match=f"No cells of '{absent}'"):
+        tl.null_check(some, target=target, reference="ctrl", key="by_donor", progress=False)
+
+
+def test_own_labels_that_the_flow_does_not_know_are_refused(cells: AnnData, refits: list[dict[str, Any]]) -> None:
+    cells.obs["donor"] = "d9"
+    with pytest.raises(ValueError, match="None of the 35 cells has a log ratio: their own labels in 'donor'"):
+        tl.null_check(cells, **ONCE, key="by_donor")
+    assert not refits
+
+
+def test_device_of_the_fit_may_be_gone(
+    fresh_fit: AnnData, refits: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    fresh_fit.uns["scratio"]["params"]["device"] = "cuda:99"
+    tl.null_check(fresh_fit, **ONCE)
+    assert refits[0]["device"] == "auto"
+
+
+@pytest.mark.parametrize("damage", [{"n_members": None}, {"n_members": 0}, {"max_steps": "many"}])
+def test_damaged_params_are_refused(fresh_fit: AnnData, damage: dict[str, Any]) -> None:
+    fresh_fit.uns["scratio"]["params"] |= damage
+    with pytest.raises(ValueError, match=r"damaged at 'params' .*Fit again with `scratio_sc\.tl\.fit"):
+        tl.null_check(fresh_fit, **ONCE)
+
+
+def test_params_that_lack_an_argument_are_refused(fresh_fit: AnnData) -> None:
+    del fresh_fit.uns["scratio"]["params"]["n_members"]
+    with pytest.raises(ValueError, match=r"damaged at 'params' \('n_members'\)"):
+        tl.null_check(fresh_fit, **ONCE)
 
 
 def test_real_ratio_is_larger_than_that_of_permuted_labels(fresh_fit: AnnData) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_integer, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written
+from scratio_sc._arguments import check_device, check_integer, generator_of, named, recorded
+from scratio_sc._check import as_spec, check_differ, check_slots, columns_not_named, describe, log_written
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
+from scratio_sc._sides import cells_of
 from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import EllipsisType
     from typing import Any
 
     from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
 
 
 def null_check(
@@ -81,7 +85,7 @@ def null_check(
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same, a sample has cells of several conditions, or
+        If both sides are the same, a level that they name has no cells, a sample has cells of several conditions, or
         no other grouping exists: one sample a condition, or covariates that go with the condition.
     TypeError
         If an argument is of another type than documented.
@@ -101,28 +105,19 @@ def null_check(
     check_slots(adata, key_added, copy=copy, flow=flow)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
-    params, design = adata.uns[key]["params"], flow.design
+    fit_again = _options_of_fit(adata, flow, key)
     text, unit, used = read_permutable(adata, flow.design, sample_key)
+    for name, side in (("target", target), ("reference", reference)):
+        _check_cells(adata, flow, side, used=used, called=name)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
     labels = Permutable.of(text[used], unit[used], flow.design)
     n_refits = labels.count(n_permutations, sample_key=sample_key)
     observed = flow.log_ratio(x, target, reference, own=labels.text, fold=fold).value
+    _check_scored(flow, observed, (target, reference))
     sizes = []
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
-        refitted, own_fold = fit_flow(
-            x,
-            shuffled,
-            columns=design.columns,
-            n_condition_columns=design.n_condition_columns,
-            numeric=design.numeric,
-            n_members=int(params["n_members"]),
-            max_steps="auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
-            batch_size=int(params["batch_size"]),
-            rng=generator,
-            device=params["device"],
-            precision=params["precision"],
-        )
+        refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
         sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value))
     null, real = np.array(sizes), _size(observed)
     adata = adata.copy() if copy else adata
@@ -142,6 +137,66 @@ def null_check(
     }
     log_written("null_check", [f"uns[{key_added!r}]"])
     return adata if copy else None
+
+
+def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str, Any]:
+    """Arguments that repeat the fit, on any device where that of the fit is not at hand."""
+    params = adata.uns[key]["params"]
+    try:
+        options = {
+            "n_members": int(params["n_members"]),
+            "max_steps": "auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
+            "batch_size": int(params["batch_size"]),
+            "device": str(params["device"]),
+            "precision": str(params["precision"]),
+        }
+        check_integer(1, n_members=options["n_members"], batch_size=options["batch_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"adata.uns[{key!r}]: The stored flow is damaged at 'params' ({error}): it does not say how it was fitted. "
+            "Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        )
+        raise ValueError(msg) from error
+    try:
+        check_device(options["device"], options["precision"])
+    except ValueError:
+        options["device"] = "auto"
+    design = flow.design
+    return options | {
+        "columns": design.columns,
+        "n_condition_columns": design.n_condition_columns,
+        "numeric": design.numeric,
+    }
+
+
+def _check_cells(adata: AnnData, flow: ConditionalFlow, side: Any, *, used: np.ndarray, called: str) -> None:
+    """Refuse a side without cells, and a mixture one level of which has none: a refit would not know it."""
+    for part in _single_levels(flow, side):
+        if not (cells_of(adata, flow, part) & used).any():
+            msg = (
+                f"No cells of {describe(part)!r} (in the {called}) are among the {used.sum()} of {adata.n_obs} cells "
+                "that have all labels, so there is nothing to refit. Pass the cells that the flow was fitted on, or "
+                "name levels that these cells have."
+            )
+            raise ValueError(msg)
+
+
+def _single_levels(flow: ConditionalFlow, side: Any) -> Iterator[dict[str, Any]]:
+    """The side with one level of a column at a time, for each that it names."""
+    by_column = side if isinstance(side, Mapping) else {flow.design.columns[0]: side}
+    for column, levels in by_column.items():
+        for level in levels if isinstance(levels, list) else [levels]:
+            yield {**by_column, column: level}
+
+
+def _check_scored(flow: ConditionalFlow, ratio: np.ndarray, sides: tuple[Any, Any]) -> None:
+    if not np.isfinite(ratio).any():
+        columns = named(columns_not_named(flow, sides))
+        msg = (
+            f"None of the {len(ratio)} cells has a log ratio: their own labels in {columns} are not of the fit. Pass "
+            "the cells that the flow was fitted on, or fit again."
+        )
+        raise ValueError(msg)
 
 
 def _size(ratio: np.ndarray) -> tuple[float, float]:
