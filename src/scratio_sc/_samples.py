@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc._arguments import named
-from scratio_sc._check import MIN_CELLS, describe, read_labels
-from scratio_sc._sides import cells_of
+from scratio_sc._check import MIN_CELLS, read_labels
+from scratio_sc._sides import apart
 from scratio_sc._warn import warn
 from scratio_sc.stats._abundance import Abundance
 
@@ -23,14 +23,8 @@ MIN_SAMPLES = 2
 
 def read_sides(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
     """Which side a cell is on ``(n_cells,)``: 0 target, 1 reference, -1 neither."""
-    masks = [cells_of(adata, flow, side) for side in sides]
-    if (masks[0] & masks[1]).any():
-        msg = (
-            f"{(masks[0] & masks[1]).sum()} cells are on both sides, target ({describe(sides[0])!r}) and reference "
-            f"({describe(sides[1])!r}). Name two sides that have no level in common."
-        )
-        raise ValueError(msg)
-    return np.select(masks, [0, 1], -1)
+    cells = apart(adata, flow, dict(zip(("target", "reference"), sides, strict=True)))
+    return np.select([*cells.values()], [0, 1], -1)
 
 
 def read_samples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from scratio_sc._check import describe, read_labels
 from scratio_sc.flow._contrast import named_levels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from anndata import AnnData
@@ -48,3 +50,17 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
     labels = read_labels(adata, list(named), numeric=design.numeric)
     hits = [design.among(column, labels.text[:, j], levels) for j, (column, levels) in enumerate(named.items())]
     return np.all(hits, axis=0)
+
+
+def apart(adata: AnnData, flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Cells of each side ``(n_cells,)``, by its name; a ValueError counts those that two sides have in common."""
+    cells = {name: cells_of(adata, flow, side) for name, side in sides.items()}
+    for one, other in combinations(sides, 2):
+        n_shared = int((cells[one] & cells[other]).sum())
+        if n_shared:
+            msg = (
+                f"{n_shared} cells are on both sides, {one} ({describe(sides[one])!r}) and {other} "
+                f"({describe(sides[other])!r}). Name sides that have no level in common."
+            )
+            raise ValueError(msg)
+    return cells

@@ -157,6 +157,8 @@ def test_round_trip(combined: AnnData, tmp_path: Path, file: str) -> None:
         ({"b": "C", "a": "B"}, ValueError, ["'B' and 'C'", "`combination`", r"'A\+B'"]),
         ({"combination": "A"}, ValueError, ["combination and a are the same", "'A'"]),
         ({"reference": "B"}, ValueError, ["reference and b are the same"]),
+        ({"combination": ["A", "A+B"]}, ValueError, ["250 cells are on both sides, combination .* and a ", "no level"]),
+        ({"combination": ["none", "A+B"]}, ValueError, ["250 cells are on both sides, combination .* and reference "]),
         ({"a": {"drug": "yes"}}, KeyError, ["no column 'drug'", "'condition'"]),
         ({"bandwidth": "wide"}, ValueError, ["'wide'", "'auto'"]),
         ({"key_added": "A/B"}, ValueError, ["A/B", "A_B"]),

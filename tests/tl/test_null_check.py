@@ -1,24 +1,38 @@
-"""Permuted labels: what is shuffled, and that it comes out small."""
+"""Permuted labels: what is shuffled, that it comes out small, and what is refused before any refit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
-from scratio_sc import tl
-from scratio_sc.tl._null_check import permuted
+from scratio_sc import get, tl
+from scratio_sc._permutable import Permutable
+from scratio_sc.flow._design import Design
+from scratio_sc.tl import _null_check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from anndata import AnnData
 
+    from scratio_sc.flow import ConditionalFlow
+
+    Unchanged = Callable[[AnnData], AbstractContextManager[None]]
+
 SIDES = {"target": "stim", "reference": "ctrl"}
+ONCE = {**SIDES, "n_permutations": 1, "progress": False}
 
 
-def shuffle(text: np.ndarray, unit: np.ndarray | None = None, *, n_condition_columns: int = 1) -> np.ndarray:
+def shuffle(text: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
+    """The first permutation of labels whose first column is the condition."""
     unit = np.arange(len(text)) if unit is None else unit
-    return permuted(text, unit, n_condition_columns, rng=np.random.default_rng(0))
+    design, _ = Design.of(text, ["condition", "batch"][: text.shape[1]], 1)
+    (shuffled,) = Permutable.of(text, unit, design).permuted(1, rng=np.random.default_rng(0))
+    return shuffled
 
 
 LABELS = np.column_stack([np.tile(["a", "b"], 50), np.repeat(["x", "y"], 50)])
@@ -50,6 +64,116 @@ def test_samples_are_permuted_as_a_whole() -> None:
 def test_sample_of_several_conditions_is_refused() -> None:
     with pytest.raises(ValueError, match="Sample '0' has cells of several conditions"):
         shuffle(LABELS[:, :1], np.zeros(100, int))
+
+
+def test_one_sample_a_dose_can_be_permuted() -> None:
+    """Doses are no names: three in another order are another grouping, unless the order is turned round."""
+    sample = np.repeat(np.arange(3), 30)
+    text = sample.astype(str)[:, None]
+    design, _ = Design.of(text, ["dose"], 1, numeric=["dose"])
+    assert Permutable.of(text, sample, design).count(2, sample_key="donor") == 2
+
+
+def with_samples(adata: AnnData, n: int) -> AnnData:
+    """The cells with samples of their condition: ctrl_0, stim_0, ctrl_1, ..."""
+    sample = np.arange(adata.n_obs) // 2 % (n // 2)
+    adata.obs["sample"] = [f"{condition}_{i}" for condition, i in zip(adata.obs["condition"], sample, strict=True)]
+    return adata
+
+
+@pytest.fixture
+def refits(fresh_fit: AnnData, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Arguments of every refit; none is carried out, and the flow of the fit stands in for it."""
+    calls: list[dict[str, Any]] = []
+
+    def fit_flow(x: np.ndarray, labels: np.ndarray, **options: Any) -> tuple[ConditionalFlow, np.ndarray]:
+        calls.append({"x": x, "labels": labels, **options})
+        return get.flow(fresh_fit), np.full(len(x), -1)
+
+    monkeypatch.setattr(_null_check, "fit_flow", fit_flow)
+    return calls
+
+
+def test_few_samples_give_every_other_grouping_once(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    adata = with_samples(fresh_fit, 4)
+    with pytest.warns(UserWarning, match=r"4 samples of 'sample' there are 2 others only.*2 instead of 5 times"):
+        tl.null_check(adata, **{**ONCE, "n_permutations": 5}, sample_key="sample")
+    assert len(adata.uns["null_check"]["null"]) == len(refits) == 2
+    for call in refits:
+        agree = call["labels"][:, 0] == adata.obs["condition"].to_numpy()
+        assert agree.mean() == 0.5, "neither the observed labels nor their mirror image"
+
+
+def test_one_sample_a_condition_is_refused(fresh_fit: AnnData, unchanged: Unchanged) -> None:
+    adata = with_samples(fresh_fit, 2)
+    with unchanged(adata), pytest.raises(ValueError, match=r"2 samples of 'sample' cannot be permuted.*More samples"):
+        tl.null_check(adata, **ONCE, sample_key="sample")
+
+
+def test_covariates_that_go_with_the_condition_are_refused(fresh: AnnData) -> None:
+    fresh.obs["lane"] = fresh.obs["condition"].map({"ctrl": "l1", "stim": "l2"})
+    with pytest.warns(UserWarning, match="Every level of 'lane' has cells of one"):
+        tl.fit(fresh, "condition", covariates=["lane"], max_steps=0, n_members=2, progress=False)
+    with pytest.raises(ValueError, match="every level of 'lane' has one condition only"):
+        tl.null_check(fresh, **ONCE)
+
+
+def test_cells_without_a_sample_are_left_out(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    adata = with_samples(fresh_fit, 6)
+    adata.obs.loc[adata.obs_names[:8], "sample"] = np.nan
+    with pytest.warns(UserWarning, match="8 of 60 cells have no label in 'sample' and are left out of the null check"):
+        tl.null_check(adata, **ONCE, sample_key="sample")
+    assert len(refits[0]["x"]) == 52
+
+
+@pytest.mark.parametrize("missing", [["ctrl", "stim"], ["stim"]])
+def test_cells_of_one_side_or_none_are_refused(fresh_fit: AnnData, unchanged: Unchanged, *, missing: list[str]) -> None:
+    own = fresh_fit.obs["condition"].astype(object)
+    fresh_fit.obs["condition"] = own.where(~own.isin(missing), np.nan)
+    with unchanged(fresh_fit), pytest.raises(ValueError, match=r"No cells of 'condition=stim' .*in the target"):
+        tl.null_check(fresh_fit, **ONCE)
+
+
+@pytest.mark.parametrize(
+    ("target", "absent"),
+    [
+        (["stim", "drug/high"], "condition=drug/high"),
+        ({"condition": "stim", "donor": "d2"}, "condition=stim, donor=d2"),
+    ],
+)
+def test_every_level_of_a_side_needs_cells(cells: AnnData, *, target: Any, absent: str) -> None:
+    some = cells[~cells.obs["condition"].isin(["drug/high"]) & (cells.obs["donor"] == "d1")].copy()
+    with pytest.raises(ValueError, match=f"No cells of '{absent}'"):
+        tl.null_check(some, target=target, reference="ctrl", key="by_donor", progress=False)
+
+
+def test_own_labels_that_the_flow_does_not_know_are_refused(cells: AnnData, refits: list[dict[str, Any]]) -> None:
+    cells.obs["donor"] = "d9"
+    with pytest.raises(ValueError, match="None of the 35 cells has a log ratio: their own labels in 'donor'"):
+        tl.null_check(cells, **ONCE, key="by_donor")
+    assert not refits
+
+
+def test_device_of_the_fit_may_be_gone(
+    fresh_fit: AnnData, refits: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    fresh_fit.uns["scratio"]["params"]["device"] = "cuda:99"
+    tl.null_check(fresh_fit, **ONCE)
+    assert refits[0]["device"] == "auto"
+
+
+@pytest.mark.parametrize("damage", [{"n_members": None}, {"n_members": 0}, {"max_steps": "many"}])
+def test_damaged_params_are_refused(fresh_fit: AnnData, damage: dict[str, Any]) -> None:
+    fresh_fit.uns["scratio"]["params"] |= damage
+    with pytest.raises(ValueError, match=r"damaged at 'params' .*Fit again with `scratio_sc\.tl\.fit"):
+        tl.null_check(fresh_fit, **ONCE)
+
+
+def test_params_that_lack_an_argument_are_refused(fresh_fit: AnnData) -> None:
+    del fresh_fit.uns["scratio"]["params"]["n_members"]
+    with pytest.raises(ValueError, match=r"damaged at 'params' \('n_members'\)"):
+        tl.null_check(fresh_fit, **ONCE)
 
 
 def test_real_ratio_is_larger_than_that_of_permuted_labels(fresh_fit: AnnData) -> None:

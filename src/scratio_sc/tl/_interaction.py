@@ -13,7 +13,7 @@ from scratio_sc._arguments import check_bandwidth, listed, named
 from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
-from scratio_sc._sides import cells_of
+from scratio_sc._sides import apart
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
@@ -115,7 +115,8 @@ def interaction(
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the combination cannot be found, two of the four are the same, or an argument is out of range.
+        If the combination cannot be found, two of the four are the same or have cells in common, or an argument is
+        out of range.
     TypeError
         If an argument is of another type than documented.
 
@@ -144,8 +145,8 @@ def interaction(
     check_slots(adata, key_added, copy=copy, flow=flow)
     sides = _four_sides(flow, as_spec(a), as_spec(b), reference=as_spec(reference), combination=combination)
     asked = list(sides.values())
+    members = apart(adata, flow, sides)
     own = read_own_labels(adata, flow, asked)
-    members = {name: cells_of(adata, flow, side) for name, side in sides.items()}
     weights = shared_weights(flow, asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
     scored = np.isfinite(scores.value).all(1) & ~given.apart

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_integer, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_labels
+from scratio_sc._arguments import check_device, check_integer, generator_of, named, recorded
+from scratio_sc._check import as_spec, check_differ, check_slots, columns_not_named, describe, log_written
 from scratio_sc._embedding import read_flow_and_cells
+from scratio_sc._permutable import Permutable, read_permutable
+from scratio_sc._sides import cells_of
 from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import EllipsisType
     from typing import Any
 
     from anndata import AnnData
+
+    from scratio_sc.flow import ConditionalFlow
 
 
 def null_check(
@@ -47,10 +52,11 @@ def null_check(
         Slot of `adata.uns` with the fitted flow.
     sample_key
         Column of `adata.obs` with the sample (donor, replicate) of a cell: the conditions of whole samples are
-        permuted, so that what differs between samples counts as noise too. By default those of single cells.
-        Either way within the covariates of the fit.
+        permuted, so that what differs between samples counts as noise too; cells without one are left out. By default
+        those of single cells. Either way within the covariates of the fit.
     n_permutations
-        How many refits.
+        How many refits: each with another grouping, never the observed one or the same under exchanged names. Fewer
+        where there are not so many: two samples against two can be grouped in 2 other ways.
     rng
         Seed or generator.
     progress
@@ -66,15 +72,21 @@ def null_check(
 
     `adata.uns[key_added]` : :class:`dict`
         ``observed``: root mean square of the log ratio, nats; ``null``: the same for each permutation, shape
-        ``(n_permutations,)``; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute ratios;
-        ``params``.
+        ``(n_permutations,)`` or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute
+        ratios; ``params``.
+
+    Warns
+    -----
+    UserWarning
+        If there are fewer other groupings than `n_permutations`, or cells without a sample.
 
     Raises
     ------
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same, or a sample has cells of several conditions.
+        If both sides are the same, a level that they name has no cells, a sample has cells of several conditions, or
+        no other grouping exists: one sample a condition, or covariates that go with the condition.
     TypeError
         If an argument is of another type than documented.
 
@@ -93,31 +105,19 @@ def null_check(
     check_slots(adata, key_added, copy=copy, flow=flow)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
-    params, design = adata.uns[key]["params"], flow.design
-    labels = read_labels(adata, design.columns, numeric=design.numeric)
-    used = labels.complete
+    fit_again = _options_of_fit(adata, flow, key)
+    text, unit, used = read_permutable(adata, flow.design, sample_key)
+    for name, side in (("target", target), ("reference", reference)):
+        _check_cells(adata, flow, side, used=used, called=name)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
-    text = labels.text[used]
-    bins = design.encode(text)[:, design.n_condition_columns :]
-    unit = np.arange(len(x)) if sample_key is None else _samples(adata, sample_key, used)
-    n_condition = design.n_condition_columns
-    observed = flow.log_ratio(x, target, reference, own=text, fold=fold).value
+    labels = Permutable.of(text[used], unit[used], flow.design)
+    n_refits = labels.count(n_permutations, sample_key=sample_key)
+    observed = flow.log_ratio(x, target, reference, own=labels.text, fold=fold).value
+    _check_scored(flow, observed, (target, reference))
     sizes = []
-    for _ in tqdm(range(n_permutations), desc="permuting", disable=not progress):
-        shuffled = permuted(text, unit, n_condition, strata=bins, rng=generator)
-        refitted, own_fold = fit_flow(
-            x,
-            shuffled,
-            columns=design.columns,
-            n_condition_columns=n_condition,
-            numeric=design.numeric,
-            n_members=int(params["n_members"]),
-            max_steps="auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
-            batch_size=int(params["batch_size"]),
-            rng=generator,
-            device=params["device"],
-            precision=params["precision"],
-        )
+    draws = labels.permuted(n_permutations, rng=generator)
+    for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
+        refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
         sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value))
     null, real = np.array(sizes), _size(observed)
     adata = adata.copy() if copy else adata
@@ -139,39 +139,64 @@ def null_check(
     return adata if copy else None
 
 
-def _samples(adata: AnnData, sample_key: str, used: np.ndarray) -> np.ndarray:
-    samples = read_labels(adata, (sample_key,))
-    return samples.text[used, 0]
-
-
-def permuted(
-    text: np.ndarray,
-    unit: np.ndarray,
-    n_condition_columns: int,
-    *,
-    rng: np.random.Generator,
-    strata: np.ndarray | None = None,
-) -> np.ndarray:
-    """Labels ``(n, n_columns)`` whose conditions are permuted over units ``(n,)`` of the same covariates.
-
-    ``strata (n, n_covariates)`` say what counts as the same; the covariates' own text by default.
-    """
-    units, first, member = np.unique(unit, return_index=True, return_inverse=True)
-    if (text[first][member] != text).any():
-        bad = units[member[(text[first][member] != text).any(1)][0]]
+def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str, Any]:
+    """Arguments that repeat the fit, on any device where that of the fit is not at hand."""
+    params = adata.uns[key]["params"]
+    try:
+        options = {
+            "n_members": int(params["n_members"]),
+            "max_steps": "auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
+            "batch_size": int(params["batch_size"]),
+            "device": str(params["device"]),
+            "precision": str(params["precision"]),
+        }
+        check_integer(1, n_members=options["n_members"], batch_size=options["batch_size"])
+    except (KeyError, TypeError, ValueError) as error:
         msg = (
-            f"Sample {str(bad)!r} has cells of several conditions or covariates, so its condition cannot be "
-            "permuted as a whole. Leave `sample_key` out, or name a column whose samples have one condition each."
+            f"adata.uns[{key!r}]: The stored flow is damaged at 'params' ({error}): it does not say how it was fitted. "
+            "Fit again with `scratio_sc.tl.fit(adata, condition)`."
+        )
+        raise ValueError(msg) from error
+    try:
+        check_device(options["device"], options["precision"])
+    except ValueError:
+        options["device"] = "auto"
+    design = flow.design
+    return options | {
+        "columns": design.columns,
+        "n_condition_columns": design.n_condition_columns,
+        "numeric": design.numeric,
+    }
+
+
+def _check_cells(adata: AnnData, flow: ConditionalFlow, side: Any, *, used: np.ndarray, called: str) -> None:
+    """Refuse a side without cells, and a mixture one level of which has none: a refit would not know it."""
+    for part in _single_levels(flow, side):
+        if not (cells_of(adata, flow, part) & used).any():
+            msg = (
+                f"No cells of {describe(part)!r} (in the {called}) are among the {used.sum()} of {adata.n_obs} cells "
+                "that have all labels, so there is nothing to refit. Pass the cells that the flow was fitted on, or "
+                "name levels that these cells have."
+            )
+            raise ValueError(msg)
+
+
+def _single_levels(flow: ConditionalFlow, side: Any) -> Iterator[dict[str, Any]]:
+    """The side with one level of a column at a time, for each that it names."""
+    by_column = side if isinstance(side, Mapping) else {flow.design.columns[0]: side}
+    for column, levels in by_column.items():
+        for level in levels if isinstance(levels, list) else [levels]:
+            yield {**by_column, column: level}
+
+
+def _check_scored(flow: ConditionalFlow, ratio: np.ndarray, sides: tuple[Any, Any]) -> None:
+    if not np.isfinite(ratio).any():
+        columns = named(columns_not_named(flow, sides))
+        msg = (
+            f"None of the {len(ratio)} cells has a log ratio: their own labels in {columns} are not of the fit. Pass "
+            "the cells that the flow was fitted on, or fit again."
         )
         raise ValueError(msg)
-    own = text[first].copy()
-    same = (text[:, n_condition_columns:] if strata is None else strata)[first]
-    _, stratum = np.unique(same, axis=0, return_inverse=True)
-    stratum = stratum.reshape(-1)
-    for s in np.unique(stratum):
-        rows = np.flatnonzero(stratum == s)
-        own[rows, :n_condition_columns] = own[rng.permutation(rows), :n_condition_columns]
-    return own[member]
 
 
 def _size(ratio: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,112 @@
+"""Labels whose conditions are permuted over samples or single cells, read from AnnData."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scratio_sc._arguments import named
+from scratio_sc._check import read_labels
+from scratio_sc._warn import warn
+from scratio_sc.flow._design import Design
+from scratio_sc.stats._groupings import Units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Permutable:
+    """Labels of cells, whose conditions are permuted within covariates.
+
+    Attributes
+    ----------
+    text
+        Labels of each cell ``(n_cells, n_columns)``, the conditions first.
+    design
+        What they are labels of, and which columns are conditions.
+    first, member
+        First cell of each unit ``(n_units,)``, and unit of each cell ``(n_cells,)``.
+    units
+        Conditions and strata of the units.
+    """
+
+    text: np.ndarray
+    design: Design
+    first: np.ndarray
+    member: np.ndarray
+    units: Units
+
+    @classmethod
+    def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design) -> Permutable:
+        """Labels of the columns of a fit, and the unit of each cell ``(n_cells,)``: its sample, or itself."""
+        names, first, member = np.unique(unit, return_index=True, return_inverse=True)
+        mixed = (text[first][member] != text).any(1)
+        if mixed.any():
+            msg = (
+                f"Sample {str(names[member[mixed][0]])!r} has cells of several conditions or covariates, so its "
+                "condition cannot be permuted as a whole. Leave `sample_key` out, or name a column whose samples have "
+                "one condition each."
+            )
+            raise ValueError(msg)
+        # bins of the cells at hand, as a fit of them will have, which need not be all those of the fit
+        design, group = Design.of(text, fitted.columns, fitted.n_condition_columns, numeric=fitted.numeric)
+        group = group[first]
+        ordered = any(j < design.n_condition_columns for j in design.numbers)
+        units = Units(design.condition_of(design.groups)[group], design.stratum[group], ordered)
+        return cls(text, design, first, member, units)
+
+    def permuted(self, n_permutations: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Labels ``(n_cells, n_columns)`` with other groupings of the units, each once."""
+        n = self.design.n_condition_columns
+        for order in self.units.other_groupings(n_permutations, rng=rng):
+            shuffled = self.text.copy()
+            shuffled[:, :n] = self.text[self.first[order][self.member], :n]
+            yield shuffled
+
+    def count(self, n_permutations: int, *, sample_key: str | None) -> int:
+        """How many permutations there will be; a warning where they are fewer, an error where there are none."""
+        n_others = self.units.n_others
+        what = "cells" if sample_key is None else f"samples of {sample_key!r}"
+        if not n_others:
+            msg = f"The conditions of the {len(self.first)} {what} cannot be permuted: {self._reason(sample_key)}"
+            raise ValueError(msg)
+        if n_others < n_permutations:
+            msg = (
+                f"Beside the observed grouping of the {len(self.first)} {what} there are {n_others} others only, so "
+                f"conditions are permuted {n_others} instead of {n_permutations} times."
+            )
+            warn(msg)
+        return min(n_others, n_permutations)
+
+    def _reason(self, sample_key: str | None) -> str:
+        covariates = self.design.columns[self.design.n_condition_columns :]
+        if self.units.nested:
+            return (
+                f"every level of {named(covariates)} has one condition only. Fit again without covariates that go "
+                "with the condition."
+            )
+        within = f" within {named(covariates)}" if covariates else ""
+        way_out = "More cells are needed."
+        if sample_key is not None:
+            way_out = "More samples a condition are needed; without `sample_key`, single cells are permuted."
+        return f"any other labels{within} are the observed groups under other names. {way_out}"
+
+
+def read_permutable(
+    adata: AnnData, fitted: Design, sample_key: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of the columns of a fit, unit, and which cells have both, ``(n_cells, ...)`` each; warns of no sample."""
+    labels = read_labels(adata, fitted.columns, numeric=fitted.numeric)
+    if sample_key is None:
+        return labels.text, np.arange(adata.n_obs), labels.complete
+    samples = read_labels(adata, (sample_key,))
+    n_without = int((labels.complete & ~samples.complete).sum())
+    if n_without:
+        msg = f"{n_without} of {adata.n_obs} cells have no label in {sample_key!r} and are left out of the null check."
+        warn(msg)
+    return labels.text, samples.text[:, 0], labels.complete & samples.complete
