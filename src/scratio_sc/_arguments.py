@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MAX_NAMED = 20
-METHODS = ("denoising", "ode")
 
 
 def named(names: Iterable[object]) -> str:
@@ -76,13 +75,6 @@ def check_bandwidth(bandwidth: Any, method: str) -> float | Literal["auto"]:
         msg = f"bandwidth={bandwidth!r} needs method='denoising': method='ode' has the finest bandwidth only, 0."
         raise ValueError(msg)
     return float(bandwidth)
-
-
-def check_method(method: Any) -> None:
-    """Refuse a way of scoring that does not exist."""
-    if method not in METHODS:
-        msg = f"method={method!r} is unknown. Use one of {named(METHODS)}."
-        raise ValueError(msg)
 
 
 def check_device(device: Any, precision: Any) -> None:

@@ -88,6 +88,11 @@ def test_unknown_level_like_no_other_suggests_nothing() -> None:
     assert "mean" not in str(error.value)
 
 
+def test_labels_need_not_be_text() -> None:
+    design, _ = Design.of(np.array([["0"], ["1"], ["10"]]), ["cluster"], 1)
+    assert design.encode(np.array([[10], [0], [2]])).ravel().tolist() == [2, 0, -1]
+
+
 def test_labels_the_fit_has_not_seen_are_encoded_as_minus_one() -> None:
     assert DESIGN.encode(np.array([["stim", "d9"], ["new", "d2"]])).tolist() == [[1, -1], [-1, 1]]
 

@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal, norm, ortho_group
 from scipy.stats import t as student_t
 
 from scratio_sc.flow import ConditionalFlow, _batches, _components, _denoising_ratio, _ode
+from scratio_sc.flow._bandwidth import choose_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -478,6 +479,10 @@ def test_wider_bandwidth_sees_smaller_differences(anchor_flow: ConditionalFlow, 
     assert np.all(np.diff(spread) < 0)
 
 
+def test_weights_of_three_sides_are_judged_by_cells_of_all(flow: ConditionalFlow) -> None:
+    np.testing.assert_array_equal(flow.weights("stim", "ctrl", "drug"), choose_weights(flow.held_out.of(np.arange(3))))
+
+
 def test_ratio_says_which_weights_it_used(flow: ConditionalFlow, cells: np.ndarray) -> None:
     ratio = flow.log_ratio(cells[:5], "stim", "ctrl")
     np.testing.assert_array_equal(ratio.weights, flow.weights("stim", "ctrl"))
@@ -572,6 +577,13 @@ def test_cell_far_from_all_is_extrapolated(anchor_flow: ConditionalFlow, cells: 
     assert ratio.extrapolated.tolist() == [False, True]
 
 
+def test_both_methods_agree_on_what_is_extrapolated(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
+    x = np.vstack([cells[:3], np.full((1, 3), 50.0)])
+    denoising, ode = (anchor_flow.log_ratio(x, "stim", "ctrl", method=method).extrapolated for method in METHODS)
+    np.testing.assert_array_equal(ode, denoising)
+    assert ode[-1]
+
+
 def test_cells_of_a_type_that_one_side_lacks_are_extrapolated(fit: Fit) -> None:
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((800, 2)), np.repeat(["a", "b"], 400)
@@ -661,6 +673,19 @@ def test_samples_without_own_covariates_ask_for_them(donor_flow: ConditionalFlow
 # --- wrong questions
 
 
+def test_samples_of_unknown_covariates_are_an_error(donor_flow: ConditionalFlow) -> None:
+    with pytest.raises(KeyError, match="'d9' is not a level of 'donor'"):
+        donor_flow.sample(3, "ctrl", own=np.array(["stim", "d9"]))
+
+
+def test_samples_beyond_the_numbers_of_the_fit_are_an_error(fit: Fit) -> None:
+    x, labels = shifts()
+    age = np.linspace(20, 60, len(x)).astype(str)
+    flow, _ = fit(x, np.column_stack([labels, age]), columns=("c", "age"), n_condition_columns=1, numeric=("age",))
+    with pytest.raises(ValueError, match=r"beyond the fit of 'age'.*numbers from 20 to 60"):
+        flow.sample(3, labels[0], own=np.array([labels[0], "90"]))
+
+
 def test_unknown_level_is_an_error_with_a_suggestion(flow: ConditionalFlow, cells: np.ndarray) -> None:
     with pytest.raises(KeyError, match=r"'stimm' is not a level of 'condition'.*'ctrl', 'drug', 'stim'.*mean 'stim'"):
         flow.log_ratio(cells, "stimm", "ctrl")
@@ -680,10 +705,12 @@ def test_method_ode_refuses_mixtures(flow: ConditionalFlow, cells: np.ndarray) -
 def test_unknown_method_is_an_error(flow: ConditionalFlow, cells: np.ndarray) -> None:
     with pytest.raises(ValueError, match="odee"):
         flow.log_ratio(cells[:1], "stim", "ctrl", method="odee")
+    with pytest.raises(ValueError, match="odee"):
+        flow.log_likelihood(cells[:1], "stim", method="odee")
 
 
-@pytest.mark.parametrize("bandwidth", [-1.0, -0.1, float("nan")])
-def test_bandwidth_that_is_none_is_an_error(flow: ConditionalFlow, cells: np.ndarray, bandwidth: float) -> None:
+@pytest.mark.parametrize("bandwidth", [-1.0, -0.1, float("nan"), "fine"])
+def test_bandwidth_that_is_none_is_an_error(flow: ConditionalFlow, cells: np.ndarray, bandwidth: Any) -> None:
     with pytest.raises(ValueError, match="bandwidth"):
         flow.log_ratio(cells[:1], "stim", "ctrl", bandwidth=bandwidth)
 

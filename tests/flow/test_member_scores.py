@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scratio_sc.flow import fit_flow
-from scratio_sc.flow._member_scores import member_scores, observed, shared_weights
+from scratio_sc.flow._member_scores import member_scores, observed
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +42,3 @@ def test_cells_without_their_own_label_have_no_score(fitted: tuple) -> None:
 def test_covariates_seen_on_one_side_only_are_not_observed(fitted: tuple) -> None:
     flow, x, labels, _ = fitted
     np.testing.assert_array_equal(observed(flow, len(x), ["stim", "ctrl"], own=labels), labels[:, 1] == "d1")
-
-
-def test_shared_weights_of_two_sides_are_those_of_the_contrast(fitted: tuple) -> None:
-    flow = fitted[0]
-    np.testing.assert_array_equal(
-        shared_weights(flow, ["stim", "ctrl"], bandwidth="auto"), flow.weights("stim", "ctrl")
-    )
-
-
-def test_bandwidth_as_a_number(fitted: tuple) -> None:
-    flow = fitted[0]
-    np.testing.assert_array_equal(
-        shared_weights(flow, ["stim", "ctrl", "both"], bandwidth=0.5), flow.weights("stim", "ctrl", bandwidth=0.5)
-    )

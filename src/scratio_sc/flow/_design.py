@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -158,7 +159,7 @@ class Design:
     def _label_columns(self) -> list[int]:
         return [j for j in range(len(self.columns)) if j not in self.numbers]
 
-    @property
+    @cached_property
     def _label_combinations(self) -> np.ndarray:
         return np.unique(_codes(self.groups[:, self._label_columns]), axis=0)
 
@@ -219,12 +220,12 @@ class Design:
         with np.errstate(divide="ignore"):
             return np.log(sizes) - np.log(sizes.sum())
 
-    @property
+    @cached_property
     def conditions(self) -> np.ndarray:
         """Observed combinations of the condition columns alone, ``(n_conditions, n_condition_columns)``."""
         return np.unique(self.groups[:, : self.n_condition_columns], axis=0)
 
-    @property
+    @cached_property
     def stratum(self) -> np.ndarray:
         """Which groups have the same covariates, so that their conditions compete, ``(n_groups,)``."""
         _, stratum = np.unique(self.groups[:, self.n_condition_columns :], axis=0, return_inverse=True)

@@ -257,7 +257,7 @@ def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
 
 
 def _history(records: list[Progress]) -> dict[str, np.ndarray]:
-    """Losses by step and member, NaN after a member stopped early."""
+    """Losses by step and trained member, NaN after a member stopped early."""
     step = max((record.step for record in records), key=len)
     out = {"step": step}
     for name in ("loss", "held_out_loss"):

@@ -34,6 +34,13 @@ Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
 
 
+def check_method(method: str) -> None:
+    """Refuse a way of scoring that does not exist."""
+    if method not in METHODS:
+        msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class LogRatio:
     """Log ratios of some cells.
@@ -78,7 +85,7 @@ class ConditionalFlow:
         Log density (nats, scaled embedding) below which a cell counts as far from all cells of a condition,
         ``(n_conditions,)``.
     history
-        ``step (k,)``, ``loss (k, n_members)`` and ``held_out_loss (k, n_members)`` of training.
+        ``step (k,)``, and ``loss`` and ``held_out_loss (k, n_trained)`` of the members that were trained.
     seed
         Seed of the noise that log likelihoods are averaged over.
 
@@ -165,16 +172,14 @@ class ConditionalFlow:
         -------
         LogRatio
         """
-        if method not in METHODS:
-            msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
-            raise ValueError(msg)
+        check_method(method)
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
         n = len(x := np.asarray(x))
         value, sd, extrapolated = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
         score = self._ode_scores if method == "ode" else partial(self.scores, weights=weights)
         for batch in score(x, [target, reference], own=own, fold=fold, progress=progress):
             ratios, by_partition = (part[..., 0] - part[..., 1] for part in (batch.by_member, batch.by_partition))
-            value[batch.cells] = ratios[batch.unseen].mean(0)
+            value[batch.cells] = batch.value[:, 0] - batch.value[:, 1]
             sd[batch.cells] = standard_error(ratios, by_partition, self.left_out)
             extrapolated[batch.cells] = batch.far.any(1)
         return LogRatio(value, sd, extrapolated, weights)
@@ -190,10 +195,11 @@ class ConditionalFlow:
         progress: bool = False,
     ) -> np.ndarray:
         """Log density log p(x | condition) of cells ``(n, d)``, nats, ``(n,)``; parameters as in `log_ratio`."""
+        check_method(method)
         value = np.full(len(x := np.asarray(x)), np.nan)
         score = self._ode_scores if method == "ode" else self.scores
         for batch in score(x, [condition], own=own, fold=fold, progress=progress):
-            value[batch.cells] = batch.by_member[batch.unseen, :, 0].mean(0)
+            value[batch.cells] = batch.value[:, 0]
         return value
 
     def scores(
@@ -240,13 +246,11 @@ class ConditionalFlow:
                     out[cells] = member.embedding(cloud) * self.scale
         return out
 
-    def weights(
-        self, target: SideSpec, reference: SideSpec, *, bandwidth: float | Literal["auto"] = "auto"
-    ) -> np.ndarray:
-        """Weights of the nodes for a contrast, coarse to fine ``(n_nodes,)``."""
+    def weights(self, *sides: SideSpec, bandwidth: float | Literal["auto"] = "auto") -> np.ndarray:
+        """Weights of the nodes for a contrast of two or more sides, coarse to fine ``(n_nodes,)``."""
         if bandwidth == "auto":
-            return choose_weights(self._rivals(target, reference))
-        if not bandwidth >= 0:
+            return choose_weights(self._rivals(*sides))
+        if isinstance(bandwidth, str) or not bandwidth >= 0:
             msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
             raise ValueError(msg)
         return cut_weights(cut_at(bandwidth / self.scale, nodes().bandwidth), N_NODES)
@@ -280,12 +284,13 @@ class ConditionalFlow:
     def _conditions(self, target: SideSpec, reference: SideSpec) -> tuple[np.ndarray, np.ndarray]:
         return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
 
-    def _rivals(self, target: SideSpec, reference: SideSpec) -> HeldOut:
+    def _rivals(self, first: SideSpec, *others: SideSpec) -> HeldOut:
         """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone.
 
         Of a column of numbers those of all numbers: they share what the number does.
         """
-        wanted = self.design.along_numbers(np.union1d(*self._conditions(target, reference)))
+        each = [np.union1d(*self._conditions(first, other)) for other in others]
+        wanted = self.design.along_numbers(np.unique(np.concatenate(each)))
         return self.held_out.of(wanted if len(wanted) > 1 else np.arange(len(self.design.conditions)))
 
     def _own_row(self, named: Mapping[str, list[int | float]], own: np.ndarray | None) -> np.ndarray:
@@ -295,7 +300,13 @@ class ConditionalFlow:
             raise ValueError(msg)
         if own is None:
             return np.zeros(len(self.design.columns), self.design.groups.dtype)
-        return self.design.encode(np.asarray(own, str).reshape(1, -1))[0]
+        row = self.design.encode(np.asarray(own).reshape(1, -1))
+        for column, known, label in zip(self.design.columns, self.design.known(row)[0], own, strict=True):
+            if column in missing and not known:
+                self.design.level(column, str(label))  # names a label that is unknown
+                msg = f"{label!r} lies beyond the fit of {column!r}, which has {self.design.choices(column)}."
+                raise ValueError(msg)
+        return row[0]
 
     def _asked(
         self,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc.flow._bandwidth import choose_weights
-from scratio_sc.flow._contrast import SideSpec, conditions_of, named_levels, side_of
+from scratio_sc.flow._contrast import SideSpec, named_levels, side_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,20 +55,6 @@ def member_scores(
         by_member[:, batch.cells], by_partition[:, batch.cells] = batch.by_member, batch.by_partition
         value[batch.cells], far[batch.cells] = batch.value, batch.far
     return MemberScores(by_member, by_partition, value, far)
-
-
-def shared_weights(
-    flow: ConditionalFlow, sides: Sequence[SideSpec], *, bandwidth: float | Literal["auto"]
-) -> np.ndarray:
-    """Weights of the nodes ``(n_nodes,)`` for more than two sides, by how well held-out cells of all are told apart."""
-    first, *others = sides
-    if bandwidth != "auto":
-        return flow.weights(first, others[0], bandwidth=bandwidth)
-    named = [named_levels(flow.design, side) for side in sides]
-    wanted = np.unique(np.concatenate([np.union1d(*conditions_of(flow.design, named[0], b)) for b in named[1:]]))
-    wanted = flow.design.along_numbers(wanted)
-    everything = np.arange(len(flow.design.conditions))
-    return choose_weights(flow.held_out.of(wanted if len(wanted) > 1 else everything))
 
 
 def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:

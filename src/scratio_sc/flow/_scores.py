@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from scratio_sc.flow._denoising_ratio import draw_directions, node_log_likelihoods
+from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._contrast import Side
     from scratio_sc.flow._denoising_ratio import Directions
     from scratio_sc.flow._flow import ConditionalFlow
+    from scratio_sc.flow._member import Groups, Member
 
 MIN_NEARBY = 5.0
 """Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
@@ -66,6 +69,9 @@ def denoising_scores(
         return np.stack(mixed, axis=-1)
 
     by_member, by_partition, finest = [], [], []
+    near: list[np.ndarray] = []
+    group = flow.design.group_of(rows)
+    sizes = np.where(group >= 0, flow.design.sizes[group], 0)
     for member, directions, judges in zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True):
         groups = member.groups(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
@@ -74,13 +80,26 @@ def denoising_scores(
         by_member.append(of_sides(seen.mean(0)))
         if judges:
             finest.append(parts.mean(0).sum(-1))
+            near = near or [
+                member.nearby(x, groups.take(torch.as_tensor(mine)), sizes[mine]).sum(1) for mine in columns
+            ]
     density = of_sides(np.mean(finest, axis=0))
     far = np.empty(density.shape, bool)
     for k, side in enumerate(sides):
         far[:, k] = density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()
-        far[:, k] |= (_nearby(flow, x, side, unseen=batch.unseen) < MIN_NEARBY) | (not side.observed)
+        far[:, k] |= (near[k] < MIN_NEARBY) | (not side.observed)
     unit = flow.n_dims * np.log(flow.scale)
     return Scores(batch.cells, np.stack(by_member) - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
+
+
+def _nearby(member: Member, x: np.ndarray, groups: Groups, *, sizes: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """Fitted cells to expect where each cell lies, of some of the groups together, ``(b,)``."""
+    return member.nearby(x, groups.take(torch.as_tensor(mine)), sizes[mine]).sum(1)
+
+
+def far_from_cells(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
+    """Whether a side has no cells of the fit near each of the cells ``(b, d)`` of a batch, ``(b, k)``."""
+    return denoising_scores(flow, x, batch, sides=sides, weights=np.ones(N_NODES)).far
 
 
 def _directions(flow: ConditionalFlow, unseen: np.ndarray) -> list[Directions]:
@@ -89,18 +108,12 @@ def _directions(flow: ConditionalFlow, unseen: np.ndarray) -> list[Directions]:
     Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
     each.
     """
-    drawn = {
-        count: draw_directions(flow.n_dims, count, rng=np.random.default_rng(flow.seed))
-        for count in {int(unseen.sum()), len(unseen)}
-    }
     turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
     counts = np.where(unseen, unseen.sum(), len(unseen))
-    return [drawn[int(count)][part] for count, part in zip(counts, turn, strict=True)]
+    return [_drawn(flow.n_dims, int(count), flow.seed)[part] for count, part in zip(counts, turn, strict=True)]
 
 
-def _nearby(flow: ConditionalFlow, x: np.ndarray, side: Side, *, unseen: np.ndarray) -> np.ndarray:
-    """Fitted cells of a side to expect where each cell lies, ``(b,)``."""
-    group = flow.design.group_of(side.rows)
-    sizes = np.where(group >= 0, flow.design.sizes[group], 0)
-    member = flow.members[int(np.argmax(unseen))]
-    return member.nearby(x, member.groups(flow.design, side.rows), sizes).sum(1)
+@lru_cache(maxsize=4)
+def _drawn(n_dims: int, n_parts: int, seed: int) -> list[Directions]:
+    """The same for every batch of cells of a flow."""
+    return draw_directions(n_dims, n_parts, rng=np.random.default_rng(seed))

@@ -82,6 +82,11 @@ class TrainingCells:
     groups: Groups
     strata: list[Stratum]
 
+    @property
+    def contested(self) -> list[Stratum]:
+        """Strata in which a cell may be of several groups."""
+        return [stratum for stratum in self.strata if len(stratum.groups) > 1]
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -139,8 +144,8 @@ def contrast_loss(member: Member, cells: TrainingCells, *, n: int, generator: to
     The cells of a step share their covariates, so that groups differ in their condition alone. Judging the partial
     sums at every node, not the whole alone, keeps each bandwidth as good as it can be.
     """
-    sizes = torch.tensor([float(len(stratum.rows)) for stratum in cells.strata])
-    stratum = cells.strata[int(torch.multinomial(sizes, 1, generator=generator))]
+    sizes = torch.tensor([float(len(stratum.rows)) for stratum in cells.contested])
+    stratum = cells.contested[int(torch.multinomial(sizes, 1, generator=generator))]
     chosen = torch.randperm(len(stratum.groups), generator=generator)[:MAX_RIVALS].sort().values
     rivals, rows = stratum.groups[chosen], stratum.rows
     if len(chosen) < len(stratum.groups):
@@ -177,7 +182,7 @@ def train(
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.decay))
     averaged = Member(member.anchor, cast("Experts", average.module), member.device)
     contrast_from = round(total * (1 - schedule.contrast_share))
-    contrasted = any(len(stratum.groups) > 1 for stratum in cells.strata)
+    contrasted = bool(cells.contested)
     autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
     anchor_errors = errors = held_out_errors(member, held_out, autocast)
     every = max(1, total // N_RECORDS)

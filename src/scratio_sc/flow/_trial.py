@@ -31,11 +31,10 @@ def tells_conditions_better(member: Member, cells: TrainingCells, *, seed: int) 
     chance and a share of the anchor's log-loss or, where conditions hardly differ, of what the anchor itself saves.
     Without conditions that compete, the denoising decides alone.
     """
-    contested = [stratum for stratum in cells.strata if len(stratum.groups) > 1]
-    if not contested:
+    if not cells.contested:
         return True
     rng = np.random.default_rng(seed)
-    losses = [_losses(member, cells, stratum, rng=rng) for stratum in contested]
+    losses = [_losses(member, cells, stratum, rng=rng) for stratum in cells.contested]
     network, anchor, frequency = (each[:, each.mean(0).argmin()] for each in np.concatenate(losses, axis=1))
     saved = anchor - network
     least = MIN_SETTLED * min(anchor.mean(), (frequency - anchor).mean())

@@ -16,7 +16,7 @@ from scratio_sc._keys import RatioKeys
 from scratio_sc._sides import apart
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
-from scratio_sc.flow._member_scores import MemberScores, member_scores, observed, shared_weights
+from scratio_sc.flow._member_scores import MemberScores, member_scores, observed
 from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._divergence import NAMES, Ratios, by_name, divergence_of
 from scratio_sc.stats._interaction import SIGNS, weighted_means
@@ -147,7 +147,7 @@ def interaction(
     asked = list(sides.values())
     members = apart(adata, flow, sides)
     own = read_own_labels(adata, flow, asked)
-    weights = shared_weights(flow, asked, bandwidth=width)
+    weights = flow.weights(*asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
     scored = np.isfinite(scores.value).all(1) & ~given.apart
     comparable = scored & observed(flow, len(scored), asked, own=own)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._arguments import check_bandwidth, check_method
+from scratio_sc._arguments import check_bandwidth
 from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
+from scratio_sc.flow._flow import check_method
 from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
