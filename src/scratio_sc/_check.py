@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scratio_sc._arguments import closest, listed, named, refuse
+from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
@@ -35,8 +36,19 @@ def check_anndata(adata: Any) -> None:
         raise TypeError(msg)
 
 
-def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: ConditionalFlow | None = None) -> None:
-    """Refuse slots that files do not keep, that would overwrite the flow or its labels, or that cannot be written."""
+def check_slots(
+    adata: AnnData,
+    key_added: Any,
+    function: str,
+    *,
+    columns: Sequence[str] = (),
+    reads: Iterable[str | None] = (),
+    copy: bool,
+) -> None:
+    """Refuse slots that files do not keep, that hold anything but a result of `function`, or that cannot be written.
+
+    Written are `adata.uns[key_added]` and the `columns` of `obs`; `reads` are columns of `obs`, which have to stay.
+    """
     check_anndata(adata)
     if not isinstance(key_added, str) or not key_added:
         refuse("key_added", key_added, "the name of the slots to write", types=str)
@@ -46,14 +58,44 @@ def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: Conditional
             f"Use for example key_added={key_added.replace('/', '_')!r}."
         )
         raise ValueError(msg)
-    if flow is not None and (key_added in flow.design.columns or _is_flow(adata.uns.get(key_added))):
-        what = "the labels of the fit" if key_added in flow.design.columns else "a fitted flow"
-        msg = f"key_added={key_added!r} would overwrite {what}. Use another name."
+    _check_entry(adata, key_added, function)
+    kept = [*reads, *_folds(adata, but=key_added)]
+    taken = next((column for column in columns if column in kept), None)
+    if taken:
+        msg = (
+            f"key_added={key_added!r} would overwrite a column that is read, adata.obs[{taken!r}]. Use another "
+            "`key_added`."
+        )
         raise ValueError(msg)
     if adata.isbacked and (copy or adata.is_view):
         what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
         msg = f"{what} in memory: `adata = adata.to_memory()` first."
         raise ValueError(msg)
+
+
+def _check_entry(adata: AnnData, key_added: str, function: str) -> None:
+    """Refuse to overwrite an entry of `uns` that anything but `function` wrote."""
+    entry = adata.uns.get(key_added)
+    if entry is None or _function_of(entry) == function:
+        return
+    what, way_out = "a fitted flow", ""
+    if not _is_flow(entry):
+        what, way_out = f"what tl.{function} did not write", f", or delete that first: `del adata.uns[{key_added!r}]`"
+    msg = f"key_added={key_added!r} would overwrite {what}, adata.uns[{key_added!r}]. Use another `key_added`{way_out}."
+    raise ValueError(msg)
+
+
+def _function_of(entry: Any) -> str | None:
+    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
+    if _is_flow(entry):
+        return "fit"
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params.get("function") if isinstance(params, Mapping) else None
+
+
+def _folds(adata: AnnData, *, but: str) -> list[str]:
+    """Columns with the folds of all flows but one."""
+    return [FlowKeys(str(key)).fold for key, entry in adata.uns.items() if key != but and _is_flow(entry)]
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,6 @@ def test_both_sides_the_same(cells: AnnData, unchanged: Unchanged, *, target: An
         ({"flow": 3}, TypeError, ["`flow` is of type int", r"scratio_sc\.get\.flow"]),
         ({"use_rep": "X_umap"}, KeyError, ["'X_umap'", "there: 'X_pca'"]),
         ({"target": "stim", "key": "joint"}, TypeError, ["several columns", "'condition': ..., 'donor': ..."]),
-        ({"key_added": "by_donor"}, ValueError, ["by_donor", "overwrite a fitted flow"]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
         ({"key_added": "condition"}, ValueError, ["condition", "overwrite"]),
     ],
@@ -404,7 +403,6 @@ def test_own_level_needed_without_its_column(cells: AnnData, unchanged: Unchange
         ({"key": "flow"}, KeyError, ["'flow'", r"scratio_sc\.tl\.fit"]),
         ({"flow": {}}, TypeError, ["`flow` is of type dict", r"scratio_sc\.get\.flow"]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
-        ({"key_added": "scratio"}, ValueError, ["scratio", "overwrite a fitted flow"]),
     ],
 )
 def test_log_density_refuses(

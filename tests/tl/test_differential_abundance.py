@@ -175,7 +175,6 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"key": "flow"}, KeyError, "No flow 'flow'"),
         ({"key_added": "a/b"}, ValueError, "a_b"),
         ({"groupby": "unknown", "sample_key": "sample"}, ValueError, "groupby='unknown': no cell of the target or"),
-        ({"key_added": "sample", "sample_key": "sample"}, ValueError, "'sample' would overwrite a column"),
     ],
 )
 def test_bad_input_is_refused(

@@ -69,7 +69,8 @@ def differential_abundance(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -137,8 +138,9 @@ def differential_abundance(
     check_share(alpha=alpha)
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
-    check_slots(adata, key_added, copy=copy, flow=flow)
-    _check_not_read(key_added, sample_key, groupby)
+    keys = AbundanceKeys(key_added)
+    reads = [*flow.design.columns, sample_key, groupby]
+    check_slots(adata, key_added, "differential_abundance", columns=keys.columns, reads=reads, copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     side = read_sides(adata, flow, (target, reference))
@@ -156,6 +158,7 @@ def differential_abundance(
     ratio, entry = score_cells(adata, (target, reference), cells, flow=flow, key=key, progress=progress)
     change = _changes(tested, ratio.value, alpha)
     entry["params"] |= {
+        "function": "differential_abundance",
         "sample_key": sample_key or "",
         "groupby": groupby or "",
         "paired": bool(paired),
@@ -168,16 +171,9 @@ def differential_abundance(
         entry["groups"] = _table(groups, ratio.value, np.asarray(change), side=side, abundance=abundance)
     adata = adata.copy() if copy else adata
     write_ratio(adata, RatioKeys(key_added), ratio, entry=entry)
-    keys = AbundanceKeys(key_added)
     adata.obs[keys.pvalue], adata.obs[keys.fdr], adata.obs[keys.change] = tested.pvalue, tested.adjusted, change
     log_written("differential_abundance", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{key_added!r}]"])
     return adata if copy else None
-
-
-def _check_not_read(key_added: str, *columns: str | None) -> None:
-    if key_added in columns:
-        msg = f"key_added={key_added!r} would overwrite a column that is read. Use another name."
-        raise ValueError(msg)
 
 
 def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:

@@ -72,7 +72,8 @@ def log_ratio(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots. Without "/", which files do not keep.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -132,7 +133,8 @@ def log_ratio(
     check_method(method)
     width = check_bandwidth(bandwidth, method)
     given, (flow, cells) = flow, read_flow_and_cells(adata, key, flow, use_rep=use_rep)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    keys = RatioKeys(key_added)
+    check_slots(adata, key_added, "log_ratio", columns=keys.columns, reads=flow.design.columns, copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     ratio, entry = score_cells(
@@ -146,7 +148,6 @@ def log_ratio(
         progress=progress,
     )
     adata = adata.copy() if copy else adata
-    keys = RatioKeys(key_added)
     write_ratio(adata, keys, ratio, entry=entry)
     log_written("log_ratio", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{keys.obs!r}]"])
     return adata if copy else None
@@ -183,6 +184,7 @@ def score_cells(
         "calibration": checked,
         "overlap": covered,
         "params": {
+            "function": "log_ratio",
             "target": describe(target),
             "reference": describe(reference),
             "key": key,
