@@ -233,8 +233,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
         raise ValueError(msg)
     small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
     if small:
-        drop = f"`adata = adata[~adata.obs[{labels.columns[0]!r}].isin([...])].copy()`"
-        way_out = f"Drop these cells, {drop}, or merge the levels."
+        way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
         if len(sizes) > MANY_LEVELS:
             way_out = (
                 f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{conditions[of_labels[0]]!r}]`, or "
@@ -245,6 +244,18 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
             f"at least {MIN_CELLS} are needed. {way_out}"
         )
         raise ValueError(msg)
+
+
+def _dropping(labels: Labels, columns: list[str]) -> str:
+    """Code that keeps the cells of which there are enough; of several columns, in the same combination."""
+    if len(columns) == 1:
+        return f"`adata = adata[~adata.obs[{columns[0]!r}].isin([...])].copy()`"
+    size = f"adata.obs.groupby({columns}, observed=True)[{columns[0]!r}].transform('size')"
+    enough = f"`adata = adata[{size} >= {MIN_CELLS}].copy()`"
+    if labels.complete.all():
+        return enough
+    # cells without a label would count in the sizes of the combinations
+    return f"`adata = adata[adata.obs[{[*labels.columns]}].notna().all(axis=1)]` and {enough}"
 
 
 def _is_flow(entry: object) -> bool:

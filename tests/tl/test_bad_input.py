@@ -204,6 +204,21 @@ def test_too_few_cells_of_a_combination(fresh: AnnData, unchanged: Unchanged) ->
         tl.fit(fresh, ["condition", "donor"], progress=False)
 
 
+@pytest.mark.parametrize("unlabelled", [0, 4])
+def test_way_out_of_too_few_cells_of_a_combination(fresh: AnnData, unlabelled: int) -> None:
+    """What the error says to run can be run, and keeps the combinations of enough cells."""
+    fresh.obs["sex"] = pd.Categorical(np.where(np.arange(60) < 8, "f", "m"))
+    fresh.obs["batch"] = pd.Series("b1", fresh.obs_names).where(np.arange(60) >= unlabelled)
+    fit = {"condition": ["condition", "sex"], "covariates": ["batch"], "max_steps": 0, "n_members": 2}
+    with raises(ValueError, r"'ctrl' / 'f' \(\d\), 'stim' / 'f'") as caught:
+        tl.fit(fresh, progress=False, **fit)
+    names = {"adata": fresh}
+    for line in str(caught.value).split("`")[1::2]:
+        exec(line, names)
+    tl.fit(names["adata"], progress=False, **fit)
+    assert set(names["adata"].obs["sex"]) == {"m"}
+
+
 def test_level_of_too_few_cells(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh = keep(fresh, "stim", 19)
     with unchanged(fresh), raises(ValueError, "stim", "19", "20", "merge"):
