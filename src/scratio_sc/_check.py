@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MIN_CELLS = 20
 MANY_LEVELS = 50
+LIKE_MISSING = ("", "nan", "NaN", "None", "NA", "<NA>", "NaT")
+"""Labels that text makes of missing ones, as by ``.astype(str)``."""
 UNKNOWN = "\0unknown"
 """In place of a label that a cell does not have; no label of a fit, so the flow gives the cell no ratio."""
 logger = logging.getLogger("scratio_sc")
@@ -174,6 +176,7 @@ def _label(value: object) -> str:
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
     """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
+    _warn_of_text_for_missing(labels)
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
@@ -195,6 +198,21 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
         columns = named(labels.columns)
         msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
         warn(msg)
+
+
+def _warn_of_text_for_missing(labels: Labels) -> None:
+    for j, column in enumerate(labels.columns):
+        text = labels.text[labels.known[:, j], j]
+        if column in labels.numeric:
+            continue
+        for level in sorted({*LIKE_MISSING} & {*text.tolist()}):
+            # replace() would not do: pandas refuses it new values of categories
+            mend = f"adata.obs[{column!r}] = adata.obs[{column!r}].mask(adata.obs[{column!r}] == {level!r})"
+            msg = (
+                f"{(text == level).sum()} cells have the label {level!r} in {column!r}, which is a level as any other. "
+                f"If it stands for a missing label, as after `.astype(str)`, say so: `{mend}`."
+            )
+            warn(msg)
 
 
 def warn_of_nested(labels: Labels, n_condition_columns: int) -> None:

@@ -447,7 +447,8 @@ def test_sample_refuses(
 
 def test_empty_text_is_a_label_and_missing_is_not(fresh: AnnData) -> None:
     fresh.obs["batch"] = fresh.obs["donor"].replace({"d1": ""})
-    tl.fit(fresh, "condition", covariates=["batch"], max_steps=2, n_members=2, batch_size=64, progress=False)
+    with pytest.warns(UserWarning, match="30 cells have the label '' in 'batch'"):
+        tl.fit(fresh, "condition", covariates=["batch"], max_steps=2, n_members=2, batch_size=64, progress=False)
     few = fresh[[0, 1, 30, 31]].copy()
     few.obs["batch"] = few.obs["batch"].astype(object)
     few.obs.loc[few.obs_names[0], "batch"] = None
