@@ -248,6 +248,27 @@ def test_other_refusals(adata: AnnData) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize(
+    ("argument", "instead"),
+    [("save", r'return_fig=True\)` and `fig.savefig\("'), ("vmin", "`vmax`"), ("norm", "`vmax`"), ("color", "`keys`")],
+)
+def test_arguments_of_scanpy(adata: AnnData, argument: str, instead: str) -> None:
+    with pytest.raises(TypeError, match=f"`scratio.pl.ratio_umap` has no argument `{argument}`. Instead, .*{instead}"):
+        pl.ratio_umap(adata, show=False, vmax=1, **{argument: "x"})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"ncols": 0}, ValueError, "ncols=0, expected an integer of 1 or more"),
+        ({"basis": None}, TypeError, "basis=None, expected the name of an embedding"),
+    ],
+)
+def test_arguments_out_of_range(adata: AnnData, options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        pl.ratio_umap(adata, show=False, **options)
+
+
 def test_figure_is_closed_when_drawing_fails(adata: AnnData) -> None:
     with pytest.raises(AttributeError):
         pl.ratio_umap(adata, no_such_property=1, show=False)

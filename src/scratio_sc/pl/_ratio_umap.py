@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_numeric_dtype
 
-from ._figure import finish, panels
+from scratio_sc._arguments import check_integer, refuse
+
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,8 +34,17 @@ _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
 _LINE_WIDTH = 40
 _LONGEST_NAME = 60
+_LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
+_KEYS = "name the columns of `adata.obs` to draw with `keys`"
+_INSTEAD = {
+    **dict.fromkeys(["vmin", "vcenter", "norm"], _LIMITS),
+    **dict.fromkeys(["c", "color"], _KEYS),
+    "color_map": "name the colour map with `cmap`",
+}
+"""Arguments of scatter plots that have another name here, or none."""
 
 
+@plot(**_INSTEAD)
 def ratio_umap(
     adata: AnnData,
     keys: str | Sequence[str] = "log_ratio",
@@ -86,7 +97,7 @@ def ratio_umap(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
     kwargs
         Passed to :meth:`matplotlib.axes.Axes.scatter`.
 
@@ -100,10 +111,12 @@ def ratio_umap(
     KeyError
         If a key is not in `adata.obs`, or the basis is not in `adata.obsm`.
     TypeError
-        If the column of a key is not numeric.
+        If the column of a key is not numeric, or an argument is of another type than documented or one of scanpy's that
+        this plot does not have, such as `vmin` or `save`.
     ValueError
         If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
-        several panels, or the number of titles not the number of panels.
+        several panels, the number of titles not the number of panels, or
+        `ncols` below 1.
 
     Examples
     --------
@@ -117,6 +130,9 @@ def ratio_umap(
     if not keys:
         msg = "`keys` has to name at least one log ratio in `adata.obs`."
         raise ValueError(msg)
+    check_integer(1, ncols=ncols)
+    if not isinstance(basis, str):
+        refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
     ratios = [_ratio(adata, key) for key in keys]
     contrasts = [_contrast(adata, key) for key in keys]
     titles = _titles(title, keys, contrasts)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
 
 
+@plot()
 def training(
     adata: AnnData,
     *,
@@ -46,7 +47,7 @@ def training(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------
