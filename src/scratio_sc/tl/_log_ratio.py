@@ -91,9 +91,10 @@ def log_ratio(
         It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
         of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
-        Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation. So does every ratio for a
-        combination that has no cells, such as a donor never treated, which is answered by what its levels add up to;
-        and for a number beyond those of the fit, which continues a straight line.
+        Whether a side has no fitted cells nearby. The sign is evidence then that this side has (nearly) no such cells;
+        the size is not, for it rests on extrapolation. Sign and size both do for a combination that has no cells, such
+        as a donor never treated, which is answered by what its levels add up to; and for a number beyond those of the
+        fit, which continues a straight line.
     `adata.uns[key_added]['params']` : :class:`dict`
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
