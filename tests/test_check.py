@@ -67,6 +67,17 @@ def test_a_label_is_called_by_its_value(values, as_category):
     assert texts(column) == [_check.as_spec(value) for value in values]
 
 
+@pytest.mark.parametrize("label", ["nan", "None", "NA", "<NA>", ""])
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_text_for_a_missing_label(label, dtype):
+    """It is a level, with a warning whose way out can be run."""
+    adata = with_column(pd.Series(["a", "b", label] * 20, dtype=dtype))
+    with pytest.warns(UserWarning, match=f"20 cells have the label '{label}' in 'label'") as caught:
+        _check.check_levels(_check.read_labels(adata, ["label"]), 1)
+    exec(str(caught[0].message).split("`")[3], {"adata": adata})
+    assert adata.obs["label"].isna().sum() == 20
+
+
 @given(values=st.lists(st.integers(-1000, 1000), min_size=1))
 def test_missing_labels_do_not_rename_the_others(values):
     assert texts([*values, np.nan])[:-1] == texts(values)

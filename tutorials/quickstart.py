@@ -64,7 +64,7 @@ print(by_type.sort_values("mean", ascending=False).round(2).to_string())
 # ## How sure?
 #
 # `log_ratio_sd` is the standard error of each ratio. Cells in `log_ratio_extrapolated` have no cells of one side
-# nearby; their ratio is not evidence, and they are grey in the figure.
+# nearby: the sign of their ratio is evidence, its size is not. In the figure they are rings.
 
 # %%
 clear = adata.obs["log_ratio"].abs() > 2 * adata.obs["log_ratio_sd"]

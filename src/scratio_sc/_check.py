@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scratio_sc._arguments import closest, listed, named, refuse
+from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MIN_CELLS = 20
 MANY_LEVELS = 50
+LIKE_MISSING = ("", "nan", "NaN", "None", "NA", "<NA>", "NaT")
+"""Labels that text makes of missing ones, as by ``.astype(str)``."""
 UNKNOWN = "\0unknown"
 """In place of a label that a cell does not have; no label of a fit, so the flow gives the cell no ratio."""
 logger = logging.getLogger("scratio_sc")
@@ -35,8 +38,19 @@ def check_anndata(adata: Any) -> None:
         raise TypeError(msg)
 
 
-def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: ConditionalFlow | None = None) -> None:
-    """Refuse slots that files do not keep, that would overwrite the flow or its labels, or that cannot be written."""
+def check_slots(
+    adata: AnnData,
+    key_added: Any,
+    function: str,
+    *,
+    columns: Sequence[str] = (),
+    reads: Iterable[str | None] = (),
+    copy: bool,
+) -> None:
+    """Refuse slots that files do not keep, that hold anything but a result of `function`, or that cannot be written.
+
+    Written are `adata.uns[key_added]` and the `columns` of `obs`; `reads` are columns of `obs`, which have to stay.
+    """
     check_anndata(adata)
     if not isinstance(key_added, str) or not key_added:
         refuse("key_added", key_added, "the name of the slots to write", types=str)
@@ -46,14 +60,44 @@ def check_slots(adata: AnnData, key_added: Any, *, copy: bool, flow: Conditional
             f"Use for example key_added={key_added.replace('/', '_')!r}."
         )
         raise ValueError(msg)
-    if flow is not None and (key_added in flow.design.columns or _is_flow(adata.uns.get(key_added))):
-        what = "the labels of the fit" if key_added in flow.design.columns else "a fitted flow"
-        msg = f"key_added={key_added!r} would overwrite {what}. Use another name."
+    _check_entry(adata, key_added, function)
+    kept = [*reads, *_folds(adata, but=key_added)]
+    taken = next((column for column in columns if column in kept), None)
+    if taken:
+        msg = (
+            f"key_added={key_added!r} would overwrite a column that is read, adata.obs[{taken!r}]. Use another "
+            "`key_added`."
+        )
         raise ValueError(msg)
     if adata.isbacked and (copy or adata.is_view):
         what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
         msg = f"{what} in memory: `adata = adata.to_memory()` first."
         raise ValueError(msg)
+
+
+def _check_entry(adata: AnnData, key_added: str, function: str) -> None:
+    """Refuse to overwrite an entry of `uns` that anything but `function` wrote."""
+    entry = adata.uns.get(key_added)
+    if entry is None or _function_of(entry) == function:
+        return
+    what, way_out = "a fitted flow", ""
+    if not _is_flow(entry):
+        what, way_out = f"what tl.{function} did not write", f", or delete that first: `del adata.uns[{key_added!r}]`"
+    msg = f"key_added={key_added!r} would overwrite {what}, adata.uns[{key_added!r}]. Use another `key_added`{way_out}."
+    raise ValueError(msg)
+
+
+def _function_of(entry: Any) -> str | None:
+    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
+    if _is_flow(entry):
+        return "fit"
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params.get("function") if isinstance(params, Mapping) else None
+
+
+def _folds(adata: AnnData, *, but: str) -> list[str]:
+    """Columns with the folds of all flows but one."""
+    return [FlowKeys(str(key)).fold for key, entry in adata.uns.items() if key != but and _is_flow(entry)]
 
 
 @dataclass(frozen=True)
@@ -132,6 +176,7 @@ def _label(value: object) -> str:
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
     """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
+    _warn_of_text_for_missing(labels)
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
@@ -153,6 +198,21 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
         columns = named(labels.columns)
         msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
         warn(msg)
+
+
+def _warn_of_text_for_missing(labels: Labels) -> None:
+    for j, column in enumerate(labels.columns):
+        text = labels.text[labels.known[:, j], j]
+        if column in labels.numeric:
+            continue
+        for level in sorted({*LIKE_MISSING} & {*text.tolist()}):
+            # replace() would not do: pandas refuses it new values of categories
+            mend = f"adata.obs[{column!r}] = adata.obs[{column!r}].mask(adata.obs[{column!r}] == {level!r})"
+            msg = (
+                f"{(text == level).sum()} cells have the label {level!r} in {column!r}, which is a level as any other. "
+                f"If it stands for a missing label, as after `.astype(str)`, say so: `{mend}`."
+            )
+            warn(msg)
 
 
 def warn_of_nested(labels: Labels, n_condition_columns: int) -> None:
@@ -191,8 +251,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
         raise ValueError(msg)
     small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
     if small:
-        drop = f"`adata = adata[~adata.obs[{labels.columns[0]!r}].isin([...])].copy()`"
-        way_out = f"Drop these cells, {drop}, or merge the levels."
+        way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
         if len(sizes) > MANY_LEVELS:
             way_out = (
                 f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{conditions[of_labels[0]]!r}]`, or "
@@ -203,6 +262,18 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
             f"at least {MIN_CELLS} are needed. {way_out}"
         )
         raise ValueError(msg)
+
+
+def _dropping(labels: Labels, columns: list[str]) -> str:
+    """Code that keeps the cells of which there are enough; of several columns, in the same combination."""
+    if len(columns) == 1:
+        return f"`adata = adata[~adata.obs[{columns[0]!r}].isin([...])].copy()`"
+    size = f"adata.obs.groupby({columns}, observed=True)[{columns[0]!r}].transform('size')"
+    enough = f"`adata = adata[{size} >= {MIN_CELLS}].copy()`"
+    if labels.complete.all():
+        return enough
+    # cells without a label would count in the sizes of the combinations
+    return f"`adata = adata[adata.obs[{[*labels.columns]}].notna().all(axis=1)]` and {enough}"
 
 
 def _is_flow(entry: object) -> bool:

@@ -33,6 +33,11 @@ class RatioKeys:
         """`obs` column that flags cells without cells of the fit nearby."""
         return f"{self.obs}_extrapolated"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All `obs` columns."""
+        return self.obs, self.sd, self.extrapolated
+
 
 @dataclass(frozen=True)
 class BatchScoreKeys:
@@ -65,3 +70,8 @@ class AbundanceKeys:
     def change(self) -> str:
         """`obs` column with the direction of a significant change."""
         return f"{self.obs}_change"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All `obs` columns, those of the log ratio first."""
+        return *RatioKeys(self.obs).columns, self.pvalue, self.fdr, self.change

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scanpy as sc
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, to_rgba
+from matplotlib.colors import CenteredNorm, ListedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from scratio_sc import pl
@@ -34,6 +34,13 @@ def _grey(ax: Axes) -> np.ndarray:
     """Coordinates of the grey points."""
     found = [c for c in ax.collections if c.get_array() is None and tuple(c.get_facecolor()[0]) == to_rgba(GREY)]
     return np.asarray(found[0].get_offsets()) if found else np.empty((0, 2))
+
+
+def _rings(ax: Axes, colour: str) -> np.ndarray:
+    """Coordinates of the rings of a colour."""
+    white = [c for c in ax.collections if c.get_array() is None and tuple(c.get_facecolor()[0]) == to_rgba("white")]
+    found = [np.asarray(c.get_offsets()) for c in white if tuple(c.get_edgecolor()[0]) == to_rgba(colour)]
+    return np.concatenate([np.empty((0, 2)), *found])
 
 
 def _bar(figure: Figure) -> Axes:
@@ -123,18 +130,29 @@ def test_colour_bar_points_where_values_are_clipped(adata: AnnData, low: float, 
     assert _bar(ax.figure)._colorbar.extend == extend
 
 
-def test_missing_and_extrapolated_cells_are_grey_and_beneath(adata: AnnData) -> None:
-    adata.obs.loc[adata.obs_names[:3], "log_ratio"] = [np.nan, np.inf, 99]
+def test_missing_cells_are_grey_and_beneath(adata: AnnData) -> None:
+    adata.obs.loc[adata.obs_names[:3], "log_ratio"] = [np.nan, np.inf, np.nan]
     adata.obs["log_ratio_extrapolated"] = [False, False, True] + [False] * 57
     ax = pl.ratio_umap(adata, show=False)
     np.testing.assert_allclose(np.sort(_grey(ax), axis=0), np.sort(adata.obsm["X_umap"][:3], axis=0))
     assert ax.collections.index(_coloured(ax)) == len(ax.collections) - 1
     assert len(_coloured(ax).get_offsets()) == 57
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["missing"]
+
+
+def test_extrapolated_cells_are_rings_in_the_colour_of_their_sign(adata: AnnData) -> None:
+    adata.obs.loc[adata.obs_names[:3], "log_ratio"] = [99, -0.01, 0]
+    adata.obs["log_ratio_extrapolated"] = np.arange(60) < 3
+    ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False)
+    np.testing.assert_allclose(_rings(ax, "red"), adata.obsm["X_umap"][:1])
+    np.testing.assert_allclose(_rings(ax, "blue"), adata.obsm["X_umap"][1:2])
+    assert len(_coloured(ax).get_offsets()) == 58
+    assert len(_grey(ax)) == 0
     assert _coloured(ax).norm.vmax < 99
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated or missing"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated: size unknown"]
 
 
-def test_no_legend_without_grey_cells(adata: AnnData) -> None:
+def test_no_legend_where_all_ratios_are_known(adata: AnnData) -> None:
     adata.obs["log_ratio_extrapolated"] = False
     ax = pl.ratio_umap(adata, show=False)
     assert ax.get_legend() is None
@@ -143,7 +161,7 @@ def test_no_legend_without_grey_cells(adata: AnnData) -> None:
 
 def test_flags_with_gaps(adata: AnnData) -> None:
     adata.obs["log_ratio_extrapolated"] = np.array([True, np.nan] + [False] * 58, dtype=object)
-    assert len(_grey(pl.ratio_umap(adata, show=False))) == 1
+    assert len(_coloured(pl.ratio_umap(adata, show=False)).get_offsets()) == 59
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -246,6 +264,27 @@ def test_other_refusals(adata: AnnData) -> None:
     with pytest.raises(ValueError, match="two dimensions are needed"):
         pl.ratio_umap(adata, basis="line", show=False)
     assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("argument", "instead"),
+    [("save", r'return_fig=True\)` and `fig.savefig\("'), ("vmin", "`vmax`"), ("norm", "`vmax`"), ("color", "`keys`")],
+)
+def test_arguments_of_scanpy(adata: AnnData, argument: str, instead: str) -> None:
+    with pytest.raises(TypeError, match=f"`scratio.pl.ratio_umap` has no argument `{argument}`. Instead, .*{instead}"):
+        pl.ratio_umap(adata, show=False, vmax=1, **{argument: "x"})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"ncols": 0}, ValueError, "ncols=0, expected an integer of 1 or more"),
+        ({"basis": None}, TypeError, "basis=None, expected the name of an embedding"),
+    ],
+)
+def test_arguments_out_of_range(adata: AnnData, options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        pl.ratio_umap(adata, show=False, **options)
 
 
 def test_figure_is_closed_when_drawing_fails(adata: AnnData) -> None:

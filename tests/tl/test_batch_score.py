@@ -295,8 +295,8 @@ def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: 
         ({"threshold": True}, TypeError, "threshold=True"),
         ({"rng": -1}, ValueError, "rng=-1"),
         ({"key_added": "a/b"}, ValueError, "a_b"),
-        ({"key_added": "flow"}, ValueError, "key_added='flow' would overwrite a fitted flow"),
-        ({"key_added": "labels", "batch": "labels_X_pca"}, ValueError, r"overwrite the labels in .*'labels_X_pca'"),
+        ({"use_rep": "X/pca"}, ValueError, r"use_rep='X/pca' contains '/'.*\['X_pca'\] = adata.obsm.pop\('X/pca'\)"),
+        ({"key_added": "labels", "batch": "labels_X_pca"}, ValueError, r"a column that is read, .*'labels_X_pca'"),
         ({"groupby": "named_all"}, ValueError, "called 'all cells'.*Rename it"),
     ],
 )
@@ -304,7 +304,6 @@ def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: 
 def test_refused(
     adata: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    adata.uns["flow"] = {"format_version": 1}
     adata.obs["labels_X_pca"] = adata.obs["batch"]
     adata.obs["named_all"] = adata.obs["cell_type"].cat.rename_categories({"type_0": "all cells"})
     with unchanged(adata), pytest.raises(error, match=f"(?s){message}"):

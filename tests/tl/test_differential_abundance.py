@@ -174,11 +174,12 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"target": ["stim", "ctrl"]}, ValueError, "240 cells are on both sides"),
         ({"key": "flow"}, KeyError, "No flow 'flow'"),
         ({"key_added": "a/b"}, ValueError, "a_b"),
-        ({"key_added": "sample", "sample_key": "sample"}, ValueError, "'sample' would overwrite a column"),
+        ({"groupby": "unknown", "sample_key": "sample"}, ValueError, "groupby='unknown': no cell of the target or"),
     ],
 )
 def test_bad_input_is_refused(
     donors: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
+    donors.obs["unknown"] = np.nan
     with unchanged(donors), warnings.catch_warnings(), pytest.raises(error, match=f"(?s){text}"):
         tl.differential_abundance(donors, **SIDES | options)

@@ -329,3 +329,10 @@ def test_cells_of_a_donor_with_one_condition_are_said_to_be_confounded() -> None
         tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
     with pytest.warns(UserWarning, match="100% of the cells have covariates that the fit has not seen under both"):
         tl.log_ratio(adata, target="a", reference="b", progress=False)
+
+
+def test_warning_made_an_error_writes_nothing(fresh: AnnData, unchanged: Unchanged) -> None:
+    fresh.obsm["X_pca"][fresh.obs["condition"] == "stim"] += 50
+    tl.fit(fresh, "condition", max_steps=0, n_members=2, progress=False)
+    with unchanged(fresh), pytest.raises(UserWarning, match="hardly overlap"):
+        tl.log_ratio(fresh, target="stim", reference="ctrl", progress=False)

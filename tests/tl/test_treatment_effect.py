@@ -243,7 +243,6 @@ def test_copy_leaves_the_cells_alone(fitted: AnnData, unchanged: Unchanged) -> N
         ({"bandwidth": -1}, ValueError, ["bandwidth=-1", "'auto'"]),
         ({"key": "flow"}, KeyError, ["'flow'", "tl.fit"]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
-        ({"key_added": "scratio"}, ValueError, ["scratio", "overwrite"]),
     ],
 )
 def test_bad_input(

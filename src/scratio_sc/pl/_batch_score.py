@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scratio_sc._check import read_labels
 from scratio_sc._keys import BatchScoreKeys
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ _INCHES_PER_VIOLIN = 0.26
 _LONGEST_NAME = 30
 
 
+@plot()
 def batch_score(
     adata: AnnData,
     key: str = "batch_score",
@@ -54,7 +55,7 @@ def batch_score(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------

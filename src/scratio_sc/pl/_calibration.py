@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _BLUE = "#0072B2"
 
 
+@plot()
 def calibration(
     adata: AnnData,
     key: str = "log_ratio",
@@ -40,7 +41,7 @@ def calibration(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import wraps
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function a plot that refuses arguments of scanpy's plots by name, and says what to use `instead`."""
+
+    def decorate(draw: Callable[P, R]) -> Callable[P, R]:
+        name = f"scratio.pl.{draw.__name__}"
+        saved = f'save the figure: `fig = {name}(adata, ..., return_fig=True)` and `fig.savefig("figure.png")`'
+        advice = {"save": saved, **instead}
+
+        @wraps(draw)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for argument in kwargs:
+                if argument in advice:
+                    msg = f"`{name}` has no argument `{argument}`. Instead, {advice[argument]}."
+                    raise TypeError(msg)
+            return draw(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ _ROW = 0.42
 _CLEAR = 1.96
 
 
+@plot()
 def interaction(
     adata: AnnData,
     keys: str | Sequence[str] = "interaction",
@@ -45,7 +46,7 @@ def interaction(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------

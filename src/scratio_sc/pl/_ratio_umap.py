@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_numeric_dtype
 
-from ._figure import finish, panels
+from scratio_sc._arguments import check_integer, refuse
+
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,10 +32,21 @@ _SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference"
 """Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
+_RING = 0.25
+"""Width of the line of a ring, as a share of its diameter."""
 _LINE_WIDTH = 40
 _LONGEST_NAME = 60
+_LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
+_KEYS = "name the columns of `adata.obs` to draw with `keys`"
+_INSTEAD = {
+    **dict.fromkeys(["vmin", "vcenter", "norm"], _LIMITS),
+    **dict.fromkeys(["c", "color"], _KEYS),
+    "color_map": "name the colour map with `cmap`",
+}
+"""Arguments of scatter plots that have another name here, or none."""
 
 
+@plot(**_INSTEAD)
 def ratio_umap(
     adata: AnnData,
     keys: str | Sequence[str] = "log_ratio",
@@ -54,7 +67,9 @@ def ratio_umap(
     """Draw log ratios on a UMAP or another embedding.
 
     The colours are centred at 0, with limits that are the same on both sides and in all panels. Cells with large
-    absolute ratios are on top. Cells whose ratio is extrapolated or missing are grey, and beneath.
+    absolute ratios are on top. Rings are cells whose ratio is extrapolated: their colour, that of the end of the scale,
+    says which side has such cells and which one has (nearly) none; how large the ratio is, the data cannot say. Cells
+    without a ratio are grey, and beneath.
 
     Parameters
     ----------
@@ -73,7 +88,7 @@ def ratio_umap(
     size
         Area of the points, in square points; by default 120000 / number of cells, and at most 30.
     na_color
-        Colour of cells whose ratio is extrapolated or missing.
+        Colour of cells without a ratio.
     frameon
         Whether to draw the frame and the names of the axes.
     title
@@ -86,7 +101,7 @@ def ratio_umap(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
     kwargs
         Passed to :meth:`matplotlib.axes.Axes.scatter`.
 
@@ -100,10 +115,12 @@ def ratio_umap(
     KeyError
         If a key is not in `adata.obs`, or the basis is not in `adata.obsm`.
     TypeError
-        If the column of a key is not numeric.
+        If the column of a key is not numeric, or an argument is of another type than documented or one of scanpy's that
+        this plot does not have, such as `vmin` or `save`.
     ValueError
         If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
-        several panels, or the number of titles not the number of panels.
+        several panels, the number of titles not the number of panels, or
+        `ncols` below 1.
 
     Examples
     --------
@@ -117,7 +134,10 @@ def ratio_umap(
     if not keys:
         msg = "`keys` has to name at least one log ratio in `adata.obs`."
         raise ValueError(msg)
-    ratios = [_ratio(adata, key) for key in keys]
+    check_integer(1, ncols=ncols)
+    if not isinstance(basis, str):
+        refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
+    ratios, signs = zip(*(_ratio(adata, key) for key in keys), strict=True)
     contrasts = [_contrast(adata, key) for key in keys]
     titles = _titles(title, keys, contrasts)
     xy, axis_name = _coordinates(adata, basis)
@@ -130,8 +150,8 @@ def ratio_umap(
     }
     with panels(len(keys), ax=ax, panel_size=(4.2, 3.8), ncols=ncols) as axes:
         colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
-        for panel, ratio, name in zip(axes, ratios, titles, strict=True):
-            _draw_cells(panel, xy, ratio, na_color=na_color, colours=colours, style=style)
+        for panel, ratio, sign, name in zip(axes, ratios, signs, titles, strict=True):
+            _draw_cells(panel, xy, ratio, sign=sign, na_color=na_color, colours=colours, style=style)
             _decorate(panel, axis_name, frameon=frameon)
             # the name of a condition may contain dollar signs; a title from the user may contain mathematics
             panel.set_title(name, parse_math=title is not None)
@@ -139,8 +159,8 @@ def ratio_umap(
     return finish(axes, show=show, return_fig=return_fig)
 
 
-def _ratio(adata: AnnData, key: str) -> Floats:
-    """Log ratios ``(n_obs,)``, NaN where they are extrapolated or missing."""
+def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
+    """Log ratios, and the signs of those that are extrapolated, ``(n_obs,)`` each; NaN where there is none."""
     if key not in adata.obs:
         known = [column for column in adata.obs if _contrast(adata, str(column)) is not None]
         msg = (
@@ -154,10 +174,12 @@ def _ratio(adata: AnnData, key: str) -> Floats:
         raise TypeError(msg)
     ratio: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     ratio[~np.isfinite(ratio)] = np.nan
+    sign = np.full_like(ratio, np.nan)
     flag = f"{key}_extrapolated"
     if flag in adata.obs:
-        ratio[np.asarray(adata.obs[flag].isin([True]))] = np.nan
-    return ratio
+        far = np.asarray(adata.obs[flag].isin([True])) & (ratio != 0)  # 0 has no sign
+        sign[far], ratio[far] = np.sign(ratio[far]), np.nan
+    return ratio, sign
 
 
 def _contrast(adata: AnnData, key: str) -> Contrast | None:
@@ -237,27 +259,71 @@ def _shortened(name: str) -> str:
 
 
 def _draw_cells(
-    ax: Axes, xy: Floats, ratio: Floats, *, na_color: str, colours: dict[str, Any], style: dict[str, Any]
+    ax: Axes,
+    xy: Floats,
+    ratio: Floats,
+    *,
+    sign: Floats,
+    na_color: str,
+    colours: dict[str, Any],
+    style: dict[str, Any],
 ) -> None:
-    """Draw the cells without a ratio first, and of the others those with the largest last."""
+    """Draw the cells without a ratio first, then the extrapolated ones, then the others, the largest ratios last."""
     order = np.argsort(np.abs(ratio), kind="stable")
-    known, unknown = np.split(order, [np.count_nonzero(~np.isnan(ratio))])
+    known = order[: np.count_nonzero(~np.isnan(ratio))]
+    missing = np.isnan(ratio) & np.isnan(sign)
     x, y = xy.T
-    if len(unknown):
-        ax.scatter(x[unknown], y[unknown], color=na_color, **style)
-        _draw_legend(ax, na_color)
+    if missing.any():
+        ax.scatter(x[missing], y[missing], color=na_color, **style)
+    ends = [
+        _draw_rings(ax, xy[sign == end], end, colours=colours, style=style) for end in (-1, 1) if (sign == end).any()
+    ]
+    _draw_legend(ax, ends, na_color if missing.any() else None)
     # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
     ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
     ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
 
 
-def _draw_legend(ax: Axes, na_color: str) -> None:
-    """Explain the grey cells in the corner below the panel, where no cells are."""
+def _draw_rings(ax: Axes, xy: Floats, end: int, *, colours: dict[str, Any], style: dict[str, Any]) -> Any:
+    """Draw cells of which the sign alone is known as rings in the colour of that end of the scale, and return it."""
+    from matplotlib.cm import ScalarMappable
+
+    colour = ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
+    diameter = np.sqrt(style["s"])
+    width = _RING * diameter
+    rings = ax.scatter(*xy.T, color=colour, **{**style, "s": (diameter - width) ** 2, "linewidths": width})
+    rings.set_facecolor("white")
+    return colour
+
+
+def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
+    """Explain rings and grey cells in the corner below the panel, where no cells are."""
+    from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
 
-    grey = Line2D([], [], color=na_color, marker="o", linestyle="", label="extrapolated or missing")
-    legend = ax.legend(handles=[grey], loc="upper right", bbox_to_anchor=(1, 0), borderaxespad=0.2, handletextpad=0)
-    legend.set_frame_on(False)
+    def point(**style: Any) -> Line2D:
+        return Line2D([], [], marker="o", markersize=5, linestyle="", **style)
+
+    entries: dict[str, Any] = {}
+    if ends:
+        entries["extrapolated: size unknown"] = tuple(
+            point(markerfacecolor="white", markeredgecolor=end, markeredgewidth=5 * _RING) for end in ends
+        )
+    if na_color:
+        entries["missing"] = point(color=na_color)
+    if not entries:
+        return
+    ax.legend(
+        [*entries.values()],
+        [*entries],
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
+        loc="upper right",
+        bbox_to_anchor=(1, 0),
+        borderaxespad=0.2,
+        handletextpad=0.3,
+        handlelength=1.0,
+        frameon=False,
+    )
 
 
 def _draw_colour_bar(

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 _CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
 
 
+@plot()
 def training(
     adata: AnnData,
     *,
@@ -38,7 +37,7 @@ def training(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]['history']`, and `adata.uns[key]['held_out']` if there is one.
+        Reads `adata.uns[key]['history']`.
     key
         Slot of `adata.uns` with the fitted flow.
     ax
@@ -46,7 +45,7 @@ def training(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------
@@ -80,7 +79,6 @@ def training(
             _draw_curves(panel, step, loss, label=label, color=colour)
         panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
         panel.set(xlabel="training step", ylabel="error relative to one Gaussian")
-        panel.set_title(_held_out(flow.get("held_out", {})), fontsize="medium")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
     return finish(axes, show=show, return_fig=return_fig)
@@ -94,10 +92,3 @@ def _draw_curves(ax: Axes, step: NDArray[Any], loss: Floats, *, label: str, colo
     at = computed.any(axis=1)
     if at.any():
         ax.plot(step[at], np.nanmean(loss[at], axis=1), color=color, linewidth=2, label=label)
-
-
-def _held_out(held_out: Mapping[str, Any]) -> str:
-    """Sentence on the log-loss of held-out labels, empty if it is not known."""
-    if "log_loss" not in held_out or "log_loss_prior" not in held_out:
-        return ""
-    return f"held-out log-loss {held_out['log_loss']:.3f} (proportions alone {held_out['log_loss_prior']:.3f})"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._figure import finish, panels
+from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,7 @@ _LEGEND = 1.3
 """Inches: a row or column, a letter, the shortest and longest colour bar, and what the legend below it takes."""
 
 
+@plot()
 def treatment_effect(
     adata: AnnData,
     key: str = "treatment_effect",
@@ -67,7 +68,7 @@ def treatment_effect(
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
-        Whether to return the figure.
+        Whether to return the figure, on which `savefig` saves it.
 
     Returns
     -------

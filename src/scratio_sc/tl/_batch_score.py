@@ -95,7 +95,8 @@ def batch_score(
     progress
         Whether to show progress bars.
     key_added
-        Name of the slots. Without "/", which files do not keep.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -162,7 +163,8 @@ def batch_score(
     if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold < 1:
         refuse("threshold", threshold, "a share between 0 and 1 of the largest possible score", types=(Real, str))
     columns, reps = _columns(batch, groupby), _representations(use_rep)
-    _check_slots(adata, key_added, columns=columns, reps=reps, copy=copy)
+    keys = BatchScoreKeys(key_added)
+    check_slots(adata, key_added, "batch_score", columns=[keys.score(rep) for rep in reps], reads=columns, copy=copy)
     labels = read_labels(adata, columns)
     cells = {rep: read_representation(adata, rep, n_comps) for rep in reps}
     check_levels(labels, 1)
@@ -180,7 +182,6 @@ def batch_score(
     table = _table(scores, text, groups=groups, threshold=threshold)
     _warn_of_negative(table)
     adata = adata.copy() if copy else adata
-    keys = BatchScoreKeys(key_added)
     for rep, part in scores.items():
         column = np.full(adata.n_obs, np.nan, np.float32)
         column[used] = part.ratios.value
@@ -188,6 +189,7 @@ def batch_score(
     adata.uns[keys.uns] = {
         "table": table,
         "params": {
+            "function": "batch_score",
             "batch": batch,
             "groupby": groupby,
             "use_rep": np.array(reps, object),
@@ -222,19 +224,14 @@ def _representations(use_rep: Any) -> list[str]:
     if not reps or len(set(reps)) < len(reps):
         msg = f"use_rep={use_rep!r}, expected at least one representation, each named once."
         raise ValueError(msg)
-    return reps
-
-
-def _check_slots(adata: AnnData, key_added: Any, *, columns: Sequence[str], reps: Sequence[str], copy: bool) -> None:
-    check_slots(adata, key_added, copy=copy)
-    keys = BatchScoreKeys(key_added)
-    taken = next((keys.score(rep) for rep in reps if keys.score(rep) in columns), None)
-    if taken or "format_version" in adata.uns.get(key_added, {}):
-        what = f"the labels in adata.obs[{taken!r}]" if taken else "a fitted flow"
-        msg = f"key_added={key_added!r} would overwrite {what}. Use another name."
+    slashed = next((rep for rep in reps if "/" in rep), None)
+    if slashed:
+        msg = (
+            f"use_rep={slashed!r} contains '/', which h5ad and zarr files do not keep in names. Rename it: "
+            f"`adata.obsm[{slashed.replace('/', '_')!r}] = adata.obsm.pop({slashed!r})`."
+        )
         raise ValueError(msg)
-    for rep in reps:
-        check_slots(adata, keys.score(rep), copy=copy)
+    return reps
 
 
 def _comparable(labels: Labels) -> np.ndarray:

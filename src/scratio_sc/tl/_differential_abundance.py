@@ -10,11 +10,11 @@ import pandas as pd
 from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
 from scratio_sc._check import as_spec, check_differ, check_slots, log_written, read_labels
 from scratio_sc._embedding import read_flow_and_cells
-from scratio_sc._keys import AbundanceKeys
+from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
-from scratio_sc.tl._log_ratio import log_ratio
+from scratio_sc.tl._log_ratio import score_cells, write_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,8 @@ def differential_abundance(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -100,8 +101,8 @@ def differential_abundance(
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same or have cells in common, a sample has cells of both and `paired` is False, or
-        `paired` is True without `sample_key`.
+        If both sides are the same or have cells in common, a sample has cells of both and `paired` is False, `paired`
+        is True without `sample_key`, or no cell of either side has a group.
     TypeError
         If an argument is of another type than documented.
 
@@ -137,12 +138,13 @@ def differential_abundance(
     check_share(alpha=alpha)
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
-    check_slots(adata, key_added, copy=copy, flow=flow)
-    _check_not_read(key_added, sample_key, groupby)
+    keys = AbundanceKeys(key_added)
+    reads = [*flow.design.columns, sample_key, groupby]
+    check_slots(adata, key_added, "differential_abundance", columns=keys.columns, reads=reads, copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     side = read_sides(adata, flow, (target, reference))
-    groups = None if groupby is None else read_labels(adata, (groupby,))
+    groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:
         abundance = read_samples(adata, side, sample_key, paired=paired, n_permutations=n_permutations, rng=generator)
@@ -153,14 +155,10 @@ def differential_abundance(
     if abundance is not None:
         warn_of_resolution(abundance, alpha)
         tested = _test_cells(abundance, find_neighbourhoods(cells.x, rng=generator))
-    adata = adata.copy() if copy else adata
-    log_ratio(adata, target=target, reference=reference, key=key, progress=progress, key_added=key_added)
-    keys = AbundanceKeys(key_added)
-    ratio = adata.obs[key_added].to_numpy(float)
-    change = _changes(tested, ratio, alpha)
-    adata.obs[keys.pvalue], adata.obs[keys.fdr], adata.obs[keys.change] = tested.pvalue, tested.adjusted, change
-    entry = adata.uns[key_added]
+    ratio, entry = score_cells(adata, (target, reference), cells, flow=flow, key=key, progress=progress)
+    change = _changes(tested, ratio.value, alpha)
     entry["params"] |= {
+        "function": "differential_abundance",
         "sample_key": sample_key or "",
         "groupby": groupby or "",
         "paired": bool(paired),
@@ -170,15 +168,24 @@ def differential_abundance(
         "exact": abundance is not None and abundance.relabelling.exact,
     }
     if groups is not None:
-        entry["groups"] = _table(groups, ratio, np.asarray(change), side=side, abundance=abundance)
-    log_written("differential_abundance", [f"obs[{name!r}]" for name in (keys.pvalue, keys.fdr, keys.change)])
+        entry["groups"] = _table(groups, ratio.value, np.asarray(change), side=side, abundance=abundance)
+    adata = adata.copy() if copy else adata
+    write_ratio(adata, RatioKeys(key_added), ratio, entry=entry)
+    adata.obs[keys.pvalue], adata.obs[keys.fdr], adata.obs[keys.change] = tested.pvalue, tested.adjusted, change
+    log_written("differential_abundance", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{key_added!r}]"])
     return adata if copy else None
 
 
-def _check_not_read(key_added: str, *columns: str | None) -> None:
-    if key_added in columns:
-        msg = f"key_added={key_added!r} would overwrite a column that is read. Use another name."
+def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:
+    """Groups of the cells; a ValueError where no cell of either side has one."""
+    groups = read_labels(adata, (groupby,))
+    if not (groups.complete & (side >= 0)).any():
+        msg = (
+            f"groupby={groupby!r}: no cell of the target or the reference has a label there, so that there are no "
+            "groups to compare. Name a column with the groups of these cells, or leave `groupby` out."
+        )
         raise ValueError(msg)
+    return groups
 
 
 def _changes(tested: PermutationTest, ratio: np.ndarray, alpha: float) -> pd.Categorical:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
-from scratio_sc._check import check_levels, check_slots, columns_of, log_written, read_labels, warn_of_nested
+from scratio_sc._check import (
+    check_anndata,
+    check_levels,
+    check_slots,
+    columns_of,
+    log_written,
+    read_labels,
+    warn_of_nested,
+)
 from scratio_sc._embedding import check_varies, read_representation, warn_of_outliers
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
@@ -76,7 +84,8 @@ def fit(
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     key_added
-        Name of the slots. Without "/", which files do not keep.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -122,8 +131,10 @@ def fit(
     check_integer(1, n_members=n_members, batch_size=batch_size)
     check_max_steps(max_steps)
     check_device(device, precision)
-    check_slots(adata, key_added, copy=copy)
+    check_anndata(adata)
     conditions, covariates = columns_of(condition, covariates, adata)
+    keys = FlowKeys(key_added)
+    check_slots(adata, key_added, "fit", columns=[keys.fold], reads=[*conditions, *covariates], copy=copy)
     numeric = numeric_of(numeric, (*conditions, *covariates))
     labels = read_labels(adata, (*conditions, *covariates), numeric=numeric)
     x = read_representation(adata, use_rep, n_comps)
@@ -148,7 +159,6 @@ def fit(
     fold[labels.complete] = fitted_fold
     warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)
     adata = adata.copy() if copy else adata
-    keys = FlowKeys(key_added)
     params = {
         "condition": np.array(conditions, object),
         "covariates": np.array(covariates, object),

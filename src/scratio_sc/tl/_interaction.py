@@ -77,7 +77,8 @@ def interaction(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -142,7 +143,8 @@ def interaction(
     """
     width = check_bandwidth(bandwidth, "denoising")
     flow, given = read_flow_and_cells(adata, key)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    keys = RatioKeys(key_added)
+    check_slots(adata, key_added, "interaction", columns=keys.columns, reads=flow.design.columns, copy=copy)
     sides = _four_sides(flow, as_spec(a), as_spec(b), reference=as_spec(reference), combination=combination)
     asked = list(sides.values())
     members = apart(adata, flow, sides)
@@ -159,7 +161,6 @@ def interaction(
     table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
     every = _combined(scores, SIGNS)
     adata = adata.copy() if copy else adata
-    keys = RatioKeys(key_added)
     adata.obs[keys.obs] = every.value.astype(np.float32)
     adata.obs[keys.sd] = standard_error(every.by_member, every.by_partition, flow.left_out).astype(np.float32)
     adata.obs[keys.extrapolated] = scores.far.any(1)
@@ -167,6 +168,7 @@ def interaction(
         "summary": summary,
         "table": table,
         "params": {
+            "function": "interaction",
             **{name: describe(side) for name, side in sides.items()},
             "key": key,
             "use_rep": given.use_rep,

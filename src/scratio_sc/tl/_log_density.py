@@ -53,7 +53,8 @@ def log_density(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots. Without "/", which files do not keep.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -87,7 +88,7 @@ def log_density(
     """
     check_method(method)
     given, (flow, cells) = flow, read_flow_and_cells(adata, key, flow, use_rep=use_rep)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    check_slots(adata, key_added, "log_density", columns=[key_added], reads=flow.design.columns, copy=copy)
     condition = as_spec(condition)
     own = read_own_labels(adata, flow, (condition,))
     value = flow.log_likelihood(cells.x, condition, own=own, fold=cells.fold, method=method, progress=progress)
@@ -95,6 +96,7 @@ def log_density(
     adata.obs[key_added] = value.astype(np.float32)
     adata.uns[key_added] = {
         "params": {
+            "function": "log_density",
             "condition": describe(condition),
             "key": key if given is None else "",
             "use_rep": cells.use_rep,

@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc._arguments import check_bandwidth
 from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_own_labels
-from scratio_sc._embedding import read_flow_and_cells
+from scratio_sc._embedding import Cells, read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import warn_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
+    from scratio_sc.flow._flow import LogRatio
 
 
 def log_ratio(
@@ -72,7 +73,8 @@ def log_ratio(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots. Without "/", which files do not keep.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -90,9 +92,10 @@ def log_ratio(
         It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
         of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
-        Whether a side has no fitted cells nearby, so that the ratio rests on extrapolation. So does every ratio for a
-        combination that has no cells, such as a donor never treated, which is answered by what its levels add up to;
-        and for a number beyond those of the fit, which continues a straight line.
+        Whether a side has no fitted cells nearby. The sign is evidence then that this side has (nearly) no such cells;
+        the size is not, for it rests on extrapolation. Sign and size both do for a combination that has no cells, such
+        as a donor never treated, which is answered by what its levels add up to; and for a number beyond those of the
+        fit, which continues a straight line.
     `adata.uns[key_added]['params']` : :class:`dict`
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
@@ -132,18 +135,46 @@ def log_ratio(
     check_method(method)
     width = check_bandwidth(bandwidth, method)
     given, (flow, cells) = flow, read_flow_and_cells(adata, key, flow, use_rep=use_rep)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    keys = RatioKeys(key_added)
+    check_slots(adata, key_added, "log_ratio", columns=keys.columns, reads=flow.design.columns, copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
-    own = read_own_labels(adata, flow, (target, reference))
-    ratio = flow.log_ratio(
-        cells.x, target, reference, own=own, fold=cells.fold, method=method, bandwidth=width, progress=progress
+    ratio, entry = score_cells(
+        adata,
+        (target, reference),
+        cells,
+        flow=flow,
+        key=key if given is None else "",
+        method=method,
+        bandwidth=width,
+        progress=progress,
     )
     adata = adata.copy() if copy else adata
-    keys = RatioKeys(key_added)
-    adata.obs[keys.obs] = ratio.value.astype(np.float32)
-    adata.obs[keys.sd] = ratio.sd.astype(np.float32)
-    adata.obs[keys.extrapolated] = ratio.extrapolated
+    write_ratio(adata, keys, ratio, entry=entry)
+    log_written("log_ratio", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{keys.obs!r}]"])
+    return adata if copy else None
+
+
+def score_cells(
+    adata: AnnData,
+    sides: tuple[Any, Any],
+    cells: Cells,
+    *,
+    flow: ConditionalFlow,
+    key: str,
+    method: Literal["denoising", "ode"] = "denoising",
+    bandwidth: float | Literal["auto"] = "auto",
+    progress: bool = True,
+) -> tuple[LogRatio, dict[str, Any]]:
+    """The log ratio of every cell and its entry of `uns`; warns where it should not be taken at face value.
+
+    Nothing is written, so that a warning that is made an error leaves `adata` as it was.
+    """
+    target, reference = sides
+    own = read_own_labels(adata, flow, (target, reference))
+    ratio = flow.log_ratio(
+        cells.x, target, reference, own=own, fold=cells.fold, method=method, bandwidth=bandwidth, progress=progress
+    )
     judged = flow.judge(target, reference, ratio.weights)
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
@@ -151,23 +182,29 @@ def log_ratio(
     scored = np.isfinite(ratio.value)
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)), confounded=confounded)
-    adata.uns[keys.obs] = {
+    entry = {
         "calibration": checked,
         "overlap": covered,
         "params": {
+            "function": "log_ratio",
             "target": describe(target),
             "reference": describe(reference),
-            "key": key if given is None else "",
+            "key": key,
             "use_rep": cells.use_rep,
             "method": method,
-            "bandwidth": width,
+            "bandwidth": bandwidth,
             "node_weights": ratio.weights,
             "node_bandwidths": flow.node_bandwidths,
             "held_out_log_loss": judged.log_loss,
             "held_out_log_loss_prior": judged.prior_log_loss,
         },
     }
-    log_written(
-        "log_ratio", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"]
-    )
-    return adata if copy else None
+    return ratio, entry
+
+
+def write_ratio(adata: AnnData, keys: RatioKeys, ratio: LogRatio, *, entry: dict[str, Any]) -> None:
+    """Write a log ratio and its entry of `uns`."""
+    adata.obs[keys.obs] = ratio.value.astype(np.float32)
+    adata.obs[keys.sd] = ratio.sd.astype(np.float32)
+    adata.obs[keys.extrapolated] = ratio.extrapolated
+    adata.uns[keys.obs] = entry

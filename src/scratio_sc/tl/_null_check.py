@@ -62,7 +62,8 @@ def null_check(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -102,7 +103,7 @@ def null_check(
     check_integer(1, n_permutations=n_permutations)
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    check_slots(adata, key_added, "null_check", copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     fit_again = _options_of_fit(adata, flow, key)
@@ -127,6 +128,7 @@ def null_check(
         "q95_observed": real[1],
         "q95_null": null[:, 1],
         "params": {
+            "function": "null_check",
             "target": describe(target),
             "reference": describe(reference),
             "key": key,

@@ -49,7 +49,8 @@ def ratio_genes(
     layer
         Layer with the expression; `adata.X` by default.
     key_added
-        Name of the slot.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -95,7 +96,7 @@ def ratio_genes(
     >>> bool((genes["scores"] > 0.5).all())
     True
     """
-    check_slots(adata, key_added, copy=copy)
+    check_slots(adata, key_added, "ratio_genes", copy=copy)
     ratio = _read_ratio(adata, key)
     x = _read_expression(adata, layer)
     group = np.full(adata.n_obs, ALL, object)
@@ -111,6 +112,7 @@ def ratio_genes(
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
         "params": {
+            "function": "ratio_genes",
             "key": key,
             "groupby": groupby or "",
             "layer": layer or "",

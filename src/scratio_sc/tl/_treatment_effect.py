@@ -63,7 +63,8 @@ def treatment_effect(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -128,7 +129,7 @@ def treatment_effect(
     """
     width = check_bandwidth(bandwidth, "denoising")
     flow, given = read_flow_and_cells(adata, key)
-    check_slots(adata, key_added, copy=copy, flow=flow)
+    check_slots(adata, key_added, "treatment_effect", copy=copy)
     reference = as_spec(reference)
     treatments = others(flow, reference)
     parts = {
@@ -173,6 +174,7 @@ def treatment_effect(
     adata.uns[key_added] = {
         "table": table,
         "params": {
+            "function": "treatment_effect",
             "reference": describe(reference),
             "groupby": groupby or "",
             "sample_key": sample_key or "",

@@ -1,0 +1,96 @@
+"""What is in the way of a result is kept, unless it is an earlier result of the same function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scratio_sc import tl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from anndata import AnnData
+
+    Unchanged = Callable[[AnnData], AbstractContextManager[None]]
+
+FAST = {"max_steps": 0, "n_members": 2, "progress": False}
+SIDES = {"target": "stim", "reference": "ctrl", "progress": False}
+FOUR = {"a": "stim", "b": "drug/high", "combination": ["stim", "drug/high"], "reference": "ctrl", "progress": False}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "batch_score": {"batch": "donor", "groupby": "condition", "use_rep": "X_pca", **FAST},
+    "differential_abundance": SIDES,
+    "interaction": FOUR,
+    "log_density": {"condition": "stim", "progress": False},
+    "log_ratio": SIDES,
+    "null_check": {**SIDES, "n_permutations": 1},
+    "ratio_genes": {"key": "exact"},
+    "treatment_effect": {"reference": "ctrl", "progress": False},
+}
+
+
+@pytest.fixture(scope="module")
+def _with_names_in_the_way(_fitted: AnnData) -> AnnData:
+    adata = _fitted[::2].copy()
+    adata.obs["d_sd"] = adata.obs["x_fold"] = adata.obs["donor"]
+    tl.fit(adata, "condition", covariates=["d_sd"], **FAST)
+    return adata
+
+
+@pytest.fixture
+def cells(_with_names_in_the_way: AnnData) -> AnnData:
+    return _with_names_in_the_way.copy()
+
+
+@pytest.mark.parametrize("function", OPTIONS)
+def test_flow_is_kept(cells: AnnData, unchanged: Unchanged, function: str) -> None:
+    with unchanged(cells), pytest.raises(ValueError, match=r"a fitted flow, .*\['scratio'\]. Use another `key_added`"):
+        getattr(tl, function)(cells, **OPTIONS[function], key_added="scratio")
+
+
+@pytest.mark.parametrize("function", OPTIONS)
+@pytest.mark.parametrize("entry", [{"params": {"function": "other"}}, {"params": {}}, "text"])
+def test_entry_of_another_function_is_kept(cells: AnnData, unchanged: Unchanged, function: str, *, entry: Any) -> None:
+    cells.uns["mine"] = entry
+    message = (
+        rf"what tl.{function} did not write, .*\['mine'\]. Use another `key_added`, or .*`del adata.uns\['mine'\]`"
+    )
+    with unchanged(cells), pytest.raises(ValueError, match=message):
+        getattr(tl, function)(cells, **OPTIONS[function], key_added="mine")
+
+
+def test_fit_keeps_a_result(cells: AnnData, unchanged: Unchanged) -> None:
+    cells.uns["log_ratio"] = {"params": {"function": "log_ratio"}}
+    with unchanged(cells), pytest.raises(ValueError, match=r"what tl.fit did not write, adata.uns\['log_ratio'\]"):
+        tl.fit(cells, "condition", **FAST, key_added="log_ratio")
+
+
+@pytest.mark.parametrize("function", OPTIONS)
+def test_earlier_result_is_replaced(cells: AnnData, function: str) -> None:
+    getattr(tl, function)(cells, **OPTIONS[function])
+    getattr(tl, function)(cells, **OPTIONS[function])
+    assert cells.uns[function]["params"]["function"] == function
+
+
+@pytest.mark.parametrize("function", ["differential_abundance", "interaction", "log_ratio"])
+def test_covariate_is_kept(cells: AnnData, unchanged: Unchanged, function: str) -> None:
+    with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['d_sd'\]. Use another"):
+        getattr(tl, function)(cells, **OPTIONS[function], key_added="d")
+
+
+def test_condition_is_kept(cells: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['x_fold'\]"):
+        tl.fit(cells, "x_fold", **FAST, key_added="x")
+
+
+def test_groups_are_kept(cells: AnnData, unchanged: Unchanged) -> None:
+    cells.obs["e_fdr"] = cells.obs["condition"]
+    with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['e_fdr'\]"):
+        tl.differential_abundance(cells, **SIDES, groupby="e_fdr", key_added="e")
+
+
+def test_folds_are_kept(cells: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['scratio_fold'\]"):
+        tl.log_density(cells, condition="stim", progress=False, key_added="scratio_fold")
