@@ -126,6 +126,16 @@ def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
     return use_rep, int(n_comps) or None
 
 
+def _warn_of_own_cells(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray | None) -> None:
+    """Cells with the folds of a fit, scored by a flow that was passed, which may be that of the fit."""
+    if fold is not None and (fold >= 0).sum() == flow.design.sizes.sum() and may_be_fitted_on(flow, x, fold):
+        msg = (
+            "`flow` was fitted on these very cells, and scored by it they are not out of fold: the ratios are too "
+            "large. Leave `flow` out, so that each cell is scored by members that have not seen it."
+        )
+        warn(msg)
+
+
 @dataclass(frozen=True)
 class Cells:
     """Cells to score ``(n_cells, d)``, their folds ``(n_cells,)`` if the flow was fitted on them, and the embedding."""
@@ -149,12 +159,21 @@ def read_flow_and_cells(
         flow = read_flow(adata, key)
         fitted_rep, n_comps = read_flow_params(adata, key)
         fold = read_fold(adata, key)
+        if use_rep not in (None, fitted_rep):
+            msg = (
+                f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}: its ratios mean "
+                "nothing elsewhere. Leave `use_rep` out, or fit on it: "
+                f"`scratio_sc.tl.fit(adata, condition, use_rep={use_rep!r})`."
+            )
+            raise ValueError(msg)
     elif not isinstance(flow, ConditionalFlow):
         msg = (
             f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
             "cells it was fitted on, or `scratio_sc.flow.ConditionalFlow.load(path)`."
         )
         raise TypeError(msg)
+    else:
+        fitted_rep = flow.embedding or fitted_rep
     rep = use_rep or fitted_rep
     x = _stored(adata, rep)
     if x.shape[1] != flow.n_dims and not (n_comps and x.shape[1] > flow.n_dims):
@@ -165,7 +184,9 @@ def read_flow_and_cells(
         raise ValueError(msg)
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)
-    if fold is not None and rep == fitted_rep and not may_be_fitted_on(flow, x, fold):
+    if fold is None and FlowKeys(key).fold in adata.obs:
+        _warn_of_own_cells(flow, x, read_fold(adata, key))
+    if fold is not None and not may_be_fitted_on(flow, x, fold):
         msg = (
             f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since. The ratios mean nothing "
             "there. Fit again with `scratio_sc.tl.fit(adata, condition)`, or restore the embedding."

@@ -24,11 +24,17 @@ def warn(msg: str) -> None:
 
 
 def warn_of(
-    calibration: Mapping[str, Any], overlap: Mapping[str, float], *, beyond: str = "", confounded: float = 0.0
+    calibration: Mapping[str, Any],
+    overlap: Mapping[str, float],
+    *,
+    beyond: str = "",
+    confounded: float = 0.0,
+    unlike: float = 0.0,
 ) -> None:
     """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats.
 
-    `confounded` is the share of cells whose covariates the fit has seen under one side only.
+    `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
+    far from both sides.
     """
     if beyond:
         msg = (
@@ -43,12 +49,26 @@ def warn_of(
             "that go with the condition."
         )
         warn(msg)
+    elif unlike > MAX_EXTRAPOLATED / 2:
+        msg = (
+            f"{unlike:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference. Was "
+            "the embedding computed again since, or does it come from somewhere else? Bring the cells into the "
+            "embedding of the fit. They are flagged as extrapolated, but the ratios of all others mean nothing either."
+        )
+        warn(msg)
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
         msg = (
             f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have no cells of one of "
             "them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, and are "
             "flagged as extrapolated. Where the sides were measured apart, the difference may be one of batches, which "
             "integrating the embedding first would mend; it would also weaken a true effect."
+        )
+        warn(msg)
+    if not calibration["n_cells"]:
+        msg = (
+            "No held-out cells can judge this contrast, for no cell of the fit is of one side and could have been of "
+            "the other: the sides share a level, differ in covariates alone, or lie in one bin of a number. There is "
+            "no calibration and no overlap."
         )
         warn(msg)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}

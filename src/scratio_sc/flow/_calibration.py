@@ -127,13 +127,14 @@ def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, o
     own = log_losses(judged.ratio + judged.log_prior_odds, judged.is_target)
     others = {name: log_losses(odds, judged.is_target) for name, odds in rivals.items()}
     curve = reliability(judged)
-    share = curve["n_cells"] / max(curve["n_cells"].sum(), 1)
     return {
         "n_cells": len(judged.ratio),
         "slope": slope,
         "slope_se": error,
         "intercept": intercept,
-        "expected_calibration_error": float((share * np.abs(curve["predicted"] - curve["observed"])).sum()),
+        "expected_calibration_error": mean_of(
+            np.repeat(np.abs(curve["predicted"] - curve["observed"]), curve["n_cells"])
+        ),
         "log_loss": judged.log_loss,
         **{f"log_loss_{name}": mean_of(losses) for name, losses in others.items()},
         **{f"log_loss_{name}_se": standard_error(losses - own) for name, losses in others.items()},

@@ -51,16 +51,21 @@ class LogRatio:
         log p(x | target) / p(x | reference), nats, ``(n,)``.
     sd
         Standard error of `value`, nats, ``(n,)``; NaN for a flow of one member.
-    extrapolated
-        Whether a side has no cells of the fit nearby, ``(n,)``.
+    far
+        Whether the target, and the reference, has no cells of the fit nearby, ``(n, 2)``.
     weights
         Weight of each node of the log likelihood, ``(n_nodes,)``.
     """
 
     value: np.ndarray
     sd: np.ndarray
-    extrapolated: np.ndarray
+    far: np.ndarray
     weights: np.ndarray
+
+    @property
+    def extrapolated(self) -> np.ndarray:
+        """Whether one of the sides has no cells of the fit nearby, ``(n,)``."""
+        return np.asarray(self.far.any(1))
 
 
 @dataclass
@@ -88,6 +93,8 @@ class ConditionalFlow:
         ``step (k,)``, and ``loss`` and ``held_out_loss (k, n_trained)`` of the members that were trained.
     seed
         Seed of the noise that log likelihoods are averaged over.
+    embedding
+        Name of the embedding that the cells of the fit were in; empty where nobody said.
 
     Examples
     --------
@@ -109,6 +116,7 @@ class ConditionalFlow:
     support: np.ndarray
     history: dict[str, np.ndarray]
     seed: int
+    embedding: str = ""
 
     @classmethod
     def fit(cls, x: ArrayLike, labels: ArrayLike, **options: Any) -> ConditionalFlow:
@@ -175,14 +183,14 @@ class ConditionalFlow:
         check_method(method)
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
         n = len(x := np.asarray(x))
-        value, sd, extrapolated = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
+        value, sd, far = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, 2), bool)
         score = self._ode_scores if method == "ode" else partial(self.scores, weights=weights)
         for batch in score(x, [target, reference], own=own, fold=fold, progress=progress):
             ratios, by_partition = (part[..., 0] - part[..., 1] for part in (batch.by_member, batch.by_partition))
             value[batch.cells] = batch.value[:, 0] - batch.value[:, 1]
             sd[batch.cells] = standard_error(ratios, by_partition, self.left_out)
-            extrapolated[batch.cells] = batch.far.any(1)
-        return LogRatio(value, sd, extrapolated, weights)
+            far[batch.cells] = batch.far
+        return LogRatio(value, sd, far, weights)
 
     def log_likelihood(
         self,

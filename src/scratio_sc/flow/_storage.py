@@ -59,6 +59,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "package_version": package_version(),
         "scale": flow.scale,
         "seed": flow.seed,
+        "embedding": flow.embedding,
         "design": {
             "columns": np.array(design.columns, object),
             "n_condition_columns": design.n_condition_columns,
@@ -131,6 +132,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         support=support,
         history={name: _array(stored, "history", name) for name in _HISTORY},
         seed=int(_get(stored, "seed")),
+        embedding=str(stored.get("embedding", "")),
     )
 
 

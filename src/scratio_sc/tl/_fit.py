@@ -155,6 +155,7 @@ def fit(
         precision=precision,
         progress=progress,
     )
+    flow.embedding = use_rep
     fold = np.full(adata.n_obs, -1, np.int8)
     fold[labels.complete] = fitted_fold
     warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)

@@ -49,7 +49,7 @@ def log_density(
         ``"denoising"`` averages over noise; ``"ode"`` is the instantaneous change of variables along the probability
         flow.
     use_rep
-        Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
+        Embedding of the cells where `flow` is given; by default, of the name it had in the fit.
     progress
         Whether to show a progress bar.
     key_added

@@ -69,7 +69,7 @@ def log_ratio(
         How finely to look. ``"auto"`` averages the bandwidths that tell held-out cells apart as well as the best; 0 is
         the plain ratio, a number is the width of the Gaussian kernel in units of the embedding.
     use_rep
-        Embedding of the cells where `flow` is given; ``"X_pca"`` by default.
+        Embedding of the cells where `flow` is given; by default, of the name it had in the fit.
     progress
         Whether to show a progress bar.
     key_added
@@ -178,10 +178,11 @@ def score_cells(
     judged = flow.judge(target, reference, ratio.weights)
     baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
     checked = calibration(judged, baselines)
-    covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated)}
     scored = np.isfinite(ratio.value)
+    covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
-    warn_of(checked, covered, beyond=beyond_fit(flow, (target, reference)), confounded=confounded)
+    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[scored].all(1))
+    warn_of(checked, covered, beyond=beyond, confounded=confounded, unlike=unlike)
     entry = {
         "calibration": checked,
         "overlap": covered,
