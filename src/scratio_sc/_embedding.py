@@ -161,8 +161,8 @@ def read_flow_and_cells(
         fold = read_fold(adata, key)
         if use_rep not in (None, fitted_rep):
             msg = (
-                f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}: its ratios mean "
-                "nothing elsewhere. Leave `use_rep` out, or fit on it: "
+                f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}, and its ratios "
+                "mean nothing elsewhere. Leave `use_rep` out, or fit on it: "
                 f"`scratio_sc.tl.fit(adata, condition, use_rep={use_rep!r})`."
             )
             raise ValueError(msg)

@@ -52,8 +52,28 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
     return np.all(hits, axis=0)
 
 
+def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
+    """Refuse a number that lies between those of the cells: cells with another number would stand for it."""
+    design = flow.design
+    for column, levels in named_levels(design, side).items():
+        number = design.numbers.get(design.columns.index(column))
+        if number is None:
+            continue
+        own = np.unique(adata.obs[column].dropna().to_numpy(float))
+        for level in levels:
+            there = own[number.bin_of(own) == number.bin_of(np.array([level]))]
+            if len(there) and not there[0] <= level <= there[-1]:
+                msg = (
+                    f"No cells have {column}={level:g}: the closest have {there[0]:g} to {there[-1]:g}, and testing "
+                    "these would say nothing of it. Name a number that cells have; `scratio_sc.tl.log_ratio` takes any."
+                )
+                raise ValueError(msg)
+
+
 def apart(adata: AnnData, flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Cells of each side ``(n_cells,)``, by its name; a ValueError counts those that two sides have in common."""
+    for side in sides.values():
+        check_has_cells(adata, flow, side)
     cells = {name: cells_of(adata, flow, side) for name, side in sides.items()}
     for one, other in combinations(sides, 2):
         n_shared = int((cells[one] & cells[other]).sum())

@@ -64,13 +64,6 @@ def warn_of(
             "integrating the embedding first would mend; it would also weaken a true effect."
         )
         warn(msg)
-    if not calibration["n_cells"]:
-        msg = (
-            "No held-out cells can judge this contrast, for no cell of the fit is of one side and could have been of "
-            "the other: the sides share a level, differ in covariates alone, or lie in one bin of a number. There is "
-            "no calibration and no overlap."
-        )
-        warn(msg)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}
     best = min(rivals, key=lambda name: rivals[name])
     beaten_by = calibration["log_loss"] - rivals[best]

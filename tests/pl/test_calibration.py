@@ -20,7 +20,7 @@ def checked() -> AnnData:
         "upper": np.array([0.3, 0.6, 0.9]),
         "n_cells": np.array([10, 10, 10]),
     }
-    numbers = {"slope": 0.75, "slope_se": 0.05, "log_loss": 0.5, "log_loss_prior": 0.69}
+    numbers = {"n_cells": 30, "slope": 0.75, "slope_se": 0.05, "log_loss": 0.5, "log_loss_prior": 0.69}
     params = {"target": "stim$1", "reference": "ctrl"}
     adata = AnnData(np.zeros((3, 1), np.float32))
     adata.uns["log_ratio"] = {"params": params, "calibration": {**numbers, "curve": curve}}

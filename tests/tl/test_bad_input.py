@@ -283,7 +283,7 @@ def test_both_sides_the_same(cells: AnnData, unchanged: Unchanged, *, target: An
         ({"key": "flow"}, KeyError, ["'flow'", r"scratio_sc\.tl\.fit"]),
         ({"key": "by_doner"}, KeyError, ["'by_doner'", "there: 'scratio'", "Did you mean 'by_donor'", "`key`"]),
         ({"flow": 3}, TypeError, ["`flow` is of type int", r"scratio_sc\.get\.flow"]),
-        ({"use_rep": "X_umap"}, KeyError, ["'X_umap'", "there: 'X_pca'"]),
+        ({"use_rep": "X_umap"}, ValueError, ["'X_umap'", "fitted on 'X_pca'"]),
         ({"target": "stim", "key": "joint"}, TypeError, ["several columns", "'condition': ..., 'donor': ..."]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
         ({"key_added": "condition"}, ValueError, ["condition", "overwrite"]),
@@ -445,6 +445,7 @@ def test_sample_refuses(
         tl.sample(cells, **{"n_cells": 5, "condition": "stim", **options})
 
 
+@pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")
 def test_empty_text_is_a_label_and_missing_is_not(fresh: AnnData) -> None:
     fresh.obs["batch"] = fresh.obs["donor"].replace({"d1": ""})
     with pytest.warns(UserWarning, match="30 cells have the label '' in 'batch'"):

@@ -153,6 +153,7 @@ def test_params_are_those_of_the_call(scored: AnnData) -> None:
     assert params.pop("use_rep").tolist() == REPS
     assert params.pop("node_weights").shape == params.pop("node_bandwidths").shape == (2, 8)
     assert params == {
+        "function": "batch_score",
         "batch": "batch",
         "groupby": "cell_type",
         "n_comps": 0,
@@ -325,3 +326,12 @@ def test_second_representation_is_checked_first(
     adata.obsm["X_corrected"][:] = value
     with unchanged(adata), pytest.raises(ValueError, match=f"(?s)(X_corrected.*{message}|{message}.*X_corrected)"):
         tl.batch_score(adata, **NAMES, **FAST)
+
+
+def test_outlier_is_named_and_not_scored(adata: AnnData) -> None:
+    adata.obsm["X_pca"][7] = 1e4
+    with pytest.warns(UserWarning, match=r"far from all others in 'X_pca' are not scored.*'cell_7'"):
+        scored = score(adata, use_rep=["X_pca", "X_corrected"])
+    assert scored.obs[["batch_score_X_pca", "batch_score_X_corrected"]].isna().all(axis=1).to_numpy().nonzero()[0] == [
+        7
+    ]

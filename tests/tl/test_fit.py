@@ -301,3 +301,12 @@ def test_unused_categories_are_no_levels(fresh):
     fresh.obs["condition"] = fresh.obs["condition"].cat.add_categories(["never"])
     tl.fit(fresh, "condition", **FAST)
     assert fresh.uns["scratio"]["design"]["levels"]["0"].tolist() == ["ctrl", "stim"]
+
+
+def test_outlier_is_named_and_left_out(fresh: ad.AnnData) -> None:
+    fresh.obsm["X_pca"][4] = 1e4
+    with pytest.warns(UserWarning, match=r"far from all others in adata.obsm\['X_pca'\].*'cell_4'\. Their ratios"):
+        tl.fit(fresh, "condition", max_steps=0, n_members=2, progress=False)
+    assert fresh.obs["scratio_fold"].to_numpy()[4] == -1
+    tl.log_ratio(fresh, target="stim", reference="ctrl", progress=False)
+    assert fresh.obs["log_ratio_extrapolated"].iloc[4]

@@ -60,7 +60,7 @@ def test_type_and_params(cells: AnnData) -> None:
     tl.log_density(cells, condition=["stim", "ctrl"], key_added="mine", progress=False)
     assert cells.obs["mine"].dtype == np.float32
     expected = {"condition": "stim + ctrl", "key": "scratio", "use_rep": "X_pca", "method": "denoising"}
-    assert cells.uns["mine"] == {"params": expected}
+    assert cells.uns["mine"] == {"params": {"function": "log_density", **expected}}
 
 
 def test_copy_leaves_the_original(cells: AnnData, unchanged: Unchanged) -> None:

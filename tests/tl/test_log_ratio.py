@@ -52,6 +52,7 @@ def test_params_are_those_of_the_call(cells: AnnData) -> None:
     weights, bandwidths = params.pop("node_weights"), params.pop("node_bandwidths")
     losses = params.pop("held_out_log_loss"), params.pop("held_out_log_loss_prior")
     assert params == {
+        "function": "log_ratio",
         "target": "stim",
         "reference": "ctrl",
         "key": "scratio",
@@ -113,7 +114,55 @@ def test_cells_without_a_fold_are_scored_by_all_members(cells: AnnData) -> None:
     del bare.obs["scratio_fold"]
     with pytest.warns(UserWarning, match="No column 'scratio_fold' in adata.obs: .* not out of fold"):
         by_all = ratio(bare)
-    np.testing.assert_array_equal(by_all, ratio(cells, flow=flow))
+    np.testing.assert_array_equal(by_all, ratio(bare, flow=flow))
+
+
+def test_the_own_flow_passed_by_hand_is_warned_of(fitted: AnnData) -> None:
+    with pytest.warns(UserWarning, match="fitted on these very cells, and scored by it they are not out of fold"):
+        ratio(fitted, flow=scratio.get.flow(fitted))
+
+
+def test_a_given_flow_knows_its_embedding(fresh: AnnData) -> None:
+    fresh.obsm["X_scVI"] = fresh.obsm["X_pca"] + 3
+    tl.fit(fresh, "condition", use_rep="X_scVI", max_steps=0, n_members=2, progress=False)
+    new = fresh[:20].copy()
+    expected = ratio(new, flow=scratio.get.flow(fresh), use_rep="X_scVI")
+    np.testing.assert_array_equal(ratio(new, flow=scratio.get.flow(fresh)), expected)
+
+
+def test_another_embedding_than_that_of_the_fit_is_refused(cells: AnnData, unchanged: Unchanged) -> None:
+    cells.obsm["X_other"] = cells.obsm["X_pca"]
+    with (
+        unchanged(cells),
+        pytest.raises(ValueError, match=r"use_rep='X_other'.* fitted on 'X_pca'.*Leave `use_rep` out"),
+    ):
+        tl.log_ratio(cells, target="stim", reference="ctrl", use_rep="X_other", progress=False)
+
+
+def test_embedding_computed_again_for_some_cells_is_warned_of(cells: AnnData) -> None:
+    """Of all cells of the fit it would be noticed; of some, they are unlike all that was fitted."""
+    some = cells[::2].copy()
+    some.obsm["X_pca"] = some.obsm["X_pca"][:, ::-1] * [1, -1] + [8, 8]
+    with pytest.warns(UserWarning, match="like no cells of the fit.*the embedding computed again") as caught:
+        ratio(some)
+    assert len(caught) == 1
+
+
+def test_extrapolated_is_the_share_of_the_scored_cells(fitted: AnnData) -> None:
+    some = fitted[:100].copy()
+    some.obs["donor"] = np.where(np.arange(100) < 50, None, some.obs["donor"])
+    some.obsm["X_pca"] = some.obsm["X_pca"] + 50
+    with pytest.warns(UserWarning, match="100% of the cells are like no cells|not scored"):
+        tl.log_ratio(some, target="stim", reference="ctrl", key="by_donor", progress=False)
+    assert some.obs["log_ratio_extrapolated"].mean() == 0.5
+    assert some.uns["log_ratio"]["overlap"]["extrapolated"] == 1
+
+
+def test_contrast_that_no_cell_can_judge_has_no_calibration(fitted: AnnData) -> None:
+    tl.log_ratio(fitted, target={"donor": "d1"}, reference={"donor": "d2"}, key="by_donor", progress=False)
+    assert np.isnan(fitted.uns["log_ratio"]["calibration"]["expected_calibration_error"])
+    with pytest.raises(ValueError, match="nothing to draw for 'donor=d1'"):
+        scratio.pl.calibration(fitted, show=False)
 
 
 def test_a_given_flow_scores_cells_without_labels(fitted: AnnData, fresh: AnnData) -> None:

@@ -157,6 +157,17 @@ def test_abundance_between_doses(dosed: AnnData) -> None:
     assert np.corrcoef(dosed.obs["differential_abundance"], x)[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("dose", [7, 500])
+def test_abundance_at_a_number_that_no_cells_have_is_refused(dosed: AnnData, unchanged: Unchanged, dose: float) -> None:
+    with unchanged(dosed), pytest.raises(ValueError, match=f"No cells have dose={dose}: the closest have 10 to 10"):
+        tl.differential_abundance(dosed, target=dose, reference=0, progress=False)
+
+
+def test_effects_against_a_number_that_no_cells_have_are_refused(dosed: AnnData) -> None:
+    with pytest.raises(ValueError, match="No cells have dose=2: the closest have 1 to 1"):
+        tl.treatment_effect(dosed, reference=2, progress=False)
+
+
 @pytest.mark.parametrize("missing", [np.nan, np.inf])
 def test_cells_without_a_number_are_left_out_with_a_warning(raw: AnnData, missing: float) -> None:
     raw.obs.loc[raw.obs_names[:3], "dose"] = missing

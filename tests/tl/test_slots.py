@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 FAST = {"max_steps": 0, "n_members": 2, "progress": False}
 SIDES = {"target": "stim", "reference": "ctrl", "progress": False}
-FOUR = {"a": "stim", "b": "drug/high", "combination": ["stim", "drug/high"], "reference": "ctrl", "progress": False}
+FOUR = {
+    "a": {"condition": "stim", "donor": "d1"},
+    "b": {"condition": "ctrl", "donor": "d2"},
+    "reference": {"condition": "ctrl", "donor": "d1"},
+    "combination": {"condition": "stim", "donor": "d2"},
+    "key": "by_donor",
+    "progress": False,
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "batch_score": {"batch": "donor", "groupby": "condition", "use_rep": "X_pca", **FAST},
     "differential_abundance": SIDES,
@@ -77,7 +84,7 @@ def test_earlier_result_is_replaced(cells: AnnData, function: str) -> None:
 @pytest.mark.parametrize("function", ["differential_abundance", "interaction", "log_ratio"])
 def test_covariate_is_kept(cells: AnnData, unchanged: Unchanged, function: str) -> None:
     with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['d_sd'\]. Use another"):
-        getattr(tl, function)(cells, **OPTIONS[function], key_added="d")
+        getattr(tl, function)(cells, **OPTIONS[function] | {"key": "scratio"}, key_added="d")
 
 
 def test_condition_is_kept(cells: AnnData, unchanged: Unchanged) -> None:

@@ -253,3 +253,21 @@ def test_bad_input(
         tl.treatment_effect(fitted, progress=False, **{"reference": "ctrl", **options})
     for part in parts:
         assert re.search(part, str(caught.value))
+
+
+@pytest.mark.filterwarnings("ignore:Cells that lie far from all others")
+def test_outlier_outweighs_nothing() -> None:
+    rng = np.random.default_rng(0)
+    condition = np.tile(["ctrl", "drug"], 200)
+    x = rng.standard_normal((400, 2)) + (condition == "drug")[:, None]
+    tables = []
+    for far in (x[0, 0], -1e4):
+        x[0, 0] = far
+        adata = AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x.copy()})
+        tl.fit(adata, "condition", max_steps=0, n_members=4, progress=False)
+        tl.treatment_effect(adata, reference="ctrl", progress=False)
+        tables.append(adata.uns["treatment_effect"]["table"].iloc[0])
+    without, beside = tables
+    assert beside["js"] == pytest.approx(without["js"], rel=0.2)
+    assert beside["kl_reference"] == pytest.approx(without["kl_reference"], rel=0.2)
+    assert beside["n_reference"] == without["n_reference"] - 1

@@ -101,7 +101,7 @@ def reliability(judged: Judged) -> dict[str, np.ndarray]:
     """
     p = expit(judged.ratio + judged.log_prior_odds)
     bins = [part for part in np.array_split(np.argsort(p, kind="stable"), N_BINS) if len(part)]
-    n = np.array([len(part) for part in bins])
+    n = np.array([len(part) for part in bins], np.int64)
     predicted = np.array([p[part].mean() for part in bins])
     observed = np.array([judged.is_target[part].mean() for part in bins])
     z = norm.ppf(0.5 + CONFIDENCE / 2)

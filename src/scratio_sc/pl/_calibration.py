@@ -51,6 +51,8 @@ def calibration(
     ------
     KeyError
         If there is no log ratio of that name.
+    ValueError
+        If no held-out cells could judge the contrast.
 
     Examples
     --------
@@ -68,6 +70,12 @@ def calibration(
         )
         raise KeyError(msg)
     checked, params = entry["calibration"], entry["params"]
+    if not checked["n_cells"]:
+        msg = (
+            f"There is nothing to draw for {params['target']!r} against {params['reference']!r}, for no held-out cells "
+            "could judge this contrast. Compare two conditions that cells of the fit have."
+        )
+        raise ValueError(msg)
     curve = {name: np.atleast_1d(values) for name, values in checked["curve"].items()}
     bars = np.abs(np.stack([curve["lower"], curve["upper"]]) - curve["observed"])
     with panels(1, ax=ax, panel_size=(4.2, 4.0)) as axes:

@@ -73,7 +73,8 @@ def log_density(
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If the cells have other dimensions than the fit, the stored flow is damaged, or the method is unknown.
+        If the cells have other dimensions than the fit, or `use_rep` names another embedding than that of the stored
+        flow, the stored flow is damaged, or the method is unknown.
     TypeError
         If an argument is of another type than documented.
 

@@ -103,7 +103,8 @@ def log_ratio(
         Labels of held-out cells against the ratio: slope (1 is right, below 1 ratios are too large) with its standard
         error, intercept, expected calibration error, reliability curve, and the log-loss beside that of class
         frequencies and of Gaussian conditions (``log_loss_lda``, ``log_loss_qda``). See
-        :func:`scratio_sc.pl.calibration`.
+        :func:`scratio_sc.pl.calibration`. NaN where no cell could judge: the sides share a level, differ in covariates
+        alone, or lie in one bin of a number (``n_cells`` is 0).
     `adata.uns[key_added]['overlap']` : :class:`dict`
         ``overlap`` of the two sides (1 equal, 0 apart), ``imbalance`` (0 for the exact ratio), ``effective_target`` and
         ``effective_reference`` (effective share of one side's cells when they stand for the other side), and
@@ -114,8 +115,9 @@ def log_ratio(
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If both sides are the same, a side names text for a number, the cells have other dimensions than the fit, the
-        stored flow is damaged, or the bandwidth is negative.
+        If both sides are the same, a side names text for a number, the cells have other dimensions than the fit, or
+        `use_rep` names another embedding than that of the stored flow, the stored flow is damaged, or the bandwidth is
+        negative.
     TypeError
         If an argument is of another type than documented.
 

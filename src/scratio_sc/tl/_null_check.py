@@ -115,12 +115,12 @@ def null_check(
     n_refits = labels.count(n_permutations, sample_key=sample_key)
     observed = flow.log_ratio(x, target, reference, own=labels.text, fold=fold).value
     _check_scored(flow, observed, (target, reference))
-    sizes = []
+    counted, sizes = ~cells.apart[used], []
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
-        sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value))
-    null, real = np.array(sizes), _size(observed)
+        sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value[counted]))
+    null, real = np.array(sizes), _size(observed[counted])
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
         "observed": real[0],

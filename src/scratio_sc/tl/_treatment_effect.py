@@ -12,7 +12,7 @@ from scratio_sc._arguments import check_bandwidth, listed
 from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_labels, read_own_labels
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
-from scratio_sc._sides import cells_of, others
+from scratio_sc._sides import cells_of, check_has_cells, others
 from scratio_sc._warn import warn
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
@@ -106,8 +106,8 @@ def treatment_effect(
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the reference leaves nothing to compare, `groupby` or `sample_key` is a column of the condition or has no
-        level with cells of both sides, or an argument is out of range.
+        If the reference leaves nothing to compare or names a number that no cells have, `groupby` or `sample_key` is a
+        column of the condition or has no level with cells of both sides, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 
@@ -138,6 +138,7 @@ def treatment_effect(
     }
     labels = pd.DataFrame(parts)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
+    check_has_cells(adata, flow, reference)
     in_reference = cells_of(adata, flow, reference)
     in_treatment = {name: cells_of(adata, flow, side) for name, side in treatments.items()}
     for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
