@@ -97,7 +97,8 @@ def fit(
         The trained flow as arrays, scalars and text; h5ad and zarr keep it. Read it with :func:`scratio_sc.get.flow`.
         `adata.uns[key_added]['params']` has the arguments of the call.
     `adata.obs[key_added + '_fold']` : :class:`pandas.Series` (dtype ``int8``)
-        Fold of every cell; -1 for cells without a label or finite number, which are left out.
+        Fold of every cell; -1 for cells without a label or finite number, and for cells far from all others (named by
+        a warning), which are left out.
 
     Raises
     ------
