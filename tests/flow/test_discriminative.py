@@ -30,7 +30,9 @@ def mixture_of(moves: np.ndarray, *, seed: int = 0) -> Fitted:
     mean, covariance = 2 * rng.normal(size=(m, d)), root @ root.transpose(0, 2, 1)
     weight_effect = 0.2 * rng.normal(size=(n_features, m))
     mixture = Mixture(np.zeros(m, np.int64), rng.normal(size=m), weight_effect, mean, moves, covariance)
-    return Fitted(mixture, np.zeros((1, m, d, d)), np.zeros((1, m)), Prior(np.zeros((1, m, m)), np.eye(m)))
+    return Fitted(
+        mixture, np.zeros((1, m, d, d)), np.zeros((1, m)), np.zeros(1, int), Prior(np.zeros((1, m, m)), np.eye(m))
+    )
 
 
 def moved_levels(n_levels: int, m: int, d: int, *, seed: int = 0) -> np.ndarray:

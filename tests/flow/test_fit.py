@@ -349,9 +349,12 @@ def test_group_of_one_cell_among_cell_types_is_fitted(fit: Fit, mixed_cells: np.
     assert np.isfinite(flow.log_ratio(mixed_cells[::20], "r", "ctrl").value).all()
 
 
-@pytest.mark.parametrize("n", [1, 3, 6])
+@pytest.mark.parametrize("n", [1, 2])
 def test_ratios_of_a_group_of_few_cells_stay_moderate(fit: Fit, n: int) -> None:
-    """Conditions correlate in opposite ways, so that groups have covariances of their own; one is nearly empty."""
+    """Conditions correlate in opposite ways, so that groups have covariances of their own; one is nearly empty.
+
+    Its covariance is that of its condition in the other batch.
+    """
     rng = np.random.default_rng(0)
     labels = np.repeat([("a", "1"), ("b", "1"), ("a", "2"), ("b", "2")], [300, 300, 300, n], axis=0)
     x = rng.standard_normal((len(labels), 2))
@@ -360,7 +363,8 @@ def test_ratios_of_a_group_of_few_cells_stay_moderate(fit: Fit, n: int) -> None:
     assert flow.members[0].anchor.own_share > 0.5
     second = labels[:, 1] == "2"
     ratio = flow.log_ratio(x[second], "b", "a", own=labels[second], fold=fold[second], bandwidth=0).value
-    assert np.abs(ratio).max() < 30
+    exact = -2 * 0.8 / 0.36 * x[second].prod(1)  # of unit variances and correlations of .8 and -.8
+    assert np.abs(ratio - exact).max() < 15
 
 
 def test_one_dimension_is_fitted(fit: Fit) -> None:

@@ -24,7 +24,14 @@ def adata() -> AnnData:
     for rep in REPS:
         obs[f"batch_score_{rep}"] = np.where(obs["kind"] == "alone", np.nan, rng.uniform(-1, MAXIMUM, 60))
     rows = [
-        {"representation": rep, "group": group, "mean": mean[j], "mean_se": 0.01, "maximum": MAXIMUM}
+        {
+            "representation": rep,
+            "group": group,
+            "mean": mean[j],
+            "information": mean[j],
+            "information_se": 0.01,
+            "maximum": MAXIMUM,
+        }
         for j, rep in enumerate(REPS)
         for group, mean in MEANS.items()
     ]

@@ -14,9 +14,11 @@ from scratio_sc.stats._batch_information import BatchScores, largest_scores, sum
 from scratio_sc.stats._divergence import Ratios
 
 
-def scores(value: np.ndarray, by_member: np.ndarray, by_partition: np.ndarray | None = None) -> BatchScores:
+def scores(
+    value: np.ndarray, by_member: np.ndarray, by_partition: np.ndarray | None = None, *, seen: np.ndarray | None = None
+) -> BatchScores:
     ratios = Ratios(value, by_member, value[None] if by_partition is None else by_partition)
-    return BatchScores(ratios, np.arange(len(by_member)), np.ones(8), np.ones(8))
+    return BatchScores(ratios, value if seen is None else seen, np.arange(len(by_member)), np.ones(8), np.ones(8))
 
 
 def whole(found: BatchScores, largest: float = 1.0, threshold: float = 0.5) -> dict[str, float]:
@@ -73,6 +75,13 @@ def test_partitions_that_differ_widen_the_error() -> None:
     value = np.full(20, 0.3)
     found = whole(scores(value, np.tile(value, (3, 1)), np.stack([value - 0.1, value + 0.1])))
     assert found["mean_se"] == pytest.approx(0.1 * np.sqrt(2))
+
+
+def test_information_lies_between_the_scores_of_members_that_saw_a_cell_and_that_did_not() -> None:
+    value = np.full(20, 0.3)
+    found = whole(scores(value, np.tile(value, (3, 1)), seen=value + 0.2))
+    assert found["information"] == pytest.approx(0.4)
+    assert found["information_se"] == pytest.approx(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def test_type_with_one_batch_is_nan_and_named(adata: AnnData) -> None:
     np.testing.assert_array_equal(scored.obs["batch_score_X_pca"].isna(), mine)
     row = table(scored).loc["type_0"]
     assert row["n_cells"] == 0
-    assert row[["mean", "mean_se", "above", "above_se", "maximum"]].isna().all()
+    assert row[["mean", "mean_se", "information", "information_se", "above", "above_se", "maximum"]].isna().all()
     assert table(scored)["n_cells"]["all cells"] == (~mine).sum()
 
 
@@ -264,7 +264,7 @@ def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: 
 
     value = np.full(240, -0.5)
     ratios = Ratios(value, np.tile(value, (2, 1)), value[None])
-    found = BatchScores(ratios, np.arange(2), np.ones(8), np.ones(8))
+    found = BatchScores(ratios, value, np.arange(2), np.ones(8), np.ones(8))
     monkeypatch.setattr(BatchScores, "of", lambda *_, **__: found)
     with pytest.warns(UserWarning, match="negative beyond its error in 'X_pca', 'X_corrected'"):
         scored = score(adata)
@@ -335,3 +335,16 @@ def test_outlier_is_named_and_not_scored(adata: AnnData) -> None:
     assert scored.obs[["batch_score_X_pca", "batch_score_X_corrected"]].isna().all(axis=1).to_numpy().nonzero()[0] == [
         7
     ]
+
+
+def test_information_lacks_less_than_the_mean_of_the_scores() -> None:
+    errors = []
+    for seed in range(3):
+        adata = datasets.batch_shift(900, n_dims=10, n_types=2, shift=0.7, rng=seed)
+        found = table(score(adata, use_rep="X_pca", n_members=4)).loc["all cells"]
+        exact = adata.obs["exact_batch_score"].mean()
+        errors.append((found["mean"] - exact, found["information"] - exact))
+        assert abs(found["information"] - exact) < 2 * found["information_se"]
+    mean, information = np.mean(errors, axis=0)
+    assert mean < -0.02
+    assert abs(information) < abs(mean) / 2

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MIN_WEIGHT = 1e-6
 FEW_CELLS = 4
-"""Cells a dimension up to which the own covariance of a group is pulled the most."""
+"""Cells a dimension up to which an own covariance is drawn elsewhere the most."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,25 @@ class Mixture:
         weight_effect, roots = fit_effects(densities, base, self.weight_effect, design=design, prior=of_weights)
         own = nonlinear_shrinkage(shared, pooled)
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
-        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), Prior(roots, alike))
+        condition = design.condition_of(design.groups)
+        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), condition, Prior(roots, alike))
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
     for g in np.unique(group).tolist():
         yield g, x[torch.as_tensor(np.flatnonzero(group == g))]
+
+
+def _drawn_towards(target: np.ndarray, scatter: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Covariances of scatters ``(..., d, d)`` of so many cells ``(...)``, drawn towards target ones.
+
+    As if by ``d`` cells of the target, and by fewer where there are many cells, which need no help.
+    """
+    d = scatter.shape[-1]
+    n_target = (d * np.minimum(FEW_CELLS * d / np.maximum(size, 1), 1))[..., None, None]
+    n_cells = np.maximum(size - 1, 0)[..., None, None]
+    drawn: np.ndarray = (scatter + n_target * target) / (n_cells + n_target)
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture, scatter ``(n_groups, m, d, d)`` and cells ``(n_groups, m)`` of groups, and the prior of their effects.
+    """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, condition and prior of its groups.
 
     Groups that differ in numbers alone have their scatter and cells together.
     """
@@ -164,19 +177,21 @@ class Fitted:
     mixture: Mixture
     scatter: np.ndarray
     size: np.ndarray
+    condition: np.ndarray
     prior: Prior
 
     @cached_property
     def own(self) -> np.ndarray:
         """The groups' own covariances ``(n_groups, m, d, d)``.
 
-        Pulled towards the component's as if by ``d`` cells, and by fewer where a group has many, which need no pull.
+        That of a group is drawn towards that of its condition, whatever the covariates, and this one towards the
+        component's.
         """
-        d = self.scatter.shape[-1]
-        n_pulling = (d * np.minimum(FEW_CELLS * d / np.maximum(self.size, 1), 1))[..., None, None]
-        n_cells = np.maximum(self.size - 1, 0)[..., None, None]
-        covariance = (self.scatter + n_pulling * self.mixture.covariance) / (n_cells + n_pulling)
-        return nonlinear_shrinkage(covariance + VARIANCE_FLOOR * np.eye(d), self.size)
+        same = self.condition == np.unique(self.condition)[:, None]
+        scatter, size = (np.tensordot(same, part, 1) for part in (self.scatter, self.size))
+        of_condition = _drawn_towards(self.mixture.covariance, scatter, size)[self.condition]
+        own = _drawn_towards(of_condition, self.scatter, self.size)
+        return nonlinear_shrinkage(own + VARIANCE_FLOOR * np.eye(own.shape[-1]), self.size)
 
     @classmethod
     def of(

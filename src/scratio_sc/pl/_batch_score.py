@@ -42,7 +42,8 @@ def batch_score(
 
     A row for all cells and one for each type, those that the first representation separates most on top. In a row, one
     violin for each representation, without the outermost 2.5 % of cells on either side. At 0 the batches are mixed; the
-    short line is the maximum of the mean, where they are apart. Points are means with intervals of 95 %.
+    short line is the maximum of the mean, where they are apart. Points are the ``information`` with intervals of 95 %:
+    the mean, corrected for what it lacks.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def batch_score(
                 found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
                 colour = _COLOURS[j % len(_COLOURS)]
                 _draw_violin(panel, scores[rep][cells], place, half=0.46 * height, colour=colour)
-                _draw_mean(panel, found, place, height=height)
+                _draw_information(panel, found, place, height=height)
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.96", linewidth=0, zorder=0)
         _decorate(panel, [_short(group) for group in rows], groupby=groupby)
@@ -120,9 +121,9 @@ def _scores(adata: AnnData, key: str, rep: str) -> np.ndarray:
 
 
 def _rows(table: pd.DataFrame, rep: str) -> list[str]:
-    """All cells, then the types that were scored, by their mean in one representation."""
+    """All cells, then the types that were scored, by their information in one representation."""
     of_rep = table[(table["representation"] == rep) & table["mean"].notna()]
-    overall, types = of_rep.iloc[:1], of_rep.iloc[1:].sort_values("mean", ascending=False, kind="stable")
+    overall, types = of_rep.iloc[:1], of_rep.iloc[1:].sort_values("information", ascending=False, kind="stable")
     return [*overall["group"], *types["group"]]
 
 
@@ -140,13 +141,13 @@ def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, col
     ax.fill_between(middle, place - width, place + width, color=colour, alpha=0.55, linewidth=0.8, zorder=2)
 
 
-def _draw_mean(ax: Axes, found: pd.Series, place: float, *, height: float) -> None:
+def _draw_information(ax: Axes, found: pd.Series, place: float, *, height: float) -> None:
     ends = [place - height / 2, place + height / 2]
     ax.plot([found["maximum"]] * 2, ends, color="0.15", linewidth=2, solid_capstyle="butt", zorder=3)
     ax.errorbar(
-        found["mean"],
+        found["information"],
         place,
-        xerr=1.96 * found["mean_se"],
+        xerr=1.96 * found["information_se"],
         color="black",
         marker="o",
         markersize=4,
@@ -172,12 +173,14 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(color=_COLOURS[j % len(_COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
-    mean = Line2D([], [], color="black", marker="o", markersize=4, markerfacecolor="white", label="mean, 95 % interval")
+    information = Line2D(
+        [], [], color="black", marker="o", markersize=4, markerfacecolor="white", label="information, 95 % interval"
+    )
     apart = Line2D(
         [], [], color="0.15", marker="|", markersize=9, markeredgewidth=2, linestyle="", label="maximum of the mean"
     )
     legend = ax.legend(
-        handles=[*handles, mean, apart],
+        handles=[*handles, information, apart],
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=2,

@@ -7,6 +7,14 @@ For a cell x of type t and batch b, by Bayes' rule,
 with w_b the share of batch b among the cells of the type. Its mean over cells is the mutual information
 I(batch; x | type), between 0 and the entropy H(batch | type). With a density q fitted to other cells, the mean is on
 average I - E KL(p(b | x, t) || q(b | x, t)) (Barber & Agakov 2003): it errs downwards, and can fall below 0.
+
+With a density fitted to the cells themselves it errs upwards. For a mean delta that is estimated with variance v and
+shrunk to s times the estimate, the two are, in units of the noise,
+
+    s delta^2 - s^2 (delta^2 + v) / 2    and    s (delta^2 + v) - s^2 (delta^2 + v) / 2,
+
+and their average is delta^2 / 2, the information, both without shrinkage (s = 1, as in Akaike 1974) and with the right
+one, s = delta^2 / (delta^2 + v).
 """
 
 from __future__ import annotations
@@ -35,6 +43,8 @@ class BatchScores:
     ----------
     ratios
         Scores of the cells, by the members that did not see them, by each member and by each partition.
+    seen
+        Scores of the cells by the members that did see them, ``(n,)``.
     left_out
         Fold that each member left out, ``(n_members,)``.
     node_weights, node_bandwidths
@@ -42,6 +52,7 @@ class BatchScores:
     """
 
     ratios: Ratios
+    seen: np.ndarray
     left_out: np.ndarray
     node_weights: np.ndarray
     node_bandwidths: np.ndarray
@@ -64,7 +75,9 @@ class BatchScores:
         # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
         weights = flow.weights(own, mixture, bandwidth=bandwidth)
         scores = member_scores(flow, x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress)
-        return cls(Ratios.of(scores, np.array([1.0, -1.0])), flow.left_out, weights, flow.node_bandwidths)
+        ratios = Ratios.of(scores, np.array([1.0, -1.0]))
+        seen = np.average(ratios.by_member, axis=0, weights=(flow.left_out[:, None] != fold))
+        return cls(ratios, seen, flow.left_out, weights, flow.node_bandwidths)
 
 
 def largest_scores(labels: np.ndarray) -> np.ndarray:
@@ -79,13 +92,23 @@ def summary(scores: BatchScores, cells: np.ndarray, *, largest: np.ndarray, thre
 
     The variance is that of the choice of cells plus that of the fit: the mean is stationary where the fit is right, so
     the two hardly go together. ``maximum`` is the mean of the largest scores, which is the entropy of the batches
-    within the types.
+    within the types. ``information`` is the average of the means by members that did not see a cell and by those that
+    did; how far the one is from the other counts as part of its error, for shrinkage is not always the right one.
     """
-    ratios, largest = scores.ratios.take(cells), largest[cells]
+    ratios, seen, largest = scores.ratios.take(cells), scores.seen[cells], largest[cells]
     each = ratios.value, ratios.by_member, ratios.by_partition
     mean, mean_se = _mean(*each, left_out=scores.left_out)
     above, above_se = _mean(*((part > threshold * largest).astype(float) for part in each), left_out=scores.left_out)
-    return {"mean": mean, "mean_se": mean_se, "above": above, "above_se": above_se, "maximum": float(largest.mean())}
+    correction = float((seen - ratios.value).mean() / 2)
+    return {
+        "mean": mean,
+        "mean_se": mean_se,
+        "information": mean + correction,
+        "information_se": float(np.hypot(mean_se, correction)),
+        "above": above,
+        "above_se": above_se,
+        "maximum": float(largest.mean()),
+    }
 
 
 def _mean(

@@ -109,9 +109,10 @@ def batch_score(
         batch with fewer than 20 cells of their type, of a type that has one batch only, or far from all other cells.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,
-        ``n_batches`` compared, ``mean`` (nats) with its standard error ``mean_se``, ``above`` (share of cells above
-        the threshold) with ``above_se``, and ``maximum``, the mean where batches are apart (their entropy within the
-        type). NaN for types that have one batch only. Lower is better.
+        ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,
+        the mean corrected for what it lacks, with ``information_se``, ``above`` (share of cells above the threshold)
+        with ``above_se``, and ``maximum``, the mean where batches are apart (their entropy within the type). NaN for
+        types that have one batch only. Lower is better.
     `adata.uns[key_added]['params']` : :class:`dict`
         The arguments of the call, and for each representation the weights and bandwidths of the nodes.
 
@@ -132,9 +133,10 @@ def batch_score(
     by their cells of the type, exactly.
 
     The mean is on average below the information (Barber & Agakov 2003), the more so the fewer cells and the more
-    dimensions (figures in :doc:`/method/batch_score`), and noise can make it slightly negative: it is not clipped.
-    Standard errors cover the choice of cells and the fit, not differences between the samples of a batch; they do not
-    cover this bias.
+    dimensions, and noise can make it slightly negative: it is not clipped. The mean of scores by members that were
+    fitted to the cells is above the information by about as much, so that ``information`` is halfway (figures in
+    :doc:`/method/batch_score`); its standard error includes how far that is. Standard errors cover the choice of cells
+    and the fit, not differences between the samples of a batch.
 
     No flow is stored: the members for each representation are much larger than the scores. For single batches
     against each other, `scratio_sc.tl.fit(adata, batch, covariates=[groupby])` and :func:`scratio_sc.tl.log_ratio`.
