@@ -67,9 +67,9 @@ def ratio_umap(
     """Draw log ratios on a UMAP or another embedding.
 
     The colours are centred at 0, with limits that are the same on both sides and in all panels. Cells with large
-    absolute ratios are on top. Rings are cells whose ratio is extrapolated: their colour, that of the end of the scale,
-    says which side has such cells and which one has (nearly) none; how large the ratio is, the data cannot say. Cells
-    without a ratio are grey, and beneath.
+    absolute ratios are above others. Rings, on top, are cells whose ratio is extrapolated: their colour, that of the
+    end of the scale, says which side has such cells and which one has (nearly) none; how large the ratio is, the data
+    cannot say. Cells without a ratio are grey, and beneath.
 
     Parameters
     ----------
@@ -268,20 +268,20 @@ def _draw_cells(
     colours: dict[str, Any],
     style: dict[str, Any],
 ) -> None:
-    """Draw the cells without a ratio first, then the extrapolated ones, then the others, the largest ratios last."""
+    """Draw the cells without a ratio first, then those with one, the largest last, and the extrapolated ones on top."""
     order = np.argsort(np.abs(ratio), kind="stable")
     known = order[: np.count_nonzero(~np.isnan(ratio))]
     missing = np.isnan(ratio) & np.isnan(sign)
     x, y = xy.T
     if missing.any():
         ax.scatter(x[missing], y[missing], color=na_color, **style)
+    # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
+    ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
+    ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
     ends = [
         _draw_rings(ax, xy[sign == end], end, colours=colours, style=style) for end in (-1, 1) if (sign == end).any()
     ]
     _draw_legend(ax, ends, na_color if missing.any() else None)
-    # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
-    ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
-    ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
 
 
 def _draw_rings(ax: Axes, xy: Floats, end: int, *, colours: dict[str, Any], style: dict[str, Any]) -> Any:
