@@ -16,7 +16,6 @@ from scratio_sc._check import read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
-from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import may_be_fitted_on
 
 if TYPE_CHECKING:
@@ -145,9 +144,9 @@ class Cells:
     use_rep: str
 
     @property
-    def apart(self) -> np.ndarray:
-        """Cells that were not fitted and lie apart from all others ``(n_cells,)``: one could outweigh a whole mean."""
-        return outliers(self.x) & (True if self.fold is None else self.fold < 0)
+    def new(self) -> np.ndarray:
+        """Cells that were not fitted ``(n_cells,)``; far from all sides, one of them could outweigh a whole mean."""
+        return np.ones(len(self.x), bool) if self.fold is None else self.fold < 0
 
 
 def read_flow_and_cells(
@@ -181,6 +180,9 @@ def read_flow_and_cells(
             f"adata.obsm[{rep!r}] has {x.shape[1]} dimensions, but the flow was fitted on {flow.n_dims}. "
             "Bring the cells into the embedding of the fit and name it with `use_rep`."
         )
+        if x.shape[1] > flow.n_dims:
+            cut = f"adata.obsm['X_cut'] = adata.obsm[{rep!r}][:, :{flow.n_dims}]"
+            msg += f" If the fit took the first {flow.n_dims} of these (`n_comps`): `{cut}`, use_rep='X_cut'."
         raise ValueError(msg)
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)

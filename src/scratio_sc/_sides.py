@@ -59,7 +59,8 @@ def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
         number = design.numbers.get(design.columns.index(column))
         if number is None:
             continue
-        own = np.unique(adata.obs[column].dropna().to_numpy(float))
+        labels = read_labels(adata, (column,), numeric=(column,))
+        own = np.unique(labels.text[labels.complete, 0].astype(float))
         for level in levels:
             there = own[number.bin_of(own) == number.bin_of(np.array([level]))]
             if len(there) and not there[0] <= level <= there[-1]:

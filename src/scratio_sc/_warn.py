@@ -51,9 +51,9 @@ def warn_of(
         warn(msg)
     elif unlike > MAX_EXTRAPOLATED / 2:
         msg = (
-            f"{unlike:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference. Was "
-            "the embedding computed again since, or does it come from somewhere else? Bring the cells into the "
-            "embedding of the fit. They are flagged as extrapolated, but the ratios of all others mean nothing either."
+            f"{unlike:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference, and "
+            "are flagged as extrapolated. Was the embedding computed again since, or does it come from somewhere else? "
+            "Then no ratio means anything: bring the cells into the embedding of the fit. Or are they of a new type?"
         )
         warn(msg)
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:

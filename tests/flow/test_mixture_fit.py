@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._mixture_fit import Fitted, Mixture
+from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
 
 LABELS = np.repeat(["a", "b"], 500)
 DESIGN, GROUP = Design.of(LABELS[:, None], ("condition",), 1)
@@ -193,3 +193,13 @@ def test_scatter_is_no_less_than_nothing_where_shares_are_tiny(distance: float, 
     x = cells({"a": [0.5, 0.5], "b": [1.0, 0.0]}, centres=centres)
     mixture = start(centres + np.array([[0.0, 0.0], beside]))
     assert np.linalg.eigvalsh(fitted(x, mixture, n_sweeps=1).scatter).min() > -1e-9
+
+
+def test_cells_of_a_condition_count_once_whatever_their_numbers() -> None:
+    """Groups that differ in numbers alone have their cells together: each of them has all cells of the others."""
+    one = Components(torch.ones(1).double(), torch.zeros(1, 2).double(), torch.eye(2)[None].double())
+    mixture, prior = Mixture.start(one, 1), Prior(np.zeros((1, 1, 1)), np.eye(1))
+    scatter, size = np.full((1, 1, 2, 2), 4.0) + 40 * np.eye(2), np.full((1, 1), 8.0)
+    alone = Fitted(mixture, scatter, size, np.zeros((1, 2), int), prior)
+    bins = Fitted(mixture, scatter.repeat(5, 0), size.repeat(5, 0), np.zeros((5, 2), int), prior)
+    np.testing.assert_allclose(bins.own, alone.own.repeat(5, 0))

@@ -152,6 +152,14 @@ def test_extrapolated_cells_are_rings_in_the_colour_of_their_sign(adata: AnnData
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated: size unknown"]
 
 
+@pytest.mark.parametrize("style", [{"edgecolors": "none"}, {"lw": 0}, {"marker": "x"}], ids=str)
+def test_rings_stay_rings_whatever_the_style(adata: AnnData, style: dict[str, Any]) -> None:
+    adata.obs.loc[adata.obs_names[0], "log_ratio"] = 99
+    adata.obs["log_ratio_extrapolated"] = np.arange(60) < 1
+    ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False, **style)
+    np.testing.assert_allclose(_rings(ax, "red"), adata.obsm["X_umap"][:1])
+
+
 def test_no_legend_where_all_ratios_are_known(adata: AnnData) -> None:
     adata.obs["log_ratio_extrapolated"] = False
     ax = pl.ratio_umap(adata, show=False)

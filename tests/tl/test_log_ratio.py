@@ -148,6 +148,16 @@ def test_embedding_computed_again_for_some_cells_is_warned_of(cells: AnnData) ->
     assert len(caught) == 1
 
 
+def test_type_of_a_condition_that_is_not_compared_is_no_other_embedding() -> None:
+    rng = np.random.default_rng(0)
+    condition = np.repeat(["a", "b", "c"], 100)
+    x = rng.standard_normal((300, 2)) + 20 * (np.arange(300) >= 220)[:, None]
+    adata = ad.AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x})
+    tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    tl.log_ratio(adata, target="b", reference="a", progress=False)
+    assert adata.obs["log_ratio_extrapolated"][condition == "c"].mean() > 0.7
+
+
 def test_extrapolated_is_the_share_of_the_scored_cells(fitted: AnnData) -> None:
     some = fitted[:100].copy()
     some.obs["donor"] = np.where(np.arange(100) < 50, None, some.obs["donor"])

@@ -163,6 +163,14 @@ def test_abundance_at_a_number_that_no_cells_have_is_refused(dosed: AnnData, unc
         tl.differential_abundance(dosed, target=dose, reference=0, progress=False)
 
 
+@pytest.mark.parametrize("tool", ["differential_abundance", "treatment_effect"])
+def test_missing_column_of_numbers_is_named(dosed: AnnData, tool: str) -> None:
+    del dosed.obs["dose"]
+    sides = {"reference": 0} if tool == "treatment_effect" else {"target": 10, "reference": 0}
+    with pytest.raises(KeyError, match=r"No column 'dose' in adata\.obs"):
+        getattr(tl, tool)(dosed, **sides, progress=False)
+
+
 def test_effects_against_a_number_that_no_cells_have_are_refused(dosed: AnnData) -> None:
     with pytest.raises(ValueError, match="No cells have dose=2: the closest have 1 to 1"):
         tl.treatment_effect(dosed, reference=2, progress=False)

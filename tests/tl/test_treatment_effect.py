@@ -268,6 +268,8 @@ def test_outlier_outweighs_nothing() -> None:
         tl.treatment_effect(adata, reference="ctrl", progress=False)
         tables.append(adata.uns["treatment_effect"]["table"].iloc[0])
     without, beside = tables
+    tl.treatment_effect(some := adata[:60].copy(), reference="ctrl", progress=False)
+    assert some.uns["treatment_effect"]["table"].iloc[0]["n_reference"] == 29  # of a part of the cells, too
     assert beside["js"] == pytest.approx(without["js"], rel=0.2)
     assert beside["kl_reference"] == pytest.approx(without["kl_reference"], rel=0.2)
     assert beside["n_reference"] == without["n_reference"] - 1

@@ -134,8 +134,8 @@ class Mixture:
         weight_effect, roots = fit_effects(densities, base, self.weight_effect, design=design, prior=of_weights)
         own = nonlinear_shrinkage(shared, pooled)
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
-        condition = design.condition_of(design.groups)
-        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), condition, Prior(roots, alike))
+        kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
+        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), kinds, Prior(roots, alike))
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -169,15 +169,16 @@ class Prior:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, condition and prior of its groups.
+    """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, kinds and prior of its groups.
 
-    Groups that differ in numbers alone have their scatter and cells together.
+    Groups that differ in numbers alone have their scatter and cells together. The kind ``(n_groups, 2)`` of a group is
+    its condition, and a group with the same labels.
     """
 
     mixture: Mixture
     scatter: np.ndarray
     size: np.ndarray
-    condition: np.ndarray
+    kinds: np.ndarray
     prior: Prior
 
     @cached_property
@@ -187,9 +188,11 @@ class Fitted:
         That of a group is drawn towards that of its condition, whatever the covariates, and this one towards the
         component's.
         """
-        same = self.condition == np.unique(self.condition)[:, None]
-        scatter, size = (np.tensordot(same, part, 1) for part in (self.scatter, self.size))
-        of_condition = _drawn_towards(self.mixture.covariance, scatter, size)[self.condition]
+        _, once = np.unique(self.kinds, axis=0, return_index=True)
+        condition = self.kinds[:, 0]
+        same = condition[once] == np.unique(condition)[:, None]
+        scatter, size = (np.tensordot(same, part[once], 1) for part in (self.scatter, self.size))
+        of_condition = _drawn_towards(self.mixture.covariance, scatter, size)[condition]
         own = _drawn_towards(of_condition, self.scatter, self.size)
         return nonlinear_shrinkage(own + VARIANCE_FLOOR * np.eye(own.shape[-1]), self.size)
 

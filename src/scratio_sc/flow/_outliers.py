@@ -12,8 +12,9 @@ NEAR = 3.0
 """Distance at which cells count as neighbours, in spreads of all cells (the root of their total variance)."""
 MAX_SHARE = 0.02
 """Share of the cells above which they count as what this embedding looks like, not as outliers."""
-N_LOOKED_AT = 500
-ROWS_AT_ONCE = 8192
+LOOKED_AT = (500, 20_000)
+"""Cells that are looked at first: only where none of these is near, more are."""
+DISTANCES_AT_ONCE = 4_000_000
 
 
 def outliers(x: np.ndarray) -> np.ndarray:
@@ -22,11 +23,11 @@ def outliers(x: np.ndarray) -> np.ndarray:
     A rare type has more, however far it lies from the others.
     """
     cells = torch.as_tensor(x - np.median(x, axis=0))
-    some = cells[:: max(len(cells) // N_LOOKED_AT, 1)]
+    parts = [cells[:: max(len(cells) // n, 1)] for n in LOOKED_AT]
     # squared distances of pairs are twice the variance; their median does not see outliers
-    near = NEAR * float(torch.pdist(some).median()) / math.sqrt(2) if len(some) > 1 else math.inf
+    near = NEAR * float(torch.pdist(parts[0]).median()) / math.sqrt(2) if len(cells) > 1 else math.inf
     doubtful = np.arange(len(cells))
-    for others in (some, cells):
+    for others in (*parts, cells):
         doubtful = doubtful[_n_near(cells[doubtful], others, near) <= MIN_NEIGHBOURS]
     found = np.zeros(len(cells), bool)
     found[doubtful] = near > 0 and len(doubtful) <= MAX_SHARE * len(cells)
@@ -35,5 +36,6 @@ def outliers(x: np.ndarray) -> np.ndarray:
 
 def _n_near(x: torch.Tensor, others: torch.Tensor, near: float) -> np.ndarray:
     """How many others lie near each cell, itself among them, ``(n,)``."""
-    parts = [(torch.cdist(rows, others) <= near).sum(1) for rows in x.split(ROWS_AT_ONCE)]
+    n_rows = max(DISTANCES_AT_ONCE // len(others), 1)
+    parts = [(torch.cdist(rows, others) <= near).sum(1) for rows in x.split(n_rows)]
     return torch.cat(parts).numpy() if parts else np.zeros(0, np.int64)

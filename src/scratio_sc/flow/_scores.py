@@ -80,9 +80,7 @@ def denoising_scores(
         by_member.append(of_sides(seen.mean(0)))
         if judges:
             finest.append(parts.mean(0).sum(-1))
-            near = near or [
-                member.nearby(x, groups.take(torch.as_tensor(mine)), sizes[mine]).sum(1) for mine in columns
-            ]
+            near = near or [_nearby(member, x, groups, sizes=sizes, mine=mine) for mine in columns]
     density = of_sides(np.mean(finest, axis=0))
     far = np.empty(density.shape, bool)
     for k, side in enumerate(sides):

@@ -119,8 +119,7 @@ def ratio_umap(
         this plot does not have, such as `vmin` or `save`.
     ValueError
         If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
-        several panels, the number of titles not the number of panels, or
-        `ncols` below 1.
+        several panels, the number of titles not the number of panels, or `ncols` below 1.
 
     Examples
     --------
@@ -128,6 +127,8 @@ def ratio_umap(
     >>> adata = scratio.datasets.gaussian_shift(1_000)
     >>> axes = scratio.pl.ratio_umap(adata, "exact_log_ratio", basis="pca", show=False)
     """
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.collections import Collection
     from matplotlib.colors import CenteredNorm
 
     keys = [keys] if isinstance(keys, str) else list(keys)
@@ -144,9 +145,9 @@ def ratio_umap(
     limit = _limit(np.concatenate(ratios), vmax)
     style = {
         "s": min(120_000 / max(adata.n_obs, 1), _LARGEST_POINT) if size is None else size,
-        "linewidths": 0,
+        "linewidth": 0,
         "rasterized": adata.n_obs > _RASTERISE_ABOVE,
-        **kwargs,
+        **normalize_kwargs(kwargs, Collection),
     }
     with panels(len(keys), ax=ax, panel_size=(4.2, 3.8), ncols=ncols) as axes:
         colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
@@ -291,8 +292,8 @@ def _draw_rings(ax: Axes, xy: Floats, end: int, *, colours: dict[str, Any], styl
     colour = ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
     diameter = np.sqrt(style["s"])
     width = _RING * diameter
-    rings = ax.scatter(*xy.T, color=colour, **{**style, "s": (diameter - width) ** 2, "linewidths": width})
-    rings.set_facecolor("white")
+    ring = {"s": (diameter - width) ** 2, "marker": "o", "c": "white", "edgecolor": [colour], "linewidth": width}
+    ax.scatter(*xy.T, **{**style, **ring})
     return colour
 
 

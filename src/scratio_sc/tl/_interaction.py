@@ -77,8 +77,8 @@ def interaction(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; a
+        column that is read, a fitted flow or another entry of `adata.uns` is not.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -151,7 +151,7 @@ def interaction(
     own = read_own_labels(adata, flow, asked)
     weights = flow.weights(*asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
-    scored = np.isfinite(scores.value).all(1) & ~given.apart
+    scored = np.isfinite(scores.value).all(1) & ~(given.new & scores.far.all(1))
     comparable = scored & observed(flow, len(scored), asked, own=own)
     cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}

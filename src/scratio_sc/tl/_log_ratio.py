@@ -11,8 +11,10 @@ from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_
 from scratio_sc._embedding import Cells, read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._numbers import beyond_fit
+from scratio_sc._sides import cells_of
 from scratio_sc._warn import warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
+from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._flow import check_method
 from scratio_sc.flow._member_scores import observed
 
@@ -73,8 +75,8 @@ def log_ratio(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; a
+        column that is read, a fitted flow or another entry of `adata.uns` is not.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -183,8 +185,10 @@ def score_cells(
     scored = np.isfinite(ratio.value)
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
-    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[scored].all(1))
-    warn_of(checked, covered, beyond=beyond, confounded=confounded, unlike=unlike)
+    near = scored & _expected_near(adata, flow, cells, sides=sides)
+    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[near].all(1))
+    of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
+    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike)
     entry = {
         "calibration": checked,
         "overlap": covered,
@@ -203,6 +207,14 @@ def score_cells(
         },
     }
     return ratio, entry
+
+
+def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:
+    """Cells that should lie near one of the sides ``(n_cells,)``: those of the sides, and all that were not fitted."""
+    named = {column for side in sides for column in named_levels(flow.design, side)}
+    if cells.new.all() or not named <= set(adata.obs):
+        return cells.new
+    return cells.new | np.any([cells_of(adata, flow, side) for side in sides], axis=0)
 
 
 def write_ratio(adata: AnnData, keys: RatioKeys, ratio: LogRatio, *, entry: dict[str, Any]) -> None:

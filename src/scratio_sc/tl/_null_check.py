@@ -62,8 +62,8 @@ def null_check(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; a
+        column that is read, a fitted flow or another entry of `adata.uns` is not.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -113,14 +113,14 @@ def null_check(
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
     labels = Permutable.of(text[used], unit[used], flow.design)
     n_refits = labels.count(n_permutations, sample_key=sample_key)
-    observed = flow.log_ratio(x, target, reference, own=labels.text, fold=fold).value
-    _check_scored(flow, observed, (target, reference))
-    counted, sizes = ~cells.apart[used], []
+    ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold)
+    _check_scored(flow, ratio.value, (target, reference))
+    counted, sizes = ~(cells.new[used] & ratio.far.all(1)), []
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
         sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value[counted]))
-    null, real = np.array(sizes), _size(observed[counted])
+    null, real = np.array(sizes), _size(ratio.value[counted])
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
         "observed": real[0],

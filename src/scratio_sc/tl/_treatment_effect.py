@@ -63,8 +63,8 @@ def treatment_effect(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; a
+        column that is read, a fitted flow or another entry of `adata.uns` is not.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -146,7 +146,6 @@ def treatment_effect(
             sides = in_reference, np.any([*in_treatment.values()], axis=0)
             _check_across(parts[part], sides, argument=f"{argument}={column!r}")
     rows: list[dict[str, Any]] = []
-    apart = given.apart
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
         its_own = None if own is None else own[cells]
@@ -158,7 +157,7 @@ def treatment_effect(
             fold=None if given.fold is None else given.fold[cells],
             weights=flow.weights(side, reference, bandwidth=width),
         )
-        scored = np.isfinite(scores.value).all(1) & ~apart[cells]
+        scored = np.isfinite(scores.value).all(1) & ~(given.new[cells] & scores.far.all(1))
         contrast = Contrast(
             is_target=in_treatment[name][cells],
             scored=scored,
