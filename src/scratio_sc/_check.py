@@ -69,6 +69,14 @@ def check_slots(
             "`key_added`."
         )
         raise ValueError(msg)
+    strange = next((column for column in columns if column in adata.obs), None)
+    # of the default name it is an earlier result whose entry got lost, as `ad.concat` loses entries
+    if strange and key_added not in {function, "scratio"} and key_added not in adata.uns:
+        msg = (
+            f"key_added={key_added!r} would overwrite adata.obs[{strange!r}], which tl.{function} did not write. Use "
+            f"another `key_added`, or delete that first: `del adata.obs[{strange!r}]`."
+        )
+        raise ValueError(msg)
     if adata.isbacked and (copy or adata.is_view):
         what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
         msg = f"{what} in memory: `adata = adata.to_memory()` first."

@@ -75,6 +75,14 @@ class Permutable:
         if not n_others:
             msg = f"The conditions of the {len(self.first)} {what} cannot be permuted: {self._reason(sample_key)}"
             raise ValueError(msg)
+        if sample_key is not None and self.units.paired:
+            covariates = named(self.design.columns[self.design.n_condition_columns :])
+            msg = (
+                f"Each level of {covariates} has one sample of {sample_key!r} a condition. Exchanged, the ratio within "
+                "it changes its sign and not its size, so that what would come out is no noise. Fit without "
+                f"{covariates} for this check, or leave `sample_key` out to permute single cells."
+            )
+            raise ValueError(msg)
         if n_others < n_permutations:
             msg = (
                 f"Beside the observed grouping of the {len(self.first)} {what} there are {n_others} others only, so "

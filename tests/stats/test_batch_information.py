@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._bandwidth import choose_weights
 from scratio_sc.flow._standard_error import standard_error
-from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
+from scratio_sc.stats._batch_information import BatchScores, bounded, largest_scores, summary
 from scratio_sc.stats._divergence import Ratios
 
 
@@ -115,7 +115,13 @@ def test_score_is_own_density_over_the_mixture_out_of_fold(cells: tuple[np.ndarr
     own = np.where(labels[:, 0] == "a", density["a"], density["b"])
     share = np.array([(labels[labels[:, 1] == t, 0] == "a").mean() for t in labels[:, 1]])
     mixture = np.logaddexp(density["a"] + np.log(share), density["b"] + np.log(1 - share))
-    np.testing.assert_allclose(found.ratios.value, own - mixture, atol=1e-6)
+    np.testing.assert_allclose(found.ratios.value, bounded(own - mixture, labels[:, 1]), atol=1e-6)
+
+
+def test_no_score_says_more_than_so_many_cells_can_know() -> None:
+    score = np.array([-200.0, 0.0, 0.5, -1e5])
+    np.testing.assert_allclose(bounded(score, np.array(["a", "a", "a", "b"])), [-np.log(3), 0, 0.3594, 0], atol=1e-4)
+    np.testing.assert_allclose(bounded(score[None], np.full(4, "a"))[0, [0, 3]], -np.log(4))
 
 
 def test_no_score_exceeds_the_largest(cells: tuple[np.ndarray, np.ndarray]) -> None:

@@ -110,6 +110,15 @@ def test_one_sample_a_condition_is_refused(fresh_fit: AnnData, unchanged: Unchan
         tl.null_check(adata, **ONCE, sample_key="sample")
 
 
+def test_pairs_of_samples_within_a_covariate_are_refused(fresh_fit: AnnData) -> None:
+    """With a ratio for each donor, exchanging the two samples of a donor turns its sign and leaves its size."""
+    adata = with_samples(fresh_fit, 8)
+    adata.obs["donor"] = adata.obs["sample"].str[-1]
+    tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
+    with pytest.raises(ValueError, match=r"Each level of 'donor' has one sample of 'sample'.*Fit without 'donor'"):
+        tl.null_check(adata, **ONCE, sample_key="sample")
+
+
 def test_covariates_that_go_with_the_condition_are_refused(fresh: AnnData) -> None:
     fresh.obs["lane"] = fresh.obs["condition"].map({"ctrl": "l1", "stim": "l2"})
     with pytest.warns(UserWarning, match="Every level of 'lane' has cells of one"):

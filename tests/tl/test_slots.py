@@ -101,3 +101,17 @@ def test_groups_are_kept(cells: AnnData, unchanged: Unchanged) -> None:
 def test_folds_are_kept(cells: AnnData, unchanged: Unchanged) -> None:
     with unchanged(cells), pytest.raises(ValueError, match=r"column that is read, adata.obs\['scratio_fold'\]"):
         tl.log_density(cells, condition="stim", progress=False, key_added="scratio_fold")
+
+
+@pytest.mark.parametrize("column", ["mine", "mine_sd"])
+def test_columns_of_the_user_are_kept(cells: AnnData, unchanged: Unchanged, column: str) -> None:
+    cells.obs[column] = 1.0
+    with unchanged(cells), pytest.raises(ValueError, match=rf"would overwrite adata.obs\['{column}'\].*del adata.obs"):
+        tl.log_ratio(cells, **SIDES, key_added="mine")
+
+
+def test_earlier_result_whose_entry_is_lost_is_replaced(cells: AnnData) -> None:
+    tl.log_ratio(cells, **SIDES)
+    del cells.uns["log_ratio"]
+    tl.log_ratio(cells, **SIDES)
+    assert "log_ratio" in cells.uns

@@ -75,9 +75,23 @@ class BatchScores:
         # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
         weights = flow.weights(own, mixture, bandwidth=bandwidth)
         scores = member_scores(flow, x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress)
-        ratios = Ratios.of(scores, np.array([1.0, -1.0]))
+        found = Ratios.of(scores, np.array([1.0, -1.0]))
+        parts = found.value, found.by_member, found.by_partition
+        ratios = Ratios(*(bounded(part, labels[:, 1]) for part in parts))
         seen = np.average(ratios.by_member, axis=0, weights=(flow.left_out[:, None] != fold))
         return cls(ratios, seen, flow.left_out, weights, flow.node_bandwidths)
+
+
+def bounded(score: np.ndarray, cell_type: np.ndarray) -> np.ndarray:
+    """Scores ``(..., n)`` in view of how many cells of a type there are ``(n,)``.
+
+    From n cells nobody can know a batch to be less likely than 1 / n of its share, so that p(b | x, t) is mixed with as
+    much of p(b | t): log((1 - 1/n) e^s + 1/n). A score of 0 stays, and a few cells far out do not outweigh all others.
+    """
+    _, kind, size = np.unique(cell_type, return_inverse=True, return_counts=True)
+    doubt = 1 / size[kind.reshape(-1)]
+    mixed: np.ndarray = np.log((1 - doubt) * np.exp(score) + doubt)
+    return mixed
 
 
 def largest_scores(labels: np.ndarray) -> np.ndarray:

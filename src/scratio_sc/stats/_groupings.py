@@ -44,6 +44,11 @@ class Units:
         return not self._compares.any()
 
     @property
+    def paired(self) -> bool:
+        """Whether strata compare pairs of units alone: exchanging one mirrors what is within its stratum."""
+        return bool((self._table[self._compares].sum(1) == 2).all())
+
+    @property
     def n_others(self) -> int:
         """How many groupings there are beside the observed one; 10^15 where there are more.
 

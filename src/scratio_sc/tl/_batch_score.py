@@ -95,8 +95,8 @@ def batch_score(
     progress
         Whether to show progress bars.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; a
-        column that is read, a fitted flow or another entry of `adata.uns` is not.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -105,7 +105,8 @@ def batch_score(
     Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
 
     `adata.obs[key_added + '_' + use_rep]` : :class:`pandas.Series` (dtype ``float32``)
-        Score of every cell in nats, for each representation; lower is better. NaN for cells without a label, in a
+        Score of every cell in nats, for each representation; lower is better, and above -log of the cells of the type,
+        for so many cannot say more. NaN for cells without a label, in a
         batch with fewer than 20 cells of their type, of a type that has one batch only, or far from all other cells.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,

@@ -84,8 +84,8 @@ def fit(
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; a
-        column that is read, a fitted flow or another entry of `adata.uns` is not.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

@@ -75,8 +75,8 @@ def log_ratio(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; a
-        column that is read, a fitted flow or another entry of `adata.uns` is not.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

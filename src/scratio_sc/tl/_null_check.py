@@ -53,7 +53,8 @@ def null_check(
     sample_key
         Column of `adata.obs` with the sample (donor, replicate) of a cell: the conditions of whole samples are
         permuted, so that what differs between samples counts as noise too; cells without one are left out. By default
-        those of single cells. Either way within the covariates of the fit.
+        those of single cells. Either way within the covariates of the fit; where each of their levels has one sample a
+        condition (donors with both conditions, as a covariate), samples cannot be permuted: fit without it first.
     n_permutations
         How many refits: each with another grouping, never the observed one or the same under exchanged names. Fewer
         where there are not so many: two samples against two can be grouped in 2 other ways.
@@ -62,8 +63,8 @@ def null_check(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; a
-        column that is read, a fitted flow or another entry of `adata.uns` is not.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

@@ -49,8 +49,8 @@ def ratio_genes(
     layer
         Layer with the expression; `adata.X` by default.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; a
-        column that is read, a fitted flow or another entry of `adata.uns` is not.
+        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
+        else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
