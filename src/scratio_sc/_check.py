@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import pandas as pd
 from anndata import AnnData
 
 from scratio_sc._arguments import closest, listed, named, refuse
-from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
@@ -28,7 +26,6 @@ LIKE_MISSING = ("", "nan", "NaN", "None", "NA", "<NA>", "NaT")
 """Labels that text makes of missing ones, as by ``.astype(str)``."""
 UNKNOWN = "\0unknown"
 """In place of a label that a cell does not have; no label of a fit, so the flow gives the cell no ratio."""
-logger = logging.getLogger("scratio_sc")
 
 
 def check_anndata(adata: Any) -> None:
@@ -36,76 +33,6 @@ def check_anndata(adata: Any) -> None:
     if not isinstance(adata, AnnData):
         msg = f"`adata` is of type {type(adata).__name__}, expected an AnnData as the first argument."
         raise TypeError(msg)
-
-
-def check_slots(
-    adata: AnnData,
-    key_added: Any,
-    function: str,
-    *,
-    columns: Sequence[str] = (),
-    reads: Iterable[str | None] = (),
-    copy: bool,
-) -> None:
-    """Refuse slots that files do not keep, that hold anything but a result of `function`, or that cannot be written.
-
-    Written are `adata.uns[key_added]` and the `columns` of `obs`; `reads` are columns of `obs`, which have to stay.
-    """
-    check_anndata(adata)
-    if not isinstance(key_added, str) or not key_added:
-        refuse("key_added", key_added, "the name of the slots to write", types=str)
-    if "/" in key_added:
-        msg = (
-            f"key_added={key_added!r} contains '/', which h5ad and zarr files do not keep in names. "
-            f"Use for example key_added={key_added.replace('/', '_')!r}."
-        )
-        raise ValueError(msg)
-    _check_entry(adata, key_added, function)
-    kept = [*reads, *_folds(adata, but=key_added)]
-    taken = next((column for column in columns if column in kept), None)
-    if taken:
-        msg = (
-            f"key_added={key_added!r} would overwrite a column that is read, adata.obs[{taken!r}]. Use another "
-            "`key_added`."
-        )
-        raise ValueError(msg)
-    strange = next((column for column in columns if column in adata.obs), None)
-    # of the default name it is an earlier result whose entry got lost, as `ad.concat` loses entries
-    if strange and key_added not in {function, "scratio"} and key_added not in adata.uns:
-        msg = (
-            f"key_added={key_added!r} would overwrite adata.obs[{strange!r}], which tl.{function} did not write. Use "
-            f"another `key_added`, or delete that first: `del adata.obs[{strange!r}]`."
-        )
-        raise ValueError(msg)
-    if adata.isbacked and (copy or adata.is_view):
-        what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
-        msg = f"{what} in memory: `adata = adata.to_memory()` first."
-        raise ValueError(msg)
-
-
-def _check_entry(adata: AnnData, key_added: str, function: str) -> None:
-    """Refuse to overwrite an entry of `uns` that anything but `function` wrote."""
-    entry = adata.uns.get(key_added)
-    if entry is None or _function_of(entry) == function:
-        return
-    what, way_out = "a fitted flow", ""
-    if not _is_flow(entry):
-        what, way_out = f"what tl.{function} did not write", f", or delete that first: `del adata.uns[{key_added!r}]`"
-    msg = f"key_added={key_added!r} would overwrite {what}, adata.uns[{key_added!r}]. Use another `key_added`{way_out}."
-    raise ValueError(msg)
-
-
-def _function_of(entry: Any) -> str | None:
-    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
-    if _is_flow(entry):
-        return "fit"
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    return params.get("function") if isinstance(params, Mapping) else None
-
-
-def _folds(adata: AnnData, *, but: str) -> list[str]:
-    """Columns with the folds of all flows but one."""
-    return [FlowKeys(str(key)).fold for key, entry in adata.uns.items() if key != but and _is_flow(entry)]
 
 
 @dataclass(frozen=True)
@@ -284,7 +211,8 @@ def _dropping(labels: Labels, columns: list[str]) -> str:
     return f"`adata = adata[adata.obs[{[*labels.columns]}].notna().all(axis=1)]` and {enough}"
 
 
-def _is_flow(entry: object) -> bool:
+def is_flow(entry: object) -> bool:
+    """Whether an entry of `uns` is a fitted flow."""
     return isinstance(entry, Mapping) and "format_version" in entry
 
 
@@ -292,7 +220,7 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
     """Flow stored in `adata.uns[key]`."""
     check_anndata(adata)
     if key not in adata.uns:
-        flows = [name for name, entry in adata.uns.items() if _is_flow(entry)]
+        flows = [name for name, entry in adata.uns.items() if is_flow(entry)]
         other = f"{closest(key, flows)} Name one with `key`, or fit one" if flows else " Fit one first"
         msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: `scratio_sc.tl.fit(adata, condition)`."
         raise KeyError(msg)
@@ -381,8 +309,3 @@ def check_all_named(flow: ConditionalFlow, side: Any) -> None:
         example = ", ".join(f"{name!r}: ..." for name in flow.design.columns)
         msg = f"New cells need a level of {named(rest)} too. Name all as {{{example}}} (levels of {levels})."
         raise ValueError(msg)
-
-
-def log_written(function: str, slots: Sequence[str]) -> None:
-    """Say which slots were written."""
-    logger.info("%s: added %s", function, ", ".join(slots))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -82,7 +83,7 @@ class TrainingCells:
     groups: Groups
     strata: list[Stratum]
 
-    @property
+    @cached_property
     def contested(self) -> list[Stratum]:
         """Strata in which a cell may be of several groups."""
         return [stratum for stratum in self.strata if len(stratum.groups) > 1]

@@ -88,17 +88,21 @@ def bounded(score: np.ndarray, cell_type: np.ndarray) -> np.ndarray:
     From n cells nobody can know a batch to be less likely than 1 / n of its share, so that p(b | x, t) is mixed with as
     much of p(b | t): log((1 - 1/n) e^s + 1/n). A score of 0 stays, and a few cells far out do not outweigh all others.
     """
-    _, kind, size = np.unique(cell_type, return_inverse=True, return_counts=True)
-    doubt = 1 / size[kind.reshape(-1)]
+    doubt = 1 / _n_alike(cell_type)
     mixed: np.ndarray = np.log((1 - doubt) * np.exp(score) + doubt)
     return mixed
 
 
 def largest_scores(labels: np.ndarray) -> np.ndarray:
     """-log w_b of cells with batch and type ``(n, 2)``: the score where no other batch has such cells, ``(n,)``."""
-    _, kind, n_same = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    _, cell_type, n_type = np.unique(labels[:, 1], return_inverse=True, return_counts=True)
-    return np.log(n_type[cell_type.reshape(-1)]) - np.log(n_same[kind.reshape(-1)])
+    return np.log(_n_alike(labels[:, 1])) - np.log(_n_alike(labels))
+
+
+def _n_alike(labels: np.ndarray) -> np.ndarray:
+    """Cells that have the labels ``(n,)`` or ``(n, n_columns)`` of each cell, itself among them, ``(n,)``."""
+    _, kind, size = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    alike: np.ndarray = size[kind.reshape(-1)]
+    return alike
 
 
 def summary(scores: BatchScores, cells: np.ndarray, *, largest: np.ndarray, threshold: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,19 +75,19 @@ class Units:
         seen = {self._grouping(np.arange(len(self.stratum)))}
         for _ in range(min(n_draws, self.n_others)):
             order = self._permuted(rng)
-            while self._grouping(order) in seen:
+            while (grouping := self._grouping(order)) in seen:
                 order = self._permuted(rng)
-            seen.add(self._grouping(order))
+            seen.add(grouping)
             yield order
 
-    @property
+    @cached_property
     def _table(self) -> np.ndarray:
         """Units of each condition in each stratum, ``(n_strata, n_conditions)``."""
         table = np.zeros((self.stratum.max() + 1, self.condition.max() + 1), np.int64)
         np.add.at(table, (self.stratum, self.condition), 1)
         return table
 
-    @property
+    @cached_property
     def _compares(self) -> np.ndarray:
         """Which strata have several conditions ``(n_strata,)``; names that the others keep do not matter."""
         several: np.ndarray = (self._table > 0).sum(1) > 1

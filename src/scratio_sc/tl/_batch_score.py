@@ -19,9 +19,10 @@ from scratio_sc._arguments import (
     recorded,
     refuse,
 )
-from scratio_sc._check import MIN_CELLS, check_levels, check_slots, log_written, read_labels
+from scratio_sc._check import MIN_CELLS, check_levels, read_labels
 from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
@@ -106,8 +107,8 @@ def batch_score(
 
     `adata.obs[key_added + '_' + use_rep]` : :class:`pandas.Series` (dtype ``float32``)
         Score of every cell in nats, for each representation; lower is better, and above -log of the cells of the type,
-        for so many cannot say more. NaN for cells without a label, in a
-        batch with fewer than 20 cells of their type, of a type that has one batch only, or far from all other cells.
+        for so many cannot say more. NaN for cells without a label, in a batch with fewer than 20 cells of their type,
+        of a type that has one batch only, or far from all other cells.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, check_slots, log_written, read_labels
+from scratio_sc._check import as_spec, check_differ, read_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
+from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
-from scratio_sc.tl._log_ratio import score_cells, write_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
-from scratio_sc._check import (
-    check_anndata,
-    check_levels,
-    check_slots,
-    columns_of,
-    log_written,
-    read_labels,
-    warn_of_nested,
-)
+from scratio_sc._check import check_anndata, check_levels, columns_of, read_labels, warn_of_nested
 from scratio_sc._embedding import check_varies, read_representation, warn_of_outliers
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._storage import to_dict
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_bandwidth, listed, named
-from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_own_labels
+from scratio_sc._check import MIN_CELLS, as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._sides import apart
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._check import as_spec, check_slots, describe, log_written, read_own_labels
+from scratio_sc._check import as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._flow import check_method
 
 if TYPE_CHECKING:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from scratio_sc._arguments import check_bandwidth
-from scratio_sc._check import as_spec, check_differ, check_slots, describe, log_written, read_own_labels
-from scratio_sc._embedding import Cells, read_flow_and_cells
+from scratio_sc._check import as_spec, check_differ
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
-from scratio_sc._numbers import beyond_fit
-from scratio_sc._sides import cells_of
-from scratio_sc._warn import warn_of
-from scratio_sc.flow._calibration import calibration, mean_of, overlap
-from scratio_sc.flow._contrast import named_levels
+from scratio_sc._ratio import score_cells, write_ratio
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._flow import check_method
-from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +19,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
-    from scratio_sc.flow._flow import LogRatio
 
 
 def log_ratio(
@@ -157,69 +150,3 @@ def log_ratio(
     write_ratio(adata, keys, ratio, entry=entry)
     log_written("log_ratio", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{keys.obs!r}]"])
     return adata if copy else None
-
-
-def score_cells(
-    adata: AnnData,
-    sides: tuple[Any, Any],
-    cells: Cells,
-    *,
-    flow: ConditionalFlow,
-    key: str,
-    method: Literal["denoising", "ode"] = "denoising",
-    bandwidth: float | Literal["auto"] = "auto",
-    progress: bool = True,
-) -> tuple[LogRatio, dict[str, Any]]:
-    """The log ratio of every cell and its entry of `uns`; warns where it should not be taken at face value.
-
-    Nothing is written, so that a warning that is made an error leaves `adata` as it was.
-    """
-    target, reference = sides
-    own = read_own_labels(adata, flow, (target, reference))
-    ratio = flow.log_ratio(
-        cells.x, target, reference, own=own, fold=cells.fold, method=method, bandwidth=bandwidth, progress=progress
-    )
-    judged = flow.judge(target, reference, ratio.weights)
-    baselines = {name: other.ratio for name, other in flow.judge_baselines(target, reference).items()}
-    checked = calibration(judged, baselines)
-    scored = np.isfinite(ratio.value)
-    covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
-    confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
-    near = scored & _expected_near(adata, flow, cells, sides=sides)
-    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[near].all(1))
-    of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
-    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike)
-    entry = {
-        "calibration": checked,
-        "overlap": covered,
-        "params": {
-            "function": "log_ratio",
-            "target": describe(target),
-            "reference": describe(reference),
-            "key": key,
-            "use_rep": cells.use_rep,
-            "method": method,
-            "bandwidth": bandwidth,
-            "node_weights": ratio.weights,
-            "node_bandwidths": flow.node_bandwidths,
-            "held_out_log_loss": judged.log_loss,
-            "held_out_log_loss_prior": judged.prior_log_loss,
-        },
-    }
-    return ratio, entry
-
-
-def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:
-    """Cells that should lie near one of the sides ``(n_cells,)``: those of the sides, and all that were not fitted."""
-    named = {column for side in sides for column in named_levels(flow.design, side)}
-    if cells.new.all() or not named <= set(adata.obs):
-        return cells.new
-    return cells.new | np.any([cells_of(adata, flow, side) for side in sides], axis=0)
-
-
-def write_ratio(adata: AnnData, keys: RatioKeys, ratio: LogRatio, *, entry: dict[str, Any]) -> None:
-    """Write a log ratio and its entry of `uns`."""
-    adata.obs[keys.obs] = ratio.value.astype(np.float32)
-    adata.obs[keys.sd] = ratio.sd.astype(np.float32)
-    adata.obs[keys.extrapolated] = ratio.extrapolated
-    adata.uns[keys.obs] = entry

@@ -9,10 +9,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_device, check_integer, generator_of, named, recorded
-from scratio_sc._check import as_spec, check_differ, check_slots, columns_not_named, describe, log_written
+from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
 from scratio_sc._sides import cells_of
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow import fit_flow
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_bandwidth, listed
-from scratio_sc._check import MIN_CELLS, as_spec, check_slots, describe, log_written, read_labels, read_own_labels
+from scratio_sc._check import MIN_CELLS, as_spec, describe, read_labels, read_own_labels
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_has_cells, others
+from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios

@@ -1,0 +1,99 @@
+"""Slots of an AnnData: which may be written, and what was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from scratio_sc._arguments import refuse
+from scratio_sc._check import check_anndata, is_flow
+from scratio_sc._keys import FlowKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anndata import AnnData
+
+logger = logging.getLogger("scratio_sc")
+
+
+def check_slots(
+    adata: AnnData,
+    key_added: Any,
+    function: str,
+    *,
+    columns: Sequence[str] = (),
+    reads: Iterable[str | None] = (),
+    copy: bool,
+) -> None:
+    """Refuse slots that files do not keep, that hold anything but a result of `function`, or that cannot be written.
+
+    Written are `adata.uns[key_added]` and the `columns` of `obs`; `reads` are columns of `obs`, which have to stay.
+    """
+    check_anndata(adata)
+    if not isinstance(key_added, str) or not key_added:
+        refuse("key_added", key_added, "the name of the slots to write", types=str)
+    if "/" in key_added:
+        msg = (
+            f"key_added={key_added!r} contains '/', which h5ad and zarr files do not keep in names. "
+            f"Use for example key_added={key_added.replace('/', '_')!r}."
+        )
+        raise ValueError(msg)
+    _check_entry(adata, key_added, function)
+    _check_columns(adata, key_added, function, columns=columns, kept=[*reads, *_folds(adata, but=key_added)])
+    if adata.isbacked and (copy or adata.is_view):
+        what = "copy=True needs the cells" if copy else "A view of a backed AnnData has to be"
+        msg = f"{what} in memory: `adata = adata.to_memory()` first."
+        raise ValueError(msg)
+
+
+def _check_entry(adata: AnnData, key_added: str, function: str) -> None:
+    """Refuse to overwrite an entry of `uns` that anything but `function` wrote."""
+    entry = adata.uns.get(key_added)
+    if entry is None or _function_of(entry) == function:
+        return
+    what, way_out = "a fitted flow", ""
+    if not is_flow(entry):
+        what, way_out = f"what tl.{function} did not write", f", or delete that first: `del adata.uns[{key_added!r}]`"
+    msg = f"key_added={key_added!r} would overwrite {what}, adata.uns[{key_added!r}]. Use another `key_added`{way_out}."
+    raise ValueError(msg)
+
+
+def _check_columns(
+    adata: AnnData, key_added: str, function: str, *, columns: Sequence[str], kept: Sequence[str | None]
+) -> None:
+    """Refuse to overwrite columns of `obs` that have to stay, or that `function` did not write."""
+    taken = next((column for column in columns if column in kept), None)
+    if taken:
+        msg = (
+            f"key_added={key_added!r} would overwrite a column that is read, adata.obs[{taken!r}]. Use another "
+            "`key_added`."
+        )
+        raise ValueError(msg)
+    strange = next((column for column in columns if column in adata.obs), None)
+    # of the default name it is an earlier result whose entry got lost, as `ad.concat` loses entries
+    if strange and key_added not in {function, "scratio"} and key_added not in adata.uns:
+        msg = (
+            f"key_added={key_added!r} would overwrite adata.obs[{strange!r}], which tl.{function} did not write. Use "
+            f"another `key_added`, or delete that first: `del adata.obs[{strange!r}]`."
+        )
+        raise ValueError(msg)
+
+
+def _function_of(entry: Any) -> str | None:
+    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
+    if is_flow(entry):
+        return "fit"
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params.get("function") if isinstance(params, Mapping) else None
+
+
+def _folds(adata: AnnData, *, but: str) -> list[str]:
+    """Columns with the folds of all flows but one."""
+    return [FlowKeys(str(key)).fold for key, entry in adata.uns.items() if key != but and is_flow(entry)]
+
+
+def log_written(function: str, slots: Sequence[str]) -> None:
+    """Say which slots were written."""
+    logger.info("%s: added %s", function, ", ".join(slots))
