@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -125,6 +125,28 @@ def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
     return use_rep, int(n_comps) or None
 
 
+def _check_is_of_fit(use_rep: str | None, fitted_rep: str, key: str) -> None:
+    """Refuse another embedding than that of the stored flow."""
+    if use_rep not in (None, fitted_rep):
+        msg = (
+            f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}, and its ratios "
+            "mean nothing elsewhere. Leave `use_rep` out, or fit on it: "
+            f"`scratio_sc.tl.fit(adata, condition, use_rep={use_rep!r})`."
+        )
+        raise ValueError(msg)
+
+
+def _refuse_dimensions(found: int, fitted: int, rep: str) -> NoReturn:
+    msg = (
+        f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. "
+        "Bring the cells into the embedding of the fit and name it with `use_rep`."
+    )
+    if found > fitted:
+        cut = f"adata.obsm['X_cut'] = adata.obsm[{rep!r}][:, :{fitted}]"
+        msg += f" If the fit took the first {fitted} of these (`n_comps`): `{cut}`, use_rep='X_cut'."
+    raise ValueError(msg)
+
+
 def _warn_of_own_cells(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray | None) -> None:
     """Cells with the folds of a fit, scored by a flow that was passed, which may be that of the fit."""
     if fold is not None and (fold >= 0).sum() == flow.design.sizes.sum() and may_be_fitted_on(flow, x, fold):
@@ -158,13 +180,7 @@ def read_flow_and_cells(
         flow = read_flow(adata, key)
         fitted_rep, n_comps = read_flow_params(adata, key)
         fold = read_fold(adata, key)
-        if use_rep not in (None, fitted_rep):
-            msg = (
-                f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}, and its ratios "
-                "mean nothing elsewhere. Leave `use_rep` out, or fit on it: "
-                f"`scratio_sc.tl.fit(adata, condition, use_rep={use_rep!r})`."
-            )
-            raise ValueError(msg)
+        _check_is_of_fit(use_rep, fitted_rep, key)
     elif not isinstance(flow, ConditionalFlow):
         msg = (
             f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
@@ -176,14 +192,7 @@ def read_flow_and_cells(
     rep = use_rep or fitted_rep
     x = _stored(adata, rep)
     if x.shape[1] != flow.n_dims and not (n_comps and x.shape[1] > flow.n_dims):
-        msg = (
-            f"adata.obsm[{rep!r}] has {x.shape[1]} dimensions, but the flow was fitted on {flow.n_dims}. "
-            "Bring the cells into the embedding of the fit and name it with `use_rep`."
-        )
-        if x.shape[1] > flow.n_dims:
-            cut = f"adata.obsm['X_cut'] = adata.obsm[{rep!r}][:, :{flow.n_dims}]"
-            msg += f" If the fit took the first {flow.n_dims} of these (`n_comps`): `{cut}`, use_rep='X_cut'."
-        raise ValueError(msg)
+        _refuse_dimensions(x.shape[1], flow.n_dims, rep)
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)
     if fold is None and FlowKeys(key).fold in adata.obs:

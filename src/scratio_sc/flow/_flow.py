@@ -52,7 +52,7 @@ class LogRatio:
     sd
         Standard error of `value`, nats, ``(n,)``; NaN for a flow of one member.
     far
-        Whether the target, and the reference, has no cells of the fit nearby, ``(n, 2)``.
+        Whether each side, the target first, has no cells of the fit nearby, ``(n, n_sides)``.
     weights
         Weight of each node of the log likelihood, ``(n_nodes,)``.
     """

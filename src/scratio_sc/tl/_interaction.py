@@ -13,9 +13,11 @@ from scratio_sc._arguments import check_bandwidth, listed, named
 from scratio_sc._check import MIN_CELLS, as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
+from scratio_sc._ratio import write_ratio
 from scratio_sc._sides import apart
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
+from scratio_sc.flow import LogRatio
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed
 from scratio_sc.flow._standard_error import standard_error
@@ -161,11 +163,8 @@ def interaction(
     table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
     table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
     every = _combined(scores, SIGNS)
-    adata = adata.copy() if copy else adata
-    adata.obs[keys.obs] = every.value.astype(np.float32)
-    adata.obs[keys.sd] = standard_error(every.by_member, every.by_partition, flow.left_out).astype(np.float32)
-    adata.obs[keys.extrapolated] = scores.far.any(1)
-    adata.uns[keys.obs] = {
+    sd = standard_error(every.by_member, every.by_partition, flow.left_out)
+    entry = {
         "summary": summary,
         "table": table,
         "params": {
@@ -177,9 +176,9 @@ def interaction(
             "node_weights": weights,
         },
     }
-    log_written(
-        "interaction", [f"obs[{name!r}]" for name in (keys.obs, keys.sd, keys.extrapolated)] + [f"uns[{keys.obs!r}]"]
-    )
+    adata = adata.copy() if copy else adata
+    write_ratio(adata, keys, LogRatio(every.value, sd, scores.far, weights), entry=entry)
+    log_written("interaction", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{keys.obs!r}]"])
     return adata if copy else None
 
 
