@@ -44,7 +44,7 @@ def test_partitions_are_the_mixtures_of_the_members(bent: tuple[ConditionalFlow,
     expected = np.zeros((N_PARTITIONS, len(x)))
     for member in flow.members:
         cells, groups = member.coordinates(x / flow.scale), member.groups(flow.design, np.array([[1]]))
-        each = [part.mixtures.log_density(cells, 0.0, 0).numpy() for part in groups.partitions]
+        each = [part.mixtures.log_density(cells, 0.0, 0).cpu().numpy() for part in groups.partitions]
         expected += np.stack(each) / len(flow.members)
     np.testing.assert_allclose(found.by_partition[..., 0], expected - flow.n_dims * np.log(flow.scale), atol=1e-5)
 

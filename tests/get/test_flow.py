@@ -34,7 +34,7 @@ def test_is_the_flow_that_was_fitted(adata: AnnData) -> None:
     for m, member in enumerate(flow.members):
         stored = adata.uns["scratio"]["members"][str(m)]["weights"]
         for name, weight in member.network.state_dict().items():
-            np.testing.assert_array_equal(weight, stored[name])
+            np.testing.assert_array_equal(weight.cpu(), stored[name])
 
 
 def test_key(adata: AnnData) -> None:
