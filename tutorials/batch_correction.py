@@ -73,10 +73,10 @@ table = adata.uns["batch_score"]["table"]
 print(table.round(3).to_string())
 
 # %% [markdown]
-# Read a row as: the mean score, with its standard error; the information, which is that mean corrected for what it lacks
-# on average, as scores are of cells that were not fitted; the share of cells that their state tells apart by batch (more
-# than half of their largest possible score); and the maximum that the mean could have. A mean slightly below 0 is noise
-# around 0 and is left as it is.
+# Read a row as: the mean score, with its standard error; the information, which is that mean corrected for what it
+# lacks on average, as scores are of cells that were not fitted; the share of cells that their state tells apart by
+# batch (more than half of their largest possible score); and the maximum that the mean could have. A mean slightly
+# below 0 is noise around 0 and is left as it is.
 
 # %%
 overall = table[table["group"] == "all cells"].set_index("representation")

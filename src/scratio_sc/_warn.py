@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MIN_OVERLAP = 0.02
-MAX_EXTRAPOLATED = 0.25
+MAX_EXTRAPOLATED = 0.5
+MAX_CONFOUNDED = 0.25
+MAX_UNLIKE = 0.125
 MIN_JUDGED = 200
 BEATEN_BY = 0.01
 
@@ -42,14 +44,14 @@ def warn_of(
             "cells are flagged as extrapolated."
         )
         warn(msg)
-    elif confounded > MAX_EXTRAPOLATED:
+    elif confounded > MAX_CONFOUNDED:
         msg = (
             f"{confounded:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios "
             "add up what was seen elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates "
             "that go with the condition."
         )
         warn(msg)
-    elif unlike > MAX_EXTRAPOLATED / 2:
+    elif unlike > MAX_UNLIKE:
         msg = (
             f"{unlike:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference, and "
             "are flagged as extrapolated. Was the embedding computed again since, or does it come from somewhere else? "
@@ -58,10 +60,10 @@ def warn_of(
         warn(msg)
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
         msg = (
-            f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have no cells of one of "
-            "them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, and are "
-            "flagged as extrapolated. Where the sides were measured apart, the difference may be one of batches, which "
-            "integrating the embedding first would mend; it would also weaken a true effect."
+            f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have hardly any cells of "
+            "one of them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, "
+            "and are flagged as extrapolated. Where the sides were measured apart, the difference may be one of "
+            "batches, which integrating the embedding first would mend; it would also weaken a true effect."
         )
         warn(msg)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scratio_sc.flow._contrast import named_levels, side_of
+from scratio_sc.flow._contrast import fitted_cells, named_levels, side_of
 from scratio_sc.flow._design import Design
 
 PAIRS = np.repeat(np.array([("ctrl", "d1"), ("stim", "d1"), ("ctrl", "d2"), ("drug", "d2")]), [30, 10, 50, 10], axis=0)
@@ -95,3 +95,27 @@ def test_combinations_never_observed_weigh_the_same() -> None:
     design, _ = Design.of(np.array([("a", "x"), ("b", "x"), ("c", "y")]), ("first", "second"), 1)
     side = side_of(design, {"first": [0, 1]}, np.array([2, 1]))
     np.testing.assert_allclose(np.exp(side.log_weights), [0.5, 0.5])
+
+
+# --- cells that tell of a side
+
+
+def counted(*sides: object, own: tuple[int, int] = (CTRL, D1)) -> list[float]:
+    found = [side_of(DESIGN, named_levels(DESIGN, side), np.array(own)) for side in sides]
+    return fitted_cells(DESIGN, found).tolist()
+
+
+def test_cells_of_a_condition_count_whatever_their_covariates() -> None:
+    assert counted("stim", "ctrl") == [10, 80]
+
+
+def test_cells_of_covariates_that_are_compared_count_by_themselves() -> None:
+    assert counted({"donor": "d1"}, {"donor": "d2"}) == [30, 50]
+
+
+def test_cells_of_a_mixture_count_together() -> None:
+    assert counted(["ctrl", "stim"], "drug") == [90, 10]
+
+
+def test_side_without_cells_counts_as_one() -> None:
+    assert counted({"treatment": "stim", "donor": "d2"}, {"treatment": "ctrl", "donor": "d1"}) == [1, 30]

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm, ortho_group
 from scipy.stats import t as student_t
 
-from scratio_sc.flow import ConditionalFlow, _batches, _components, _denoising_ratio, _ode
+from scratio_sc.flow import ConditionalFlow, _batches, _components, _denoising_ratio, _ode, fit_flow
 from scratio_sc.flow._bandwidth import choose_weights
 
 if TYPE_CHECKING:
@@ -530,7 +530,8 @@ def test_combination_never_observed_is_finite_and_extrapolated(
     never = donor_labels[:, 1] == "d3"
     assert np.isfinite(ratio.value).all()
     assert ratio.extrapolated[never].all()
-    assert ratio.extrapolated[~never].mean() < 0.05
+    between = (donor_cells[:, 0] > 0) & (donor_cells[:, 0] < 2)  # where both treatments have cells
+    assert not ratio.extrapolated[between & ~never].any()
 
 
 def test_combination_never_observed_has_the_effect_its_columns_predict(
@@ -594,6 +595,33 @@ def test_cells_of_a_type_that_one_side_lacks_are_extrapolated(fit: Fit) -> None:
     ratio = flow.log_ratio(x, "b", "a", bandwidth=0)
     assert ratio.extrapolated[third].all()
     assert ratio.extrapolated[~third].mean() < 0.05
+
+
+def test_cells_are_extrapolated_where_fewer_than_three_of_a_side_are_to_be_expected() -> None:
+    """Two clouds of one component, 3 standard deviations apart: n_a p_a / (n_a p_a + n_b p_b) of all cells are a."""
+    x, labels = np.random.default_rng(0).standard_normal((400, 2)), np.repeat(["a", "b"], [300, 100])
+    x[:, 0] += 3.0 * (labels == "b")
+    flow, fold = fit_flow(x, labels, n_members=4, max_steps=0)
+    share = 1 / (1 + 3 * np.exp(-(3.0 * x[:, 0] - 4.5)))
+    expected = 400 * np.minimum(share, 1 - share)
+    far = flow.log_ratio(x, "b", "a", fold=fold).extrapolated
+    assert far[expected < 1].all()
+    assert not far[expected > 9].any()
+
+
+def test_what_is_extrapolated_does_not_hang_on_the_seed() -> None:
+    """Arcs, which Gaussians cut up in another way in every fit, side by side at one end and apart at the other."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 400)
+    angle = rng.uniform(0, np.pi, 800)
+    radius = 10 + 0.5 * rng.standard_normal(800) + np.where(labels == "b", angle, 0)
+    x = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    far = []
+    for seed in range(3):
+        flow, fold = fit_flow(x, labels, rng=seed, n_members=4, max_steps=0)
+        far.append(flow.log_ratio(x, "a", "b", fold=fold).extrapolated)
+    assert 0.2 < np.mean(far) < 0.8
+    assert (np.any(far, axis=0) & ~np.all(far, axis=0)).mean() < 0.15
 
 
 def test_disjoint_clouds_are_told_apart_and_extrapolated(fit: Fit) -> None:

@@ -93,3 +93,22 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
     else:
         sizes = np.ones(len(rows))
     return Side(rows, np.log(sizes / sizes.sum()), bool(observed.any()))
+
+
+def fitted_cells(design: Design, sides: Sequence[Side]) -> np.ndarray:
+    """How many fitted cells tell of each side, one at least, ``(n_sides,)``.
+
+    Cells of all levels of a covariate in which the sides do not differ: what the sides do is common to them.
+    """
+    compared = [j for j in range(len(design.columns)) if j < design.n_condition_columns or _differ(sides, j)]
+    group_codes, *codes = (
+        [tuple(row) for row in np.stack([design.bin_of(j, rows[:, j]) for j in compared], axis=1).tolist()]
+        for rows in (design.groups, *(side.rows for side in sides))
+    )
+    n = [sum(size for code, size in zip(group_codes, design.sizes, strict=True) if code in mine) for mine in codes]
+    return np.maximum(n, 1.0)
+
+
+def _differ(sides: Sequence[Side], j: int) -> bool:
+    """Whether sides have different levels of column j."""
+    return len({tuple(np.unique(side.rows[:, j]).tolist()) for side in sides}) > 1

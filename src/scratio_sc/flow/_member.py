@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,10 +86,11 @@ class Member:
         return Groups(self._tensor(features), mixtures)
 
     def nearby(self, x: np.ndarray, groups: Groups, sizes: np.ndarray) -> np.ndarray:
-        """Fitted cells of groups of ``sizes (k,)`` to expect in the components that cells lie in, ``(n, k)``."""
-        share = groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
-        weight = groups.mixtures.log_weight.double().exp().cpu().numpy()
-        expected: np.ndarray = self.anchor.n_parts * (share @ weight.T) * sizes
+        """Cells of groups of ``sizes (k,)`` to expect in the components that cells lie in, ``(n,)``."""
+        log_weight = groups.mixtures.log_weight.double() + torch.as_tensor(np.log(sizes), device=self.device)[:, None]
+        counted = replace(groups.mixtures, log_weight=log_weight)
+        share = counted.shares(self.coordinates(x)).cpu().numpy()
+        expected: np.ndarray = self.anchor.n_parts * (share @ log_weight.exp().sum(0).cpu().numpy())
         return expected
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:

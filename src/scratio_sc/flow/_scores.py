@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from scipy.special import softmax
 
+from scratio_sc.flow._contrast import fitted_cells
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 
 if TYPE_CHECKING:
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
     from scratio_sc.flow._contrast import Side
     from scratio_sc.flow._denoising_ratio import Directions
     from scratio_sc.flow._flow import ConditionalFlow
-    from scratio_sc.flow._member import Groups, Member
 
-MIN_NEARBY = 5.0
-"""Fitted cells of a side in the components a cell lies in, below which the cell counts as far from the side."""
+MIN_NEARBY = 3.0
+"""Cells of a side to expect among the fitted cells nearby, below which a cell counts as far from the side."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,6 @@ def denoising_scores(
         return np.stack(mixed, axis=-1)
 
     by_member, by_partition, finest = [], [], []
-    near: list[np.ndarray] = []
-    group = flow.design.group_of(rows)
-    sizes = np.where(group >= 0, flow.design.sizes[group], 0)
     for member, directions, judges in zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True):
         groups = member.groups(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
@@ -80,19 +77,32 @@ def denoising_scores(
         by_member.append(of_sides(seen.mean(0)))
         if judges:
             finest.append(parts.mean(0).sum(-1))
-            near = near or [_nearby(member, x, groups, sizes=sizes, mine=mine) for mine in columns]
     density = of_sides(np.mean(finest, axis=0))
-    far = np.empty(density.shape, bool)
-    for k, side in enumerate(sides):
-        far[:, k] = density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()
-        far[:, k] |= (near[k] < MIN_NEARBY) | (not side.observed)
+    far = _far_from(flow, density, _nearby(flow, x, batch, sides=sides), sides=sides)
     unit = flow.n_dims * np.log(flow.scale)
     return Scores(batch.cells, np.stack(by_member) - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
 
 
-def _nearby(member: Member, x: np.ndarray, groups: Groups, *, sizes: np.ndarray, mine: np.ndarray) -> np.ndarray:
-    """Fitted cells to expect where each cell lies, of some of the groups together, ``(b,)``."""
-    return member.nearby(x, groups.take(torch.as_tensor(mine)), sizes[mine]).sum(1)
+def _nearby(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
+    """Fitted cells of all sides to expect in the components that cells lie in, ``(b,)``."""
+    member = flow.members[int(np.argmax(batch.unseen))]
+    sizes = fitted_cells(flow.design, sides)
+    weights = [n * np.exp(side.log_weights) for n, side in zip(sizes, sides, strict=True)]
+    groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
+    return member.nearby(x, groups, np.concatenate(weights))
+
+
+def _far_from(flow: ConditionalFlow, density: np.ndarray, nearby: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
+    """Whether sides have no cells of the fit nearby, by their log densities ``(b, k)`` and the cells ``nearby (b,)``.
+
+    Where a cell x lies, n_k p_k(x) / sum_l n_l p_l(x) of the fitted cells are of side k.
+    """
+    share = softmax(density + np.log(fitted_cells(flow.design, sides)), axis=1)
+    far = nearby[:, None] * share < MIN_NEARBY
+    for k, side in enumerate(sides):
+        far[:, k] |= density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()
+        far[:, k] |= not side.observed
+    return far
 
 
 def far_from_cells(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:

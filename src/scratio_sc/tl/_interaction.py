@@ -94,7 +94,7 @@ def interaction(
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error, as that of a log ratio.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
-        Whether one of the four has no fitted cells nearby.
+        Whether one of the four has hardly any fitted cells nearby.
     `adata.uns[key_added]['summary']` : :class:`dict`
         Each with ``_se``, over cells and of the fit: ``interaction``, its mean over cells of the combination;
         ``combination``, the mean log ratio of the combination there, and ``sum_of_singles``, the sum of those of both

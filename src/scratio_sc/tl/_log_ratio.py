@@ -87,8 +87,9 @@ def log_ratio(
         It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
         of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
-        Whether a side has no fitted cells nearby. The sign is evidence then that this side has (nearly) no such cells;
-        the size is not, for it rests on extrapolation. Sign and size both do for a combination that has no cells, such
+        Whether a side has hardly any fitted cells nearby: fewer than three are to be expected among those of the
+        components that the cell lies in. The sign is evidence then that this side has (nearly) no such cells; the size
+        is not, for it rests on extrapolation. Sign and size both do for a combination that has no cells, such
         as a donor never treated, which is answered by what its levels add up to; and for a number beyond those of the
         fit, which continues a straight line.
     `adata.uns[key_added]['params']` : :class:`dict`

@@ -88,11 +88,11 @@ def treatment_effect(
         ``n_target``, ``n_reference``
             Cells that were compared.
         ``extrapolated``
-            Share of them for which a side has no fitted cells nearby.
+            Share of them for which a side has hardly any fitted cells nearby, as :func:`scratio_sc.tl.log_ratio` flags.
         ``flag``
             Empty, or why the row cannot be taken at face value. ``"few cells"``: fewer than 20 on a side, effects are
             NaN. ``"one side only"``: no cells at all on a side, NaN. ``"confounded"``: the fit had the cells'
-            covariates (donors) on one side only, NaN. ``"extrapolated"``: more than a quarter of the cells are; ``js``
+            covariates (donors) on one side only, NaN. ``"extrapolated"``: more than half of the cells are; ``js``
             still holds as a lower bound, the others continue a trend.
     `adata.uns[key_added]['params']` : :class:`dict`
         The arguments.
