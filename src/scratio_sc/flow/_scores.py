@@ -77,10 +77,12 @@ def denoising_scores(
         by_member.append(of_sides(seen.mean(0)))
         if judges:
             finest.append(parts.mean(0).sum(-1))
-    density = of_sides(np.mean(finest, axis=0))
-    far = _far_from(flow, density, _nearby(flow, x, batch, sides=sides), sides=sides)
+    members = np.stack(by_member)
+    share = _shares(flow, members[batch.unseen].mean(0), sides=sides)
+    far = _outside(flow, of_sides(np.mean(finest, axis=0)), sides=sides)
+    far |= _nearby(flow, x, batch, sides=sides)[:, None] * share < MIN_NEARBY
     unit = flow.n_dims * np.log(flow.scale)
-    return Scores(batch.cells, np.stack(by_member) - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
+    return Scores(batch.cells, members - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
 
 
 def _nearby(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
@@ -92,17 +94,16 @@ def _nearby(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequen
     return member.nearby(x, groups, np.concatenate(weights))
 
 
-def _far_from(flow: ConditionalFlow, density: np.ndarray, nearby: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
-    """Whether sides have no cells of the fit nearby, by their log densities ``(b, k)`` and the cells ``nearby (b,)``.
+def _shares(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
+    """Share of each side in fitted cells of such log densities, n_k p_k(x) / sum_l n_l p_l(x), ``(b, k)``."""
+    share: np.ndarray = softmax(density + np.log(fitted_cells(flow.design, sides)), axis=1)
+    return share
 
-    Where a cell x lies, n_k p_k(x) / sum_l n_l p_l(x) of the fitted cells are of side k.
-    """
-    share = softmax(density + np.log(fitted_cells(flow.design, sides)), axis=1)
-    far = nearby[:, None] * share < MIN_NEARBY
-    for k, side in enumerate(sides):
-        far[:, k] |= density[:, k] < flow.support[flow.design.condition_of(side.rows)].min()
-        far[:, k] |= not side.observed
-    return far
+
+def _outside(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
+    """Whether cells of such log densities lie where hardly any cell of a side does, or a side has none, ``(b, k)``."""
+    least = [flow.support[flow.design.condition_of(side.rows)].min() for side in sides]
+    return (density < least) | ~np.array([side.observed for side in sides])
 
 
 def far_from_cells(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
