@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 
-from scratio_sc._warn import warn_of
+from scratio_sc._warn import all_zero, warn_of
 
 FINE = {"n_cells": 1000, "log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.52, "log_loss_qda": 0.55}
 FINE |= dict.fromkeys(("log_loss_prior_se", "log_loss_lda_se", "log_loss_qda_se"), 0.01)
@@ -58,3 +59,15 @@ def test_confounding_is_told_apart_from_poor_overlap() -> None:
     with pytest.warns(UserWarning, match="60% of the cells have covariates") as caught:
         warn_of(FINE, {"overlap": 0.5, "extrapolated": 0.6}, confounded=0.6)
     assert len(caught) == 1
+
+
+def test_zeros_are_no_proof_of_equality() -> None:
+    with pytest.warns(UserWarning, match="cannot be told apart.*standard error of 0 does not cover it"):
+        warn_of(FINE, COVERED, nothing=True)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "zero"), [([0.0, np.nan, 1e-9], True), ([], False), ([np.nan], False), ([0.0, 0.01], False)], ids=str
+)
+def test_all_known_ratios_have_to_be_zero(ratio: list[float], zero: bool) -> None:
+    assert all_zero(np.array(ratio)) == zero

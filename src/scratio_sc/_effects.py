@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._check import MIN_CELLS
-from scratio_sc._warn import MAX_EXTRAPOLATED
+from scratio_sc._warn import MAX_EXTRAPOLATED, all_zero
 from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergence_of
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     if min(n) >= MIN_CELLS:
         target, reference = (contrast.ratios.take(part) for part in used)
         value, se = divergence_of(target, reference, left_out=left_out, share=share)
+        if all_zero(contrast.ratios.value[np.concatenate(used)]):
+            flag = "no difference"
     effect = by_name(value, se)
     counted = share is not None and min(n) > 0
     return {

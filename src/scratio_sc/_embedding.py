@@ -21,6 +21,9 @@ from scratio_sc.flow._same_cells import may_be_fitted_on
 if TYPE_CHECKING:
     from anndata import AnnData
 
+DRAWINGS = ("umap", "tsne", "phate", "draw_graph")
+"""In names of embeddings that are drawn, not measured in."""
+
 
 def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
     """Embedding ``(n_cells, d)`` in float64, finite."""
@@ -32,6 +35,12 @@ def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None
             raise ValueError(msg)
         x = x[:, :n_comps]
     _check_finite(x, adata, use_rep)
+    if any(name in use_rep.lower() for name in DRAWINGS):
+        msg = (
+            f"{use_rep!r} is made to be looked at: it tears cells apart and squeezes them together, so densities in it "
+            "mean little. Use an embedding that keeps distances (PCA, Harmony, scVI), and draw the ratios on this one."
+        )
+        warn(msg)
     return x
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scratio_sc._check import describe, read_own_labels
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._sides import cells_of
-from scratio_sc._warn import warn_of
+from scratio_sc._warn import all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import observed
@@ -51,7 +51,8 @@ def score_cells(
     near = scored & _expected_near(adata, flow, cells, sides=sides)
     beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[near].all(1))
     of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
-    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike)
+    nothing = all_zero(ratio.value)
+    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing)
     entry = {
         "calibration": checked,
         "overlap": covered,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc._arguments import named
 from scratio_sc._check import describe, read_labels
 from scratio_sc.flow._contrast import named_levels
 
@@ -53,11 +54,15 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
 
 
 def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
-    """Refuse a number that lies between those of the cells: cells with another number would stand for it."""
+    """Refuse columns whose labels are none of the fit, and numbers between those of the cells.
+
+    Cells with another number would stand for it.
+    """
     design = flow.design
     for column, levels in named_levels(design, side).items():
         number = design.numbers.get(design.columns.index(column))
         if number is None:
+            _check_known(adata, flow, column)
             continue
         labels = read_labels(adata, (column,), numeric=(column,))
         own = np.unique(labels.text[labels.complete, 0].astype(float))
@@ -69,6 +74,18 @@ def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
                     "these would say nothing of it. Name a number that cells have; `scratio_sc.tl.log_ratio` takes any."
                 )
                 raise ValueError(msg)
+
+
+def _check_known(adata: AnnData, flow: ConditionalFlow, column: str) -> None:
+    """Refuse a column of labels none of which the fit has seen: they were renamed since."""
+    labels = read_labels(adata, (column,))
+    known, own = flow.design.levels[flow.design.columns.index(column)], np.unique(labels.text[labels.complete, 0])
+    if len(own) and not np.isin(own, known).any():
+        msg = (
+            f"No cell has a label of the fit in adata.obs[{column!r}]: the fit knows {named(known)}, the cells have "
+            f"{named(own)}. Give the labels their old names, or fit again."
+        )
+        raise ValueError(msg)
 
 
 def apart(adata: AnnData, flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pandas.api.types import is_numeric_dtype
+
 from scratio_sc._arguments import refuse
 from scratio_sc._check import check_anndata, is_flow
 from scratio_sc._keys import FlowKeys
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+NUMBERS = ("fit", "log_ratio", "log_density", "interaction")
+"""Functions that write numbers and truth values alone to `obs`."""
 logger = logging.getLogger("scratio_sc")
 
 
@@ -72,13 +76,19 @@ def _check_columns(
         )
         raise ValueError(msg)
     strange = next((column for column in columns if column in adata.obs), None)
-    # of the default name it is an earlier result whose entry got lost, as `ad.concat` loses entries
-    if strange and key_added not in {function, "scratio"} and key_added not in adata.uns:
+    # of the default name it may be an earlier result whose entry got lost, as `ad.concat` loses entries
+    lost = key_added in {function, "scratio"} and (function not in NUMBERS or _are_numbers(adata, columns))
+    if strange and not lost and key_added not in adata.uns:
         msg = (
             f"key_added={key_added!r} would overwrite adata.obs[{strange!r}], which tl.{function} did not write. Use "
             f"another `key_added`, or delete that first: `del adata.obs[{strange!r}]`."
         )
         raise ValueError(msg)
+
+
+def _are_numbers(adata: AnnData, columns: Sequence[str]) -> bool:
+    """Whether all of some columns of `obs` that there are hold numbers or truth values."""
+    return all(is_numeric_dtype(adata.obs[column]) for column in columns if column in adata.obs)
 
 
 def _function_of(entry: Any) -> str | None:

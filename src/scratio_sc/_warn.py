@@ -6,6 +6,8 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,6 +16,7 @@ MAX_EXTRAPOLATED = 0.5
 MAX_CONFOUNDED = 0.25
 MAX_UNLIKE = 0.125
 MIN_JUDGED = 200
+NOTHING = 1e-6
 BEATEN_BY = 0.01
 
 
@@ -25,6 +28,12 @@ def warn(msg: str) -> None:
     warnings.warn(msg, UserWarning, stacklevel=level)
 
 
+def all_zero(ratio: np.ndarray) -> bool:
+    """Whether ratios ``(n,)``, nats, are all 0, but for rounding; NaN where there is none."""
+    known = ratio[np.isfinite(ratio)]
+    return bool(len(known)) and float(np.abs(known).max()) < NOTHING
+
+
 def warn_of(
     calibration: Mapping[str, Any],
     overlap: Mapping[str, float],
@@ -32,11 +41,12 @@ def warn_of(
     beyond: str = "",
     confounded: float = 0.0,
     unlike: float = 0.0,
+    nothing: bool = False,
 ) -> None:
     """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats.
 
     `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
-    far from both sides.
+    far from both sides; `nothing` says that all ratios are 0, which looks like certainty.
     """
     if beyond:
         msg = (
@@ -64,6 +74,13 @@ def warn_of(
             "one of them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, "
             "and are flagged as extrapolated. Where the sides were measured apart, the difference may be one of "
             "batches, which integrating the embedding first would mend; it would also weaken a true effect."
+        )
+        warn(msg)
+    elif nothing:
+        msg = (
+            "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them "
+            "equal: a difference too small for so many cells to show comes out as 0, too, and a standard error of 0 "
+            "does not cover it."
         )
         warn(msg)
     rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}

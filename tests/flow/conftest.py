@@ -206,6 +206,7 @@ def make_member() -> Callable[..., Member]:
             weight_effect=np.zeros((k, 1)),
             mean=np.zeros((1, d)),
             mean_effect=mean[:, None],
+            size=np.zeros((k, 1)),
             variance=variance[None],
             rotation=np.eye(d)[None],
             own_share=0.0,

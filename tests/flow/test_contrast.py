@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scratio_sc.flow._contrast import fitted_cells, named_levels, side_of
+from scratio_sc.flow._contrast import fitted_groups, named_levels, side_of
 from scratio_sc.flow._design import Design
 
 PAIRS = np.repeat(np.array([("ctrl", "d1"), ("stim", "d1"), ("ctrl", "d2"), ("drug", "d2")]), [30, 10, 50, 10], axis=0)
@@ -97,25 +97,39 @@ def test_combinations_never_observed_weigh_the_same() -> None:
     np.testing.assert_allclose(np.exp(side.log_weights), [0.5, 0.5])
 
 
-# --- cells that tell of a side
+# --- groups that tell of a side
 
 
-def counted(*sides: object, own: tuple[int, int] = (CTRL, D1)) -> list[float]:
+def counted(*sides: object, own: tuple[int, int] = (CTRL, D1)) -> list[list[str]]:
     found = [side_of(DESIGN, named_levels(DESIGN, side), np.array(own)) for side in sides]
-    return fitted_cells(DESIGN, found).tolist()
+    names = np.array([f"{DESIGN.levels[0][c]} {DESIGN.levels[1][d]}" for c, d in DESIGN.groups.tolist()])
+    return [names[which].tolist() for which in fitted_groups(DESIGN, found)]
 
 
-def test_cells_of_a_condition_count_whatever_their_covariates() -> None:
-    assert counted("stim", "ctrl") == [10, 80]
+def test_groups_of_a_condition_count_whatever_their_covariates() -> None:
+    assert counted("stim", "ctrl") == [["stim d1"], ["ctrl d1", "ctrl d2"]]
 
 
-def test_cells_of_covariates_that_are_compared_count_by_themselves() -> None:
-    assert counted({"donor": "d1"}, {"donor": "d2"}) == [30, 50]
+def test_groups_of_covariates_that_are_named_count_by_themselves() -> None:
+    assert counted({"donor": "d1"}, {"donor": "d2"}) == [["ctrl d1"], ["ctrl d2"]]
+    sides = ({"treatment": "stim", "donor": "d1"}, {"treatment": "ctrl", "donor": "d1"})
+    assert counted(*sides) == [["stim d1"], ["ctrl d1"]]
 
 
-def test_cells_of_a_mixture_count_together() -> None:
-    assert counted(["ctrl", "stim"], "drug") == [90, 10]
+def test_groups_of_a_mixture_count_together() -> None:
+    assert counted(["ctrl", "stim"], "drug") == [["ctrl d1", "ctrl d2", "stim d1"], ["drug d2"]]
 
 
-def test_side_without_cells_counts_as_one() -> None:
-    assert counted({"treatment": "stim", "donor": "d2"}, {"treatment": "ctrl", "donor": "d1"}) == [1, 30]
+def test_groups_that_differ_in_numbers_alone_have_their_cells_at_the_first() -> None:
+    labels = np.array([["a", "0"], ["a", "1"], ["a", "2"], ["b", "0"], ["b", "1"]]).repeat(40, 0)
+    design, _ = Design.of(labels, ("arm", "dose"), 1, numeric=("dose",))
+    found = [side_of(design, named_levels(design, side), design.groups[0]) for side in ("a", "b")]
+    first = [int(np.flatnonzero(design.groups[:, 0] == level)[0]) for level in (0, 1)]
+    assert [np.flatnonzero(which).tolist() for which in fitted_groups(design, found)] == [[i] for i in first]
+
+
+def test_combination_of_two_cells_is_not_observed() -> None:
+    labels = np.array([["a", "x"], ["b", "x"], ["a", "y"], ["b", "y"]]).repeat([30, 3, 30, 2], 0)
+    design, _ = Design.of(labels, ("arm", "donor"), 1)
+    sides = [side_of(design, named_levels(design, "b"), np.array([0, donor])) for donor in (0, 1)]
+    assert [side.observed for side in sides] == [True, False]

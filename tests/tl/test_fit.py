@@ -310,3 +310,10 @@ def test_outlier_is_named_and_left_out(fresh: ad.AnnData) -> None:
     assert fresh.obs["scratio_fold"].to_numpy()[4] == -1
     tl.log_ratio(fresh, target="stim", reference="ctrl", progress=False)
     assert fresh.obs["log_ratio_extrapolated"].iloc[4]
+
+
+@pytest.mark.parametrize("use_rep", ["X_umap", "X_tsne", "X_draw_graph_fa"])
+def test_embedding_that_is_a_drawing_is_fitted_with_a_warning(fresh, use_rep):
+    fresh.obsm[use_rep] = fresh.obsm["X_pca"]
+    with pytest.warns(UserWarning, match=f"'{use_rep}' is made to be looked at.*PCA"):
+        tl.fit(fresh, "condition", use_rep=use_rep, **FAST)

@@ -148,6 +148,7 @@ def test_embedding_computed_again_for_some_cells_is_warned_of(cells: AnnData) ->
     assert len(caught) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The two sides cannot be told apart")
 def test_type_of_a_condition_that_is_not_compared_is_no_other_embedding() -> None:
     rng = np.random.default_rng(0)
     condition = np.repeat(["a", "b", "c"], 100)
@@ -368,6 +369,7 @@ def rotated(x: np.ndarray) -> np.ndarray:
     return np.column_stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]]) / np.sqrt(2)
 
 
+@pytest.mark.filterwarnings("ignore:The two sides cannot be told apart")
 @pytest.mark.parametrize("change", [rotated, np.negative, lambda x: 2 * x])
 def test_embedding_that_has_changed_since_the_fit(change: Callable[[np.ndarray], np.ndarray]) -> None:
     rng = np.random.default_rng(0)
@@ -395,3 +397,12 @@ def test_warning_made_an_error_writes_nothing(fresh: AnnData, unchanged: Unchang
     tl.fit(fresh, "condition", max_steps=0, n_members=2, progress=False)
     with unchanged(fresh), pytest.raises(UserWarning, match="hardly overlap"):
         tl.log_ratio(fresh, target="stim", reference="ctrl", progress=False)
+
+
+def test_nothing_found_is_no_proof_that_there_is_nothing() -> None:
+    adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    adata.obs["arm"] = np.random.default_rng(0).permutation(np.tile(["a", "b"], adata.n_obs // 2))
+    tl.fit(adata, "arm", max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="cannot be told apart"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)
+    assert not adata.obs["log_ratio"].any()

@@ -115,3 +115,13 @@ def test_earlier_result_whose_entry_is_lost_is_replaced(cells: AnnData) -> None:
     del cells.uns["log_ratio"]
     tl.log_ratio(cells, **SIDES)
     assert "log_ratio" in cells.uns
+
+
+@pytest.mark.parametrize(("function", "column"), [("log_ratio", "log_ratio"), ("fit", "scratio_fold")])
+def test_text_is_no_earlier_result(cells: AnnData, unchanged: Unchanged, function: str, *, column: str) -> None:
+    cells.obs[column] = "my own notes"
+    options = SIDES if function == "log_ratio" else {"condition": "condition", **FAST}
+    if function == "fit":
+        del cells.uns["scratio"]
+    with unchanged(cells), pytest.raises(ValueError, match=f"would overwrite .*{column}"):
+        getattr(tl, function)(cells, **options)

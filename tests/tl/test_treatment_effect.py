@@ -185,6 +185,31 @@ def test_sides_that_never_touch_are_flagged_but_bounded() -> None:
     assert row["js"] == pytest.approx(np.log(2), abs=1e-3)
 
 
+def test_sides_that_cannot_be_told_apart_are_said_to_show_no_difference() -> None:
+    x = np.random.default_rng(0).standard_normal((400, 2))
+    adata = cells_at(x, condition=np.tile(["ctrl", "stim"], 200), cell_type=np.repeat(["one", "two"], 200))
+    tl.fit(adata, "condition", **FAST)
+    assert set(effects(adata, groupby="cell_type")["flag"]) == {"no difference"}
+
+
+def test_labels_exchanged_since_the_fit_give_negative_divergences_and_a_warning(mixture: AnnData) -> None:
+    exchanged = mixture.copy()
+    names = {"ctrl": "response", "response": "ctrl", "abundance": "abundance"}
+    exchanged.obs["condition"] = exchanged.obs["condition"].astype(str).map(names)
+    with pytest.warns(UserWarning, match="negative beyond its error in response.*exchanged since the fit"):
+        table = effects(exchanged)
+    assert table.loc[("response", "(all)", "(all)"), "js"] < 0
+
+
+def test_labels_renamed_since_the_fit_are_refused(mixture: AnnData) -> None:
+    renamed = mixture.copy()
+    renamed.uns.pop("treatment_effect", None)
+    renamed.obs["condition"] = "new " + renamed.obs["condition"].astype(str)
+    with pytest.raises(ValueError, match=r"No cell has a label of the fit in adata.obs\['condition'\].*'new ctrl'"):
+        effects(renamed)
+    assert "treatment_effect" not in renamed.uns
+
+
 def test_every_level_of_one_of_several_condition_columns(fitted: AnnData) -> None:
     table = effects(fitted, {"condition": "ctrl"}, key="joint").reset_index()
     assert sorted(table["target"]) == ["drug/high", "stim"]

@@ -56,6 +56,8 @@ class Anchor:
         Variance within groups and of all cells along each coordinate, ``(d,)``.
     partition, log_weight, weight_effect, mean, mean_effect
         As in `Mixture`, in coordinates.
+    size
+        Cells of each group in each component ``(n_groups, m)``, together for groups that differ in numbers alone.
     variance, rotation
         Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances.
     own_share
@@ -74,6 +76,7 @@ class Anchor:
     weight_effect: np.ndarray
     mean: np.ndarray
     mean_effect: np.ndarray
+    size: np.ndarray
     variance: np.ndarray
     rotation: np.ndarray
     own_share: float
@@ -108,6 +111,7 @@ class Anchor:
             weight_effect=mixture.weight_effect,
             mean=mixture.mean,
             mean_effect=mixture.mean_effect,
+            size=np.concatenate([part.size for part in parts], axis=1),
             variance=np.maximum(variance, VARIANCE_FLOOR),
             rotation=rotation,
             own_share=own_share,

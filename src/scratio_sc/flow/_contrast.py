@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 LevelSpec = str | float | Sequence[str] | Sequence[float] | EllipsisType
+MIN_OBSERVED = 3
+"""Fitted cells of a combination, below which it counts as not observed."""
 SideSpec = LevelSpec | Mapping[str, LevelSpec]
 """A level of the condition, several of them or all (``...``): their mixture; or the same by column, {} for all own.
 
@@ -25,12 +27,13 @@ Of a column of numbers, a level is any number.
 class Side:
     """A mixture of rows of a design ``(m, n_columns)`` with log weights ``(m,)`` that sum to one.
 
-    ``observed`` is False where a combination was never seen in the fit.
+    ``observed`` is False where the fit has seen fewer than three cells of them, ``own`` are the columns not named.
     """
 
     rows: np.ndarray
     log_weights: np.ndarray
     observed: bool
+    own: frozenset[int]
 
 
 def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int | float]]:
@@ -87,28 +90,23 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
     rows = np.array(list(itertools.product(*choices)), design.groups.dtype)
     group = design.group_of(rows)
     sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
-    observed = sizes > 0
+    observed, n_cells = sizes > 0, sizes.sum()
     if observed.any():
         rows, sizes = rows[observed], sizes[observed]
     else:
         sizes = np.ones(len(rows))
-    return Side(rows, np.log(sizes / sizes.sum()), bool(observed.any()))
+    not_named = frozenset(j for j, column in enumerate(design.columns) if column not in named)
+    return Side(rows, np.log(sizes / sizes.sum()), bool(n_cells >= MIN_OBSERVED), not_named)
 
 
-def fitted_cells(design: Design, sides: Sequence[Side]) -> np.ndarray:
-    """How many fitted cells tell of each side, one at least, ``(n_sides,)``.
+def fitted_groups(design: Design, sides: Sequence[Side]) -> np.ndarray:
+    """Whether groups tell of each side, ``(n_sides, n_groups)``; of those that differ in numbers alone, the first.
 
-    Cells of all levels of a covariate in which the sides do not differ: what the sides do is common to them.
+    Those of its conditions, whatever the covariates that no side names: what conditions do is common to them, and so
+    it is to numbers.
     """
-    compared = [j for j in range(len(design.columns)) if j < design.n_condition_columns or _differ(sides, j)]
-    group_codes, *codes = (
-        [tuple(row) for row in np.stack([design.bin_of(j, rows[:, j]) for j in compared], axis=1).tolist()]
-        for rows in (design.groups, *(side.rows for side in sides))
-    )
-    n = [sum(size for code, size in zip(group_codes, design.sizes, strict=True) if code in mine) for mine in codes]
-    return np.maximum(n, 1.0)
-
-
-def _differ(sides: Sequence[Side], j: int) -> bool:
-    """Whether sides have different levels of column j."""
-    return len({tuple(np.unique(side.rows[:, j]).tolist()) for side in sides}) > 1
+    own = frozenset.intersection(*(side.own for side in sides)) - {*range(design.n_condition_columns)}
+    compared = [j for j in range(len(design.columns)) if j not in own and j not in design.numbers]
+    first = design.alike(design.groups) == np.arange(design.n_groups)
+    codes = design.groups[:, compared]
+    return np.stack([first & (codes[:, None] == side.rows[:, compared]).all(2).any(1) for side in sides])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,13 +85,14 @@ class Member:
         )
         return Groups(self._tensor(features), mixtures)
 
-    def nearby(self, x: np.ndarray, groups: Groups, sizes: np.ndarray) -> np.ndarray:
-        """Cells of groups of ``sizes (k,)`` to expect in the components that cells lie in, ``(n,)``."""
-        log_weight = groups.mixtures.log_weight.double() + torch.as_tensor(np.log(sizes), device=self.device)[:, None]
-        counted = replace(groups.mixtures, log_weight=log_weight)
-        share = counted.shares(self.coordinates(x)).cpu().numpy()
-        expected: np.ndarray = self.anchor.n_parts * (share @ log_weight.exp().sum(0).cpu().numpy())
-        return expected
+    def nearby(self, x: np.ndarray, groups: Groups, counted: np.ndarray) -> np.ndarray:
+        """Fitted cells of the groups with indices ``counted``, in the components that cells lie in, ``(n,)``.
+
+        By the ``groups``, all taken together, cells lie in components.
+        """
+        share = groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
+        found: np.ndarray = share @ self.anchor.size[counted].sum(0)
+        return found
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from scratio_sc.flow._contrast import fitted_cells
+from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 
 if TYPE_CHECKING:
@@ -78,26 +78,26 @@ def denoising_scores(
         if judges:
             finest.append(parts.mean(0).sum(-1))
     members = np.stack(by_member)
-    share = _shares(flow, members[batch.unseen].mean(0), sides=sides)
     far = _outside(flow, of_sides(np.mean(finest, axis=0)), sides=sides)
-    far |= _nearby(flow, x, batch, sides=sides)[:, None] * share < MIN_NEARBY
+    far |= _expected(flow, x, batch, sides=sides, density=members[batch.unseen].mean(0)) < MIN_NEARBY
     unit = flow.n_dims * np.log(flow.scale)
     return Scores(batch.cells, members - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
 
 
-def _nearby(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
-    """Fitted cells of all sides to expect in the components that cells lie in, ``(b,)``."""
-    member = flow.members[int(np.argmax(batch.unseen))]
-    sizes = fitted_cells(flow.design, sides)
-    weights = [n * np.exp(side.log_weights) for n, side in zip(sizes, sides, strict=True)]
+def _expected(
+    flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], density: np.ndarray
+) -> np.ndarray:
+    """Fitted cells of each side to expect where cells lie, given their log densities ``(b, k)``, ``(b, k)``.
+
+    Of the cells of all sides in the components that a cell x lies in, side k has n_k p_k(x) / sum_l n_l p_l(x).
+    """
+    member, counted = flow.members[int(np.argmax(batch.unseen))], fitted_groups(flow.design, sides)
     groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
-    return member.nearby(x, groups, np.concatenate(weights))
-
-
-def _shares(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
-    """Share of each side in fitted cells of such log densities, n_k p_k(x) / sum_l n_l p_l(x), ``(b, k)``."""
-    share: np.ndarray = softmax(density + np.log(fitted_cells(flow.design, sides)), axis=1)
-    return share
+    size = member.anchor.size.sum(1) / member.anchor.n_parts
+    share = softmax(density + np.log(np.maximum(counted @ size, 1)), axis=1)
+    seen = size[np.unique(flow.design.alike(flow.design.groups))].sum() / flow.design.sizes.sum()
+    expected: np.ndarray = member.nearby(x, groups, np.flatnonzero(counted.any(0)))[:, None] * share / seen
+    return expected
 
 
 def _outside(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ANCHOR_ARRAYS = (
     "center",
     "basis",
@@ -40,12 +40,13 @@ _ANCHOR_ARRAYS = (
     "weight_effect",
     "mean",
     "mean_effect",
+    "size",
     "variance",
     "rotation",
     "own_variance",
     "own_rotation",
 )
-_SINGLE_PRECISION = ("variance", "rotation", "own_variance", "own_rotation")
+_SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
 _HELD_OUT = ("parts", "condition", "log_prior", "baselines")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
@@ -156,6 +157,7 @@ def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> 
         "weight_effect": (n_features, m),
         "mean": (m, n_dims),
         "mean_effect": (n_features, m, n_dims),
+        "size": (len(design.groups), m),
         "variance": (m, n_dims),
         "rotation": (m, n_dims, n_dims),
         "own_variance": (k, m, n_dims),

@@ -25,6 +25,8 @@ _LABELS = {
 _SIZES = {"under 2": 20.0, "2 to 5": 75.0, "over 5": 170.0}
 _CUTS = (2.0, 5.0)
 _CELL = 0.34
+_LEAST = 0.05
+"""Effect that the colours reach to at least, nats."""
 _LETTER = 0.085
 _BAR = (1.5, 2.4)
 _LEGEND = 1.3
@@ -154,7 +156,7 @@ def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap
         certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
     size = np.array([*_SIZES.values()])[np.digitize(certainty, _CUTS)]
     edges = ["black" if flag == "extrapolated" else "none" for flag in table["flag"][known]]
-    top = max(float(value[known].max()) if known.any() else 0.0, 1e-3)
+    top = max(float(value[known].max()) if known.any() else 0.0, _LEAST)
     x, y = xy.T
     panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
     return panel.scatter(

@@ -127,7 +127,7 @@ def divergence_of(
 
 def by_name(value: np.ndarray, se: np.ndarray) -> dict[str, float]:
     """Divergences and their standard errors ``(3,)`` as columns of a table."""
-    pairs = zip(NAMES, value.tolist(), se.tolist(), strict=True)
+    pairs = zip(NAMES, (value + 0.0).tolist(), se.tolist(), strict=True)  # -0 is 0
     return {name: number for at, one, error in pairs for name, number in ((at, one), (f"{at}_se", error))}
 
 

@@ -117,7 +117,7 @@ def fit(
 
     A dose as a number:
 
-    >>> adata.obs["dose"] = [0.0, 1.0, 3.0, 10.0] * 100
+    >>> adata.obs["dose"] = adata.obs["condition"].map({"reference": 0.0, "target": 10.0}).astype(float)
     >>> scratio.tl.fit(adata, "dose", numeric=["dose"], max_steps=0, n_members=2, progress=False)
     >>> scratio.tl.log_ratio(adata, target=5.0, reference=0.0, progress=False)
     """

@@ -58,8 +58,8 @@ def log_ratio(
     flow
         A flow fitted elsewhere, to score these cells with; instead of `key`.
     method
-        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: slower, less
-        accurate, one level against one level only, and the finest bandwidth only.
+        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: about a
+        second a cell, less accurate, one level against one level only, and the finest bandwidth only.
     bandwidth
         How finely to look. ``"auto"`` averages the bandwidths that tell held-out cells apart as well as the best; 0 is
         the plain ratio, a number is the width of the Gaussian kernel in units of the embedding.
@@ -88,10 +88,11 @@ def log_ratio(
         of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has hardly any fitted cells nearby: fewer than three are to be expected among those of the
-        components that the cell lies in. The sign is evidence then that this side has (nearly) no such cells; the size
-        is not, for it rests on extrapolation. Sign and size both do for a combination that has no cells, such
-        as a donor never treated, which is answered by what its levels add up to; and for a number beyond those of the
-        fit, which continues a straight line.
+        components that the cell lies in (of all levels of covariates that no side names). The sign is evidence then
+        that this side has (nearly) no such cells; the size is not, for it rests on extrapolation. Neither is evidence
+        for cells far from both sides; for a combination of which fewer than three cells were fitted, such as a donor
+        never treated, which is answered by what its levels add up to; and for a number beyond those of the fit, which
+        continues a straight line.
     `adata.uns[key_added]['params']` : :class:`dict`
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.

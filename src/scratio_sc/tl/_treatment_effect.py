@@ -14,7 +14,7 @@ from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_has_cells, others
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import warn
+from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
 
@@ -93,7 +93,8 @@ def treatment_effect(
             Empty, or why the row cannot be taken at face value. ``"few cells"``: fewer than 20 on a side, effects are
             NaN. ``"one side only"``: no cells at all on a side, NaN. ``"confounded"``: the fit had the cells'
             covariates (donors) on one side only, NaN. ``"extrapolated"``: more than half of the cells are; ``js``
-            still holds as a lower bound, the others continue a trend.
+            still holds as a lower bound, the others continue a trend. ``"no difference"``: the sides cannot be told
+            apart, so that effects and errors are 0, which does not rule out one too small for so many cells to show.
     `adata.uns[key_added]['params']` : :class:`dict`
         The arguments.
 
@@ -171,6 +172,7 @@ def treatment_effect(
     table.index = table.index.astype(str)
     table["responds"] = table["responds"].astype("boolean")
     _warn_of_rows_without_effect(table)
+    _warn_of_negative(table)
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
         "table": table,
@@ -218,15 +220,28 @@ def _check_across(part: np.ndarray, sides: tuple[np.ndarray, np.ndarray], *, arg
         raise ValueError(msg)
 
 
+def _name_of(row: Any) -> str:
+    return " / ".join(part for part in (row.target, row.group, row.sample) if part != ALL)
+
+
+def _warn_of_negative(table: pd.DataFrame) -> None:
+    """Divergences far below 0, which no flow gives cells with the labels that it was fitted with."""
+    wrong = table[table["js"] < -np.maximum(3 * table["js_se"], BEATEN_BY)]
+    if len(wrong):
+        each = [_name_of(row) for row in wrong.itertuples()]
+        msg = (
+            f"The Jensen-Shannon divergence is negative beyond its error in {listed(each)}: these cells look like "
+            "those of the other side. Were labels exchanged since the fit? Else more cells, or fewer dimensions "
+            "(`n_comps`), may mend it."
+        )
+        warn(msg)
+
+
 def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
     empty = table[table["js"].isna()]
     if not len(empty):
         return
-    each = [
-        f"{' / '.join(part for part in (row.target, row.group, row.sample) if part != ALL)} ({row.flag}: "
-        f"{row.n_target} and {row.n_reference})"
-        for row in empty.itertuples()
-    ]
+    each = [f"{_name_of(row)} ({row.flag}: {row.n_target} and {row.n_reference})" for row in empty.itertuples()]
     msg = (
         f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
         f"under the target and under the reference: {listed(each)}. See the column 'flag'."
