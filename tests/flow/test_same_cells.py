@@ -34,9 +34,36 @@ def test_cells_that_were_not_fitted_do_not_count(fitted: Fitted) -> None:
     assert may_be_fitted_on(flow, np.concatenate([x, x + 9]), np.concatenate([fold, np.full(300, -1)]))
 
 
-def test_some_of_the_cells_say_nothing(fitted: Fitted) -> None:
+def test_some_of_the_cells(fitted: Fitted) -> None:
     flow, x, fold = fitted
-    assert may_be_fitted_on(flow, -x[:200], fold[:200])
+    assert may_be_fitted_on(flow, x[::7], fold[::7])
+    assert not may_be_fitted_on(flow, -x[::7], fold[::7])
+
+
+def test_very_few_cells_say_nothing(fitted: Fitted) -> None:
+    flow, x, fold = fitted
+    assert may_be_fitted_on(flow, -x[:4], fold[:4])
+
+
+def test_cells_are_known_again_in_single_precision(fitted: Fitted) -> None:
+    flow, x, fold = fitted
+    assert may_be_fitted_on(flow, x.astype(np.float32), fold)
+
+
+def test_other_cells_of_the_same_kind(fitted: Fitted) -> None:
+    flow, x, fold = fitted
+    rng = np.random.default_rng(1)
+    assert not may_be_fitted_on(flow, np.column_stack([rng.permutation(x[:, 0]), rng.permutation(x[:, 1])]), fold)
+
+
+def test_some_of_very_many_cells_are_kept(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, x, fold = fitted
+    monkeypatch.setattr("scratio_sc.flow._same_cells.MAX_CELLS", 60)
+    flow, fold = fit_flow(x, np.repeat(["a", "b"], 150), n_members=2, max_steps=0, progress=False)
+    assert flow.sketch.shape == (60, 3)
+    assert may_be_fitted_on(flow, x, fold)
+    assert may_be_fitted_on(flow, x[:150], fold[:150])
+    assert not may_be_fitted_on(flow, x + 1, fold)
 
 
 @pytest.mark.parametrize("factor", [2.0, -1.0])

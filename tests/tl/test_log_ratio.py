@@ -140,11 +140,17 @@ def test_another_embedding_than_that_of_the_fit_is_refused(cells: AnnData, uncha
 
 
 def test_embedding_computed_again_for_some_cells_is_warned_of(cells: AnnData) -> None:
-    """Of all cells of the fit it would be noticed; of some, they are unlike all that was fitted."""
+    some = cells[::2].copy()
+    some.obsm["X_pca"] = some.obsm["X_pca"][:, ::-1].copy()
+    with pytest.warns(UserWarning, match="is not what the flow was fitted on"):
+        ratio(some)
+
+
+def test_other_cells_in_another_embedding_are_warned_of(cells: AnnData) -> None:
     some = cells[::2].copy()
     some.obsm["X_pca"] = some.obsm["X_pca"][:, ::-1] * [1, -1] + [8, 8]
     with pytest.warns(UserWarning, match="like no cells of the fit.*the embedding computed again") as caught:
-        ratio(some)
+        ratio(some, flow=scratio.get.flow(cells))
     assert len(caught) == 1
 
 
@@ -159,6 +165,7 @@ def test_type_of_a_condition_that_is_not_compared_is_no_other_embedding() -> Non
     assert adata.obs["log_ratio_extrapolated"][condition == "c"].mean() > 0.7
 
 
+@pytest.mark.filterwarnings("ignore:adata.obsm..X_pca.. is not what the flow was fitted on")
 def test_extrapolated_is_the_share_of_the_scored_cells(fitted: AnnData) -> None:
     some = fitted[:100].copy()
     some.obs["donor"] = np.where(np.arange(100) < 50, None, some.obs["donor"])

@@ -19,6 +19,7 @@ from scratio_sc.flow._flow import ConditionalFlow
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
+from scratio_sc.flow._same_cells import sketch_of
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 
@@ -136,7 +137,8 @@ def fit_flow(
     folds = Folds(fold, left_out)
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
     support = find_support(held_out, total)
-    flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed)
+    sketch = sketch_of(given[fitted], seed)
+    flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed, sketch)
     all_folds = np.full(len(fitted), OUTLIER, np.int8)
     all_folds[fitted] = fold
     return flow, all_folds

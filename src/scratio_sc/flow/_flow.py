@@ -93,6 +93,8 @@ class ConditionalFlow:
         ``step (k,)``, and ``loss`` and ``held_out_loss (k, n_trained)`` of the members that were trained.
     seed
         Seed of the noise that log likelihoods are averaged over.
+    sketch
+        Cells of the fit along random directions ``(k, 3)``, by which they are known again.
     embedding
         Name of the embedding that the cells of the fit were in; empty where nobody said.
 
@@ -116,6 +118,7 @@ class ConditionalFlow:
     support: np.ndarray
     history: dict[str, np.ndarray]
     seed: int
+    sketch: np.ndarray
     embedding: str = ""
 
     @classmethod

@@ -5,28 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from scratio_sc.flow._components import VARIANCE_FLOOR
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from scratio_sc.flow._flow import ConditionalFlow
 
-TOLERANCE = 0.01
-MIN_SKEWNESS = 0.1
+N_DIRECTIONS = 3
+MAX_CELLS = 20_000
+TOLERANCE = 1e-4
+"""Of the standard deviation along a direction: more than rounding, and less than how close cells lie."""
+MIN_EXPECTED = 5
+
+
+def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
+    """Cells ``(n, d)`` along three random directions, of some where there are many, ``(k, 3)``: enough to know them."""
+    some = np.random.default_rng(seed).permutation(len(x))[:MAX_CELLS]
+    return _along(x[np.sort(some)], seed)
 
 
 def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> bool:
     """False where cells ``(n, d)`` that say to be those of the fit, by their folds ``(n,)``, cannot be.
 
-    Along each coordinate, the variance of those that the first member has seen is in its anchor, and the third moment
-    of all is positive (see `eigenbasis`). Cells of which some are gone say nothing.
+    Half of them have to lie where a cell of the fit lay. Very few say nothing.
     """
-    fitted = fold >= 0
-    if fitted.sum() != flow.design.sizes.sum():
+    claimed = x[fold >= 0]
+    expected = len(claimed) * len(flow.sketch) / max(flow.design.sizes.sum(), 1)
+    if expected < MIN_EXPECTED:
         return True
-    anchor = flow.members[0].anchor
-    along = (x[fitted] / flow.scale - anchor.center) @ anchor.basis
-    seen = along[fold[fitted] != flow.left_out[0]]
-    changed = np.abs((seen.var(0) + VARIANCE_FLOOR) / anchor.spread - 1) > TOLERANCE
-    skewness = (along**3).mean(0) / (along.var(0) + VARIANCE_FLOOR) ** 1.5
-    return not (changed.any() or (skewness < -MIN_SKEWNESS).any())
+    scale = np.maximum(flow.sketch.std(0), np.finfo(float).tiny)
+    distance, _ = cKDTree(flow.sketch / scale).query(_along(claimed, flow.seed) / scale)
+    return bool((distance < TOLERANCE).sum() >= expected / 2)
+
+
+def _along(x: np.ndarray, seed: int) -> np.ndarray:
+    """Cells along three random directions."""
+    directions = np.random.default_rng(seed).standard_normal((N_DIRECTIONS, x.shape[1]))
+    single = np.asarray(x, np.float32).astype(np.float64)  # files may have been written in single precision
+    return np.stack([(single * direction).sum(1) for direction in directions], axis=1)

@@ -20,6 +20,7 @@ from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._numeric import Numeric
+from scratio_sc.flow._same_cells import N_DIRECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "members": {str(m): _member_to_dict(member) for m, member in enumerate(flow.members)},
         "held_out": {name: getattr(flow.held_out, name) for name in _HELD_OUT},
         "support": flow.support,
+        "sketch": flow.sketch,
         "history": dict(flow.history),
     }
 
@@ -110,12 +112,13 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     if not members:
         _damaged("members", "none")
     held_out = HeldOut(**{name: _array(stored, "held_out", name) for name in _HELD_OUT})
-    left_out, support = _array(stored, "left_out"), _array(stored, "support")
+    left_out, support, sketch = (_array(stored, name) for name in ("left_out", "support", "sketch"))
     n_conditions, n_judged = len(design.conditions), len(held_out.parts)
     _check_shapes(
         {
             "left_out": (left_out, (len(members),)),
             "support": (support, (n_conditions,)),
+            "sketch": (sketch, (len(sketch), N_DIRECTIONS)),
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
@@ -133,6 +136,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         support=support,
         history={name: _array(stored, "history", name) for name in _HISTORY},
         seed=int(_get(stored, "seed")),
+        sketch=sketch,
         embedding=str(stored.get("embedding", "")),
     )
 
