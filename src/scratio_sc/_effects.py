@@ -61,7 +61,7 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     if min(n) >= MIN_CELLS:
         target, reference = (contrast.ratios.take(part) for part in used)
         value, se = divergence_of(target, reference, left_out=left_out, share=share)
-        if all_zero(contrast.ratios.value[np.concatenate(used)]):
+        if not flag and all_zero(contrast.ratios.value[np.concatenate(used)]):
             flag = "no difference"
     effect = by_name(value, se)
     counted = share is not None and min(n) > 0

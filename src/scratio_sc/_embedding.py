@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -21,8 +22,8 @@ from scratio_sc.flow._same_cells import may_be_fitted_on
 if TYPE_CHECKING:
     from anndata import AnnData
 
-DRAWINGS = ("umap", "tsne", "phate", "draw_graph")
-"""In names of embeddings that are drawn, not measured in."""
+DRAWINGS = re.compile(r"(^|_)(umap|tsne|phate|draw_graph)(_|$)", re.IGNORECASE)
+"""Names of embeddings that are drawn, not measured in."""
 
 
 def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
@@ -35,7 +36,7 @@ def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None
             raise ValueError(msg)
         x = x[:, :n_comps]
     _check_finite(x, adata, use_rep)
-    if any(name in use_rep.lower() for name in DRAWINGS):
+    if DRAWINGS.search(use_rep):
         msg = (
             f"{use_rep!r} is made to be looked at: it tears cells apart and squeezes them together, so densities in it "
             "mean little. Use an embedding that keeps distances (PCA, Harmony, scVI), and draw the ratios on this one."

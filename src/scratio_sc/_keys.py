@@ -30,7 +30,7 @@ class RatioKeys:
 
     @property
     def extrapolated(self) -> str:
-        """`obs` column that flags cells without cells of the fit nearby."""
+        """`obs` column that flags cells with hardly any cells of the fit nearby."""
         return f"{self.obs}_extrapolated"
 
     @property

@@ -49,7 +49,7 @@ def score_cells(
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     near = scored & _expected_near(adata, flow, cells, sides=sides)
-    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of(ratio.far[near].all(1))
+    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of((ratio.far.all(1) & cells.new)[near])
     of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
     nothing = all_zero(ratio.value)
     warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing)

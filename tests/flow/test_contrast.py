@@ -128,8 +128,8 @@ def test_groups_that_differ_in_numbers_alone_have_their_cells_at_the_first() -> 
     assert [np.flatnonzero(which).tolist() for which in fitted_groups(design, found)] == [[i] for i in first]
 
 
-def test_combination_of_two_cells_is_not_observed() -> None:
-    labels = np.array([["a", "x"], ["b", "x"], ["a", "y"], ["b", "y"]]).repeat([30, 3, 30, 2], 0)
-    design, _ = Design.of(labels, ("arm", "donor"), 1)
-    sides = [side_of(design, named_levels(design, "b"), np.array([0, donor])) for donor in (0, 1)]
-    assert [side.observed for side in sides] == [True, False]
+def test_cells_of_a_side_are_those_of_its_labels_whatever_the_numbers() -> None:
+    labels = np.array([["a", "x", "0"], ["b", "x", "0"], ["b", "x", "1"], ["a", "y", "0"]]).repeat([30, 3, 2, 30], 0)
+    design, _ = Design.of(labels, ("arm", "donor", "dose"), 1, numeric=("dose",))
+    sides = [side_of(design, named_levels(design, "b"), np.array([0, donor, 0.0])) for donor in (0, 1)]
+    assert [(side.observed, side.n_cells) for side in sides] == [(True, 5), (False, 0)]

@@ -10,8 +10,11 @@ from scipy.special import logsumexp
 
 from scratio_sc.flow import ConditionalFlow, fit_flow
 from scratio_sc.flow._anchor import N_PARTITIONS
+from scratio_sc.flow._batches import Batch
+from scratio_sc.flow._contrast import named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._member_scores import member_scores
+from scratio_sc.flow._scores import _expected, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
 
 if TYPE_CHECKING:
@@ -87,3 +90,16 @@ def test_scores_of_all_cells_keep_the_partitions(bent: tuple[ConditionalFlow, np
     flow, x = bent
     together = member_scores(flow, x, ["stim", "ctrl"], own=None, fold=None, weights=np.ones(N_NODES))
     np.testing.assert_array_equal(together.by_partition, scores(flow, x, "stim", "ctrl").by_partition)
+
+
+def test_cells_of_levels_that_sides_share_count_once() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((500, 2)), np.repeat(["a", "b"], 250)
+    x[:, 0] += labels == "b"
+    flow, _ = fit_flow(x, labels, columns=["condition"], n_condition_columns=1, max_steps=0, n_members=2)
+    design, between = flow.design, np.array([[0.5, 0.0]]) / flow.scale
+    sides = [side_of(design, named_levels(design, side), np.zeros(1, int)) for side in ("a", ["a", "b"])]
+    batch = Batch(np.arange(1), np.zeros(1, int), np.ones(2, bool))
+    density = denoising_scores(flow, between, batch, sides=sides, weights=np.ones(N_NODES)).value
+    expected = _expected(flow, between, batch, sides=sides, density=density)
+    np.testing.assert_allclose(expected, [[250, 500]], rtol=0.15)

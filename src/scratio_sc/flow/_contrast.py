@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 LevelSpec = str | float | Sequence[str] | Sequence[float] | EllipsisType
-MIN_OBSERVED = 3
-"""Fitted cells of a combination, below which it counts as not observed."""
 SideSpec = LevelSpec | Mapping[str, LevelSpec]
 """A level of the condition, several of them or all (``...``): their mixture; or the same by column, {} for all own.
 
@@ -27,12 +25,14 @@ Of a column of numbers, a level is any number.
 class Side:
     """A mixture of rows of a design ``(m, n_columns)`` with log weights ``(m,)`` that sum to one.
 
-    ``observed`` is False where the fit has seen fewer than three cells of them, ``own`` are the columns not named.
+    ``observed`` is False where a combination was never seen in the fit. ``n_cells`` are the fitted cells of these
+    labels, whatever their numbers, and ``own`` the columns not named.
     """
 
     rows: np.ndarray
     log_weights: np.ndarray
     observed: bool
+    n_cells: float
     own: frozenset[int]
 
 
@@ -90,13 +90,15 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
     rows = np.array(list(itertools.product(*choices)), design.groups.dtype)
     group = design.group_of(rows)
     sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
-    observed, n_cells = sizes > 0, sizes.sum()
+    alike = np.unique(design.alike(rows))
+    n_cells = float(design.over_numbers(design.sizes)[alike[alike >= 0]].sum())
+    observed = sizes > 0
     if observed.any():
         rows, sizes = rows[observed], sizes[observed]
     else:
         sizes = np.ones(len(rows))
     not_named = frozenset(j for j, column in enumerate(design.columns) if column not in named)
-    return Side(rows, np.log(sizes / sizes.sum()), bool(n_cells >= MIN_OBSERVED), not_named)
+    return Side(rows, np.log(sizes / sizes.sum()), bool(observed.any()), n_cells, not_named)
 
 
 def fitted_groups(design: Design, sides: Sequence[Side]) -> np.ndarray:

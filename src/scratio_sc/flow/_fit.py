@@ -137,7 +137,7 @@ def fit_flow(
     folds = Folds(fold, left_out)
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
     support = find_support(held_out, total)
-    sketch = sketch_of(given[fitted], seed)
+    sketch = sketch_of(scaled, seed)
     flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed, sketch)
     all_folds = np.full(len(fitted), OUTLIER, np.int8)
     all_folds[fitted] = fold

@@ -52,7 +52,7 @@ class LogRatio:
     sd
         Standard error of `value`, nats, ``(n,)``; NaN for a flow of one member.
     far
-        Whether each side, the target first, has no cells of the fit nearby, ``(n, n_sides)``.
+        Whether each side, the target first, has hardly any cells of the fit nearby, ``(n, n_sides)``.
     weights
         Weight of each node of the log likelihood, ``(n_nodes,)``.
     """
@@ -64,7 +64,7 @@ class LogRatio:
 
     @property
     def extrapolated(self) -> np.ndarray:
-        """Whether one of the sides has no cells of the fit nearby, ``(n,)``."""
+        """Whether one of the sides has hardly any cells of the fit nearby, ``(n,)``."""
         return np.asarray(self.far.any(1))
 
 

@@ -28,7 +28,7 @@ class MemberScores:
     value
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far
-        Whether a side has no cells of the fit nearby, ``(n, k)``.
+        Whether a side has hardly any cells of the fit nearby, ``(n, k)``.
     """
 
     by_member: np.ndarray

@@ -14,11 +14,11 @@ N_DIRECTIONS = 3
 MAX_CELLS = 20_000
 TOLERANCE = 1e-4
 """Of the standard deviation along a direction: more than rounding, and less than how close cells lie."""
-MIN_EXPECTED = 5
+MIN_EXPECTED, MIN_SHARE = 10, 0.1
 
 
 def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
-    """Cells ``(n, d)`` along three random directions, of some where there are many, ``(k, 3)``: enough to know them."""
+    """Scaled cells ``(n, d)`` along three random directions, of some where there are many, ``(k, 3)``."""
     some = np.random.default_rng(seed).permutation(len(x))[:MAX_CELLS]
     return _along(x[np.sort(some)], seed)
 
@@ -26,15 +26,16 @@ def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
 def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> bool:
     """False where cells ``(n, d)`` that say to be those of the fit, by their folds ``(n,)``, cannot be.
 
-    Half of them have to lie where a cell of the fit lay. Very few say nothing.
+    Of those to expect in the sketch, a tenth has to lie where a cell of the fit lay: by chance none does, and of ten
+    the sketch of a large fit misses all with a probability of e^-10. Very few cells say nothing.
     """
     claimed = x[fold >= 0]
     expected = len(claimed) * len(flow.sketch) / max(flow.design.sizes.sum(), 1)
     if expected < MIN_EXPECTED:
         return True
     scale = np.maximum(flow.sketch.std(0), np.finfo(float).tiny)
-    distance, _ = cKDTree(flow.sketch / scale).query(_along(claimed, flow.seed) / scale)
-    return bool((distance < TOLERANCE).sum() >= expected / 2)
+    distance, _ = cKDTree(flow.sketch / scale).query(_along(claimed / flow.scale, flow.seed) / scale)
+    return bool((distance < TOLERANCE).sum() >= MIN_SHARE * expected)
 
 
 def _along(x: np.ndarray, seed: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class Scores:
     unseen
         Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
     far
-        Whether a side has no cells of the fit nearby, ``(b, k)``.
+        Whether a side has hardly any cells of the fit nearby, ``(b, k)``.
     """
 
     cells: np.ndarray
@@ -94,20 +94,22 @@ def _expected(
     member, counted = flow.members[int(np.argmax(batch.unseen))], fitted_groups(flow.design, sides)
     groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
     size = member.anchor.size.sum(1) / member.anchor.n_parts
-    share = softmax(density + np.log(np.maximum(counted @ size, 1)), axis=1)
+    n_cells, n_together = counted @ size, counted.any(0) @ size
+    share = softmax(density + np.log(np.maximum(n_cells, 1)), axis=1)
+    share *= n_cells.sum() / max(n_together, 1e-9)  # cells of levels that sides have in common count once
     seen = size[np.unique(flow.design.alike(flow.design.groups))].sum() / flow.design.sizes.sum()
     expected: np.ndarray = member.nearby(x, groups, np.flatnonzero(counted.any(0)))[:, None] * share / seen
     return expected
 
 
 def _outside(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side]) -> np.ndarray:
-    """Whether cells of such log densities lie where hardly any cell of a side does, or a side has none, ``(b, k)``."""
+    """Whether cells of such log densities lie outside of a side, or the side has hardly any cells, ``(b, k)``."""
     least = [flow.support[flow.design.condition_of(side.rows)].min() for side in sides]
-    return (density < least) | ~np.array([side.observed for side in sides])
+    return (density < least) | [not side.observed or side.n_cells < MIN_NEARBY for side in sides]
 
 
 def far_from_cells(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
-    """Whether a side has no cells of the fit near each of the cells ``(b, d)`` of a batch, ``(b, k)``."""
+    """Whether a side has hardly any cells of the fit near each of the cells ``(b, d)`` of a batch, ``(b, k)``."""
     return denoising_scores(flow, x, batch, sides=sides, weights=np.ones(N_NODES)).far
 
 

@@ -118,13 +118,15 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         {
             "left_out": (left_out, (len(members),)),
             "support": (support, (n_conditions,)),
-            "sketch": (sketch, (len(sketch), N_DIRECTIONS)),
+            "sketch": (sketch, (*sketch.shape[:1], N_DIRECTIONS)),
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
             "held_out.baselines": (held_out.baselines, (n_judged, n_conditions, len(BASELINES))),
         }
     )
+    if not np.isfinite(sketch).all():
+        _damaged("sketch", "not finite numbers")
     for m, member in enumerate(members):
         _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
     return ConditionalFlow(

@@ -105,7 +105,8 @@ def interaction(
         the cells' covariates under some of the four only), and then the numbers are NaN.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         Both treatments and the combination against the reference, and the combination against each treatment: ``js``,
-        ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`.
+        ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an
+        error of 0 where two cannot be told apart, which does not rule out a small difference.
     `adata.uns[key_added]['params']` : :class:`dict`
         The four sides and the other arguments.
 

@@ -101,7 +101,7 @@ def treatment_effect(
     Warns
     -----
     UserWarning
-        Names the effects that could not be measured.
+        Names the effects that could not be measured, and those that are negative beyond their error.
 
     Raises
     ------
@@ -225,8 +225,8 @@ def _name_of(row: Any) -> str:
 
 
 def _warn_of_negative(table: pd.DataFrame) -> None:
-    """Divergences far below 0, which no flow gives cells with the labels that it was fitted with."""
-    wrong = table[table["js"] < -np.maximum(3 * table["js_se"], BEATEN_BY)]
+    """Say where divergences are far below 0, as they are where labels are not those of the fit."""
+    wrong = table[table["js"] < -np.fmax(3 * table["js_se"], BEATEN_BY)]
     if len(wrong):
         each = [_name_of(row) for row in wrong.itertuples()]
         msg = (
