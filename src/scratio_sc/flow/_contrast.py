@@ -109,6 +109,6 @@ def fitted_groups(design: Design, sides: Sequence[Side]) -> np.ndarray:
     """
     own = frozenset.intersection(*(side.own for side in sides)) - {*range(design.n_condition_columns)}
     compared = [j for j in range(len(design.columns)) if j not in own and j not in design.numbers]
-    first = design.alike(design.groups) == np.arange(design.n_groups)
+    first = np.isin(np.arange(design.n_groups), design.first_alike)
     codes = design.groups[:, compared]
     return np.stack([first & (codes[:, None] == side.rows[:, compared]).all(2).any(1) for side in sides])

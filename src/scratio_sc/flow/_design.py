@@ -193,8 +193,13 @@ class Design:
     def alike(self, rows: np.ndarray) -> np.ndarray:
         """A group with the labels of each row ``(m, n_columns)``, whatever its numbers; -1 where there is none."""
         combination = self._combination_of(np.atleast_2d(rows))
+        return np.where(combination >= 0, self.first_alike[combination], -1)
+
+    @cached_property
+    def first_alike(self) -> np.ndarray:
+        """The first group of each combination of labels, whatever its numbers, ``(n_label_combinations,)``."""
         _, first = np.unique(self._combination_of(self.groups), return_index=True)
-        return np.where(combination >= 0, first[combination], -1)
+        return first
 
     def _bins(self, rows: np.ndarray) -> np.ndarray:
         """Codes of labels, and bins of numbers, of the first columns ``(m, k)``."""

@@ -97,7 +97,7 @@ def _expected(
     n_cells, n_together = counted @ size, counted.any(0) @ size
     share = softmax(density + np.log(np.maximum(n_cells, 1)), axis=1)
     share *= n_cells.sum() / max(n_together, 1e-9)  # cells of levels that sides have in common count once
-    seen = size[np.unique(flow.design.alike(flow.design.groups))].sum() / flow.design.sizes.sum()
+    seen = size[flow.design.first_alike].sum() / flow.design.sizes.sum()
     expected: np.ndarray = member.nearby(x, groups, np.flatnonzero(counted.any(0)))[:, None] * share / seen
     return expected
 
