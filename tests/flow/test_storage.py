@@ -231,6 +231,8 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "held_out/parts",
         "held_out/log_prior",
         "support",
+        "sketch",
+        "members/1/anchor/size",
         "history",
         "history/loss",
     ],
@@ -247,6 +249,7 @@ def test_missing_entry_is_named(flow: ConditionalFlow, path: str) -> None:
         ("members/1/anchor/basis", with_nan),
         ("held_out/parts", with_nan),
         ("support", with_nan),
+        ("sketch", with_nan),
     ],
 )
 def test_missing_numbers_are_named(flow: ConditionalFlow, path: str, change: Callable[[Any], Any]) -> None:
@@ -284,6 +287,8 @@ def test_wrong_shape_is_named(flow: ConditionalFlow, path: str, change: Callable
     [
         ("left_out", shorter),
         ("support", shorter),
+        ("sketch", narrower),
+        ("members/1/anchor/size", shorter),
         ("held_out/parts", narrower),
         ("held_out/condition", shorter),
         ("members/1/anchor/variance", shorter),
