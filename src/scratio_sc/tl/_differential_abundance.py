@@ -102,8 +102,9 @@ def differential_abundance(
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same or have cells in common, a side names a number that no cells have, a sample has cells
-        of both and `paired` is False, `paired` is True without `sample_key`, or no cell of either side has a group.
+        If both sides are the same or have cells in common, a side names a number that no cells have, no cell has a
+        label of the fit, a sample has cells of both sides and `paired` is False, `paired` is True without `sample_key`,
+        or no cell of either side has a group.
     TypeError
         If an argument is of another type than documented.
 

@@ -93,6 +93,12 @@ def fit(
         Fold of every cell; -1 for cells without a label or finite number, and for cells far from all others (named by
         a warning), which are left out.
 
+    Warns
+    -----
+    UserWarning
+        If cells are left out, labels look like missing ones, covariates go with the condition, or the embedding is made
+        to be looked at (UMAP, t-SNE).
+
     Raises
     ------
     KeyError

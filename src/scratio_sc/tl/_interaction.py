@@ -120,8 +120,8 @@ def interaction(
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the combination cannot be found, two of the four are the same or have cells in common, or an argument is
-        out of range.
+        If the combination cannot be found, two of the four are the same or have cells in common, no cell has a label of
+        the fit, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 

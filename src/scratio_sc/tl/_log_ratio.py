@@ -107,6 +107,13 @@ def log_ratio(
         ``effective_reference`` (effective share of one side's cells when they stand for the other side), and
         ``extrapolated``, the share of the scored cells that are flagged.
 
+    Warns
+    -----
+    UserWarning
+        If the ratios should not be taken at face value: a side is a number beyond the fit or has none of the cells'
+        covariates, the cells are like none of the fit, the sides hardly overlap or cannot be told apart at all (ratios
+        and errors of 0), a simpler model predicts better, or the embedding is not that of the fit.
+
     Raises
     ------
     KeyError

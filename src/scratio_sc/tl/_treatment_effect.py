@@ -108,8 +108,9 @@ def treatment_effect(
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the reference leaves nothing to compare or names a number that no cells have, `groupby` or `sample_key` is a
-        column of the condition or has no level with cells of both sides, or an argument is out of range.
+        If the reference leaves nothing to compare or names a number that no cells have, no cell has a label of the fit,
+        `groupby` or `sample_key` is a column of the condition or has no level with cells of both sides, or an argument
+        is out of range.
     TypeError
         If an argument is of another type than documented.
 
