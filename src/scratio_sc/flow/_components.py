@@ -68,11 +68,13 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
     whiten = whitening(factor).permute(1, 0, 2).reshape(x.shape[1], -1)
     offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], *mean.shape)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
-    parts = [
-        torch.addmm(-offset, cells, whiten).square_().view(len(cells), *mean.shape).sum(-1)
-        for cells in x.split(ROWS_AT_ONCE)
-    ]
-    return constant - 0.5 * torch.cat(parts)
+    out = x.new_empty(len(x), len(mean))
+    # one memory for all blocks: that of a new one would be taken from the system, and given back, each time
+    apart = x.new_empty(min(ROWS_AT_ONCE, len(x)), whiten.shape[1])
+    for cells, distance in zip(x.split(ROWS_AT_ONCE), out.split(ROWS_AT_ONCE), strict=True):
+        block = torch.addmm(-offset, cells, whiten, out=apart[: len(cells)]).square_()
+        torch.sum(block.view(len(cells), *mean.shape), -1, out=distance)
+    return constant - 0.5 * out
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
+from scratio_sc.flow._threads import one_numpy_thread
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 
@@ -51,6 +52,7 @@ class Folds:
     left_out: np.ndarray
 
 
+@one_numpy_thread()
 def fit_flow(
     x: ArrayLike,
     labels: ArrayLike,

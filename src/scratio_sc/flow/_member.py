@@ -54,9 +54,7 @@ class Member:
 
     def coordinates(self, x: np.ndarray) -> Tensor:
         """Cells ``(n, d)`` in the anchor's coordinates."""
-        # a product by NumPy would leave its threads spinning, which holds up those of torch
-        apart = torch.as_tensor(np.asarray(x, np.float64) - self.anchor.center)
-        return self._tensor((apart @ torch.as_tensor(self.anchor.basis)).numpy())
+        return self._tensor((np.asarray(x, np.float64) - self.anchor.center) @ self.anchor.basis)
 
     def embedding(self, x: Tensor) -> np.ndarray:
         """Inverse of `coordinates`."""

@@ -48,6 +48,11 @@ def log_density_of(log_joint: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.stack(parts).mean(0) + math.log(len(sizes))
 
 
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrices ``(m, d, d)`` times vectors ``(m, d)``, ``(m, d)``."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
 @dataclass(frozen=True)
 class Mixtures:
     """sum_k w_ck N(mu_ck, V_ck diag(lambda_ck) V_ck^T) of ``k`` groups with ``m`` components each.
@@ -128,23 +133,36 @@ class Mixtures:
         """
         rows = y.reshape(-1, y.shape[-1])
         with torch.autocast(y.device.type, enabled=False):
-            return [(rows - sigma**2 * self._pull(rows, sigma, c)).view_as(y) for c in range(len(self.mean))]
+            pulls = self._pulls(rows, sigma, range(len(self.mean)))
+            return [(rows - sigma**2 * pull).view_as(y) for pull in pulls]
 
-    def _pull(self, y: Tensor, sigma: float, c: int) -> Tensor:
-        """(Sigma + sigma^2 I)^-1 (y - mu) of the components, averaged by their shares, at ``y (n, d)``.
+    def _pulls(self, y: Tensor, sigma: float, groups: Sequence[int]) -> list[Tensor]:
+        """P (y - mu), P = (Sigma + sigma^2 I)^-1, of the components of each group by their shares, at ``y (n, d)``.
 
-        By way of z = (Lambda + sigma^2)^-1/2 V^T (y - mu).
+        Groups that share covariances share the most of it: with means apart by delta,
+        (y - mu - delta)^T P (y - mu - delta) = (y - mu)^T P (y - mu) - 2 y^T P delta + (2 mu + delta)^T P delta.
         """
-        scale = (self._own(self.variance, c) + sigma**2).rsqrt()
-        centre = self._centre(c) * scale
+        if len(groups) > 1 and len(self.variance) > 1:
+            return [self._pulls(y, sigma, [c])[0] for c in groups]
+        first, total = groups[0], self._own(self.variance, groups[0]) + sigma**2
+        mean, precision = self.mean[first], self._precision(total, first)
+        pull = torch.addmm(-_times(precision, mean).flatten(), y, precision.permute(2, 0, 1).flatten(1))
+        pull = pull.unflatten(1, mean.shape)
+        same = -0.5 * (((y[:, None] - mean) * pull).sum(-1) + total.log().sum(-1))
+        out = []
+        for c in groups:
+            tilt = _times(precision, self.mean[c] - mean)
+            own = self.log_weight[c] - 0.5 * ((self.mean[c] + mean) * tilt).sum(-1)
+            share = shares_of(torch.addmm(own, y, tilt.T) + same, self.sizes)
+            out.append((share[:, None] @ pull)[:, 0] - share @ tilt)
+        return out
+
+    def _precision(self, total: Tensor, c: int) -> Tensor:
+        """Inverse covariances ``(m, d, d)`` of total variances ``(m, d)`` along the axes of each component."""
         if self.rotation is None:
-            z = y[:, None] * scale - centre
-        else:
-            whiten = (self._own(self.rotation, c) * scale[:, None]).permute(1, 0, 2).flatten(1)
-            z = torch.addmm(-centre.flatten(), y, whiten).unflatten(1, centre.shape)
-        log_joint = self.log_weight[c] + scale.log().sum(-1) - 0.5 * z.square().sum(-1)
-        pull = z * shares_of(log_joint, self.sizes)[..., None]
-        return (pull * scale).sum(1) if self.rotation is None else pull.flatten(1) @ whiten.T
+            return torch.diag_embed(1 / total)
+        rotation = self._own(self.rotation, c)
+        return (rotation / total[:, None]) @ rotation.transpose(1, 2)
 
     def denoise_groups(self, y: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
         """Posterior mean of rows ``y (n, d)``, each seen through its own noise ``(n, 1)`` under its ``group (n,)``."""
@@ -164,7 +182,7 @@ class Mixtures:
 
     def score(self, y: Tensor, sigma: Tensor, c: int) -> Tensor:
         """Score of the density of y at ``y (n, d)``, exact at small sigma too."""
-        return -self._pull(y, float(sigma), c)
+        return -self._pulls(y, float(sigma), [c])[0]
 
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""

@@ -7,8 +7,6 @@ reach, the same for all levels of a column, are those of most marginal likelihoo
 components learn from their neighbours how they change, and where labels are random, tau is 0. Often a few types change
 and the others do not: s_k^2 is the expected square of the effects about component k, found together with them
 (expectation-maximisation), so that changes are shrunk less where they are large.
-
-Inverses and eigenvalues are torch's: the threads of NumPy's keep spinning after a call and hold up those of torch.
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ class _Known:
         # the weights are taken from those of all cells, to which a level belongs: its variance is 1 / own - 1 / all
         # (all log weights may rise together: nothing is known along that direction, and nothing has to be)
         others = own.sum(0) - own + MIN_OTHERS * own + RIDGE * np.eye(own.shape[1]) + np.trace(own.sum(0)) / own[0].size
-        beside = own @ torch.linalg.inv(torch.as_tensor(others)).numpy()
+        beside = own @ np.linalg.inv(others)
         return cls(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), int(own.any((1, 2)).sum()) - 1)
 
     def best_root(self, roots: np.ndarray) -> np.ndarray:
@@ -123,7 +121,7 @@ class _Known:
 
     def _along(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Eigenvalues and eigenvectors of R^T precision R, and the pull along them."""
-        value, vector = (part.numpy() for part in torch.linalg.eigh(torch.as_tensor(root.T @ self.precision @ root)))
+        value, vector = np.linalg.eigh(root.T @ self.precision @ root)
         return np.maximum(value, 0), vector, np.einsum("lij,li->lj", vector, self.pull @ root)
 
 

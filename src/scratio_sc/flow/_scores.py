@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
+from scratio_sc.flow._threads import one_numpy_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ class Scores:
         return mean
 
 
+@one_numpy_thread()
 def denoising_scores(
     flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], weights: np.ndarray
 ) -> Scores:

@@ -1,0 +1,39 @@
+"""Threads of NumPy beside those of torch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+from scratio_sc.flow._threads import _openblas, one_numpy_thread
+
+
+def numpy_threads() -> list[int]:
+    return [library["num_threads"] for library in _openblas().info()]
+
+
+@pytest.fixture
+def two_threads():
+    if not _openblas().info():
+        pytest.skip("NumPy has no OpenBLAS of its own here")
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_numpy_has_one_thread_inside_and_its_own_number_after_an_error():
+    inside: list[int] = []
+    with suppress(KeyError), one_numpy_thread():
+        inside = numpy_threads()
+        raise KeyError
+    assert (set(inside), set(numpy_threads())) == ({1}, {2})
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_torch_keeps_its_threads():
+    before = torch.get_num_threads()
+    with one_numpy_thread():
+        assert torch.get_num_threads() == before
