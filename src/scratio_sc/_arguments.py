@@ -93,6 +93,9 @@ def check_device(device: Any, precision: Any) -> None:
 
 def generator_of(rng: Any) -> np.random.Generator:
     """Generator of a seed, or the one given."""
+    if isinstance(rng, np.random.RandomState):
+        msg = f"rng={rng!r}, which cannot be divided among refits and members. Use `np.random.default_rng(seed)`."
+        raise TypeError(msg)
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:

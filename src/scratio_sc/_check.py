@@ -131,7 +131,9 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
             raise ValueError(msg)
     if missing:
         columns = named(labels.columns)
-        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit."
+        infinite = int((np.isin(labels.text, NOT_FINITE) & ~labels.known).any(1).sum())
+        log = f" {infinite} numbers are infinite, as the logarithm of 0 is: `np.log1p` keeps zeros." if infinite else ""
+        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit.{log}"
         warn(msg)
 
 

@@ -72,6 +72,11 @@ class AbundanceKeys:
         return f"{self.obs}_change"
 
     @property
+    def side(self) -> str:
+        """`obs` column with the side of the contrast that a cell is on."""
+        return f"{self.obs}_side"
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """All `obs` columns, those of the log ratio first."""
-        return *RatioKeys(self.obs).columns, self.pvalue, self.fdr, self.change
+        return *RatioKeys(self.obs).columns, self.pvalue, self.fdr, self.change, self.side

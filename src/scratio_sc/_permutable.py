@@ -32,7 +32,9 @@ class Permutable:
     first, member
         First cell of each unit ``(n_units,)``, and unit of each cell ``(n_cells,)``.
     units
-        Conditions and strata of the units.
+        Conditions and strata of the units. One whose condition is not permuted has a stratum where there is no other.
+    n_exchanged
+        How many units have a condition that is permuted.
     """
 
     text: np.ndarray
@@ -40,10 +42,14 @@ class Permutable:
     first: np.ndarray
     member: np.ndarray
     units: Units
+    n_exchanged: int
 
     @classmethod
-    def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design) -> Permutable:
-        """Labels of the columns of a fit, and the unit of each cell ``(n_cells,)``: its sample, or itself."""
+    def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design, *, exchanged: np.ndarray) -> Permutable:
+        """Labels of the columns of a fit, and the unit of each cell ``(n_cells,)``: its sample, or itself.
+
+        Cells that are not ``exchanged (n_cells,)`` keep their condition.
+        """
         names, first, member = np.unique(unit, return_index=True, return_inverse=True)
         mixed = (text[first][member] != text).any(1)
         if mixed.any():
@@ -57,8 +63,9 @@ class Permutable:
         design, group = Design.of(text, fitted.columns, fitted.n_condition_columns, numeric=fitted.numeric)
         group = group[first]
         ordered = any(j < design.n_condition_columns for j in design.numbers)
-        units = Units(design.condition_of(design.groups)[group], design.stratum[group], ordered)
-        return cls(text, design, first, member, units)
+        condition, stratum = design.condition_of(design.groups)[group], design.stratum[group]
+        stratum = np.where(exchanged[first], stratum, stratum.max() + 1 + condition)
+        return cls(text, design, first, member, Units(condition, stratum, ordered), int(exchanged[first].sum()))
 
     def permuted(self, n_permutations: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Labels ``(n_cells, n_columns)`` with other groupings of the units, each once."""
@@ -73,7 +80,7 @@ class Permutable:
         n_others = self.units.n_others
         what = "cells" if sample_key is None else f"samples of {sample_key!r}"
         if not n_others:
-            msg = f"The conditions of the {len(self.first)} {what} cannot be permuted: {self._reason(sample_key)}"
+            msg = f"The conditions of the {self.n_exchanged} {what} cannot be permuted: {self._reason(sample_key)}"
             raise ValueError(msg)
         if sample_key is not None and self.units.paired:
             covariates = named(self.design.columns[self.design.n_condition_columns :])
@@ -85,7 +92,7 @@ class Permutable:
             raise ValueError(msg)
         if n_others < n_permutations:
             msg = (
-                f"Beside the observed grouping of the {len(self.first)} {what} there are {n_others} others only, so "
+                f"Beside the observed grouping of the {self.n_exchanged} {what} there are {n_others} others only, so "
                 f"conditions are permuted {n_others} instead of {n_permutations} times."
             )
             warn(msg)

@@ -21,6 +21,8 @@ def found() -> AnnData:
     adata.obs["batch"] = np.tile(["x", "y"], 20)
     adata.obs[KEY] = np.concatenate([np.linspace(1, 2, 20), np.linspace(-1, 0, 20)])
     adata.obs[f"{KEY}_change"] = pd.Categorical(np.repeat(["up", "none"], 20), categories=["down", "none", "up"])
+    adata.obs[f"{KEY}_side"] = pd.Categorical(np.tile(["target", "reference"], 20))
+    adata.obs[f"{KEY}_extrapolated"] = False
     groups = pd.DataFrame(
         {"group": ["B$1", "T"], "log_fold_change": [1.5, -0.2], "pvalue": [0.03, 0.5], "fdr": [0.03, 0.8]},
         index=["0", "1"],
@@ -44,6 +46,21 @@ def test_changed_cells_are_coloured(found: AnnData) -> None:
 def test_rows_are_ordered_by_median(found: AnnData) -> None:
     cells, _ = pl.differential_abundance(found, show=False)
     assert [label.get_text() for label in cells.get_yticklabels()] == ["T", "B$1"]
+
+
+def test_cells_of_neither_side_are_not_drawn(found: AnnData) -> None:
+    found.obs.loc[found.obs_names[:15], f"{KEY}_side"] = np.nan
+    cells, _ = pl.differential_abundance(found, show=False)
+    np.testing.assert_allclose(np.sort(drawn(cells, "#B2182B")[:, 0]), np.linspace(1, 2, 20)[15:])
+
+
+def test_extrapolated_cells_are_rings(found: AnnData) -> None:
+    found.obs.loc[found.obs_names[:5], f"{KEY}_extrapolated"] = True
+    cells, _ = pl.differential_abundance(found, show=False)
+    rings = [c for c in cells.collections if not len(c.get_facecolor()) and len(c.get_offsets())]
+    ratio = np.concatenate([ring.get_offsets() for ring in rings])[:, 0]
+    np.testing.assert_allclose(np.sort(ratio), np.linspace(1, 2, 20)[:5])
+    assert "extrapolated: size unknown" in [text.get_text() for text in cells.get_legend().get_texts()]
 
 
 def test_cells_stay_in_their_row(found: AnnData) -> None:

@@ -74,3 +74,10 @@ def test_other_key_and_no_change(fitted: AnnData) -> None:
     pl.training(fitted, key="mine", show=False)
     for name, values in before.items():
         np.testing.assert_array_equal(fitted.uns["mine"]["history"][name], values)
+
+
+def test_flow_without_networks_has_no_curves(fitted: AnnData) -> None:
+    none = np.empty((0, 2), np.float32)
+    fitted.uns["scratio"]["history"] = {"step": np.empty(0, np.int64), "loss": none, "held_out_loss": none}
+    panel = pl.training(fitted, show=False)
+    assert [text.get_text() for text in panel.texts] == ["no network was trained"]

@@ -73,6 +73,7 @@ def keep(adata: AnnData, level: str, n: int) -> AnnData:
         ({"device": None}, TypeError, ["device=None", "'auto'", "'cpu'"]),
         ({"device": "meta"}, ValueError, ["device='meta'", "on this machine", "Use 'auto' or 'cpu'"]),
         ({"rng": -1}, ValueError, ["rng=-1", "0 or more", "None"]),
+        ({"rng": np.random.RandomState(0)}, TypeError, ["RandomState", "np.random.default_rng"]),
         ({"key_added": ""}, ValueError, ["key_added=''", "name of the slots"]),
         ({"key_added": None}, TypeError, ["key_added=None", "name of the slots"]),
         ({"covariates": ["batch"]}, KeyError, ["'batch'", "there: .*'donor'"]),

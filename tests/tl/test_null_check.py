@@ -27,11 +27,12 @@ SIDES = {"target": "stim", "reference": "ctrl"}
 ONCE = {**SIDES, "n_permutations": 1, "progress": False}
 
 
-def shuffle(text: np.ndarray, unit: np.ndarray | None = None) -> np.ndarray:
+def shuffle(text: np.ndarray, unit: np.ndarray | None = None, *, exchanged: np.ndarray | None = None) -> np.ndarray:
     """The first permutation of labels whose first column is the condition."""
     unit = np.arange(len(text)) if unit is None else unit
+    exchanged = np.ones(len(text), bool) if exchanged is None else exchanged
     design, _ = Design.of(text, ["condition", "batch"][: text.shape[1]], 1)
-    (shuffled,) = Permutable.of(text, unit, design).permuted(1, rng=np.random.default_rng(0))
+    (shuffled,) = Permutable.of(text, unit, design, exchanged=exchanged).permuted(1, rng=np.random.default_rng(0))
     return shuffled
 
 
@@ -54,6 +55,13 @@ def test_conditions_are_permuted_within_covariates() -> None:
     assert (shuffle(only_a_in_x)[:50, 0] == "a").all()
 
 
+def test_other_conditions_stay_where_they_are() -> None:
+    text = np.tile(["a", "b", "c"], 40)[:, None]
+    shuffled = shuffle(text, exchanged=text[:, 0] != "c")
+    np.testing.assert_array_equal(shuffled == "c", text == "c")
+    assert (shuffled != text).any()
+
+
 def test_samples_are_permuted_as_a_whole() -> None:
     sample = np.repeat(np.arange(10), 10)
     text = np.where(sample % 2 == 0, "a", "b")[:, None]
@@ -71,7 +79,7 @@ def test_one_sample_a_dose_can_be_permuted() -> None:
     sample = np.repeat(np.arange(3), 30)
     text = sample.astype(str)[:, None]
     design, _ = Design.of(text, ["dose"], 1, numeric=["dose"])
-    assert Permutable.of(text, sample, design).count(2, sample_key="donor") == 2
+    assert Permutable.of(text, sample, design, exchanged=np.ones(90, bool)).count(2, sample_key="donor") == 2
 
 
 def with_samples(adata: AnnData, n: int) -> AnnData:
@@ -102,6 +110,20 @@ def test_few_samples_give_every_other_grouping_once(fresh_fit: AnnData, refits: 
     for call in refits:
         agree = call["labels"][:, 0] == adata.obs["condition"].to_numpy()
         assert agree.mean() == 0.5, "neither the observed labels nor their mirror image"
+
+
+def test_cells_of_other_conditions_keep_theirs(fitted: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[np.ndarray] = []
+
+    def fit_flow(x: np.ndarray, text: np.ndarray, **_: Any) -> tuple[ConditionalFlow, np.ndarray]:
+        labels.append(text[:, 0])
+        return get.flow(fitted), np.full(len(x), -1)
+
+    monkeypatch.setattr(_null_check, "fit_flow", fit_flow)
+    tl.null_check(fitted, **ONCE)
+    observed = fitted.obs["condition"].to_numpy()
+    np.testing.assert_array_equal(labels[0] == "drug/high", observed == "drug/high")
+    assert (labels[0] != observed).any()
 
 
 def test_one_sample_a_condition_is_refused(fresh_fit: AnnData, unchanged: Unchanged) -> None:

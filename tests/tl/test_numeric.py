@@ -185,6 +185,12 @@ def test_cells_without_a_number_are_left_out_with_a_warning(raw: AnnData, missin
     assert (raw.obs["scratio_fold"] == -1).to_numpy().nonzero()[0].tolist() == [0, 1, 2]
 
 
+def test_infinite_numbers_are_called_so(raw: AnnData) -> None:
+    raw.obs["dose"] = np.log10(raw.obs["dose"].where(raw.obs["dose"] > 0)).fillna(-np.inf)
+    with pytest.warns(UserWarning, match=r"numbers are infinite, as the logarithm of 0 is: `np\.log1p`"):
+        tl.fit(raw, "dose", numeric=["dose"], **ANCHOR)
+
+
 def test_categories_that_are_numbers_count_as_numbers(raw: AnnData, dosed: AnnData) -> None:
     raw.obs["dose"] = raw.obs["dose"].astype("category")
     tl.fit(raw, "dose", numeric=["dose"], **ANCHOR)

@@ -39,11 +39,20 @@ _RASTERISE_ABOVE = 5_000
 
 @dataclass(frozen=True)
 class _Cells:
-    """Log ratio, change and group of every cell, ``(n_cells,)`` each."""
+    """Log ratio, change and group of cells, and whether the ratio is extrapolated, ``(n_cells,)`` each."""
 
     ratio: np.ndarray
     change: np.ndarray
     groups: np.ndarray
+    far: np.ndarray
+
+    @classmethod
+    def of(cls, adata: AnnData, key: str, groups: np.ndarray) -> _Cells:
+        """Cells of both sides that have a ratio and a group."""
+        ratio = adata.obs[key].to_numpy(float)
+        there = adata.obs[f"{key}_side"].notna().to_numpy() & np.isfinite(ratio) & (groups != "")
+        columns = adata.obs[f"{key}_change"], groups, adata.obs[f"{key}_extrapolated"]
+        return cls(ratio[there], *(np.asarray(column)[there] for column in columns))
 
 
 @plot()
@@ -58,8 +67,9 @@ def differential_abundance(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the log ratios of the cells of each group, and beside them how sure the groups' changes are.
 
-    Left, every cell by its log ratio; cells in significantly changed neighbourhoods are coloured. Right, where there
-    are p-values by sample, the groups: change of their share against its adjusted p-value.
+    Left, the cells of both sides by their log ratio, and its median: cells in significantly changed neighbourhoods are
+    coloured, extrapolated ones are rings, of which the sign alone is evidence. Right, where there are p-values by
+    sample, the groups: change of their share against its adjusted p-value.
 
     Parameters
     ----------
@@ -96,7 +106,7 @@ def differential_abundance(
     >>> axes = scratio.pl.differential_abundance(adata, show=False)
     """
     entry = adata.uns.get(key, {})
-    if f"{key}_change" not in adata.obs or "params" not in entry:
+    if f"{key}_side" not in adata.obs or "params" not in entry:
         msg = (
             f"No differential abundance {key!r} in `adata.obs` and `adata.uns`. "
             "Run `scratio.tl.differential_abundance(adata, target=..., reference=...)` first."
@@ -106,9 +116,10 @@ def differential_abundance(
     table = entry.get("groups")
     tested = table is not None and table["pvalue"].notna().any()
     tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
-    n_rows = len(set(groups) - {""})
+    cells = _Cells.of(adata, key, groups)
+    n_rows = len(set(cells.groups))
     with panels(2 if tested else 1, ax=ax, panel_size=(4.6, max(2.6, 1.2 + 0.36 * n_rows)), ncols=2) as axes:
-        _draw_cells(axes[0], _Cells(adata.obs[key].to_numpy(float), np.asarray(adata.obs[f"{key}_change"]), groups))
+        _draw_cells(axes[0], cells)
         _name_ratio(axes[0], entry["params"])
         if tested:
             _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
@@ -129,32 +140,40 @@ def _groups(adata: AnnData, groupby: str | None) -> np.ndarray:
 def _draw_cells(ax: Axes, cells: _Cells) -> None:
     """A row of cells for each group, ordered by median, each as wide as there are cells of that ratio."""
     ratio, change, groups = cells.ratio, cells.change, cells.groups
-    known = np.isfinite(ratio)
-    names = sorted(set(groups[known]) - {""}, key=lambda name: float(np.median(ratio[known & (groups == name)])))
-    edges = np.linspace(ratio[known].min(initial=0), ratio[known].max(initial=0), _BINS + 1)
-    size = float(np.clip(20_000 / max(known.sum(), 1), 1.5, 16))
+    names = sorted(set(groups), key=lambda name: float(np.median(ratio[groups == name])))
+    edges = np.linspace(ratio.min(initial=0), ratio.max(initial=0), _BINS + 1)
+    size = float(np.clip(20_000 / max(len(ratio), 1), 1.5, 16))
     for row, name in enumerate(names):
-        mine = np.flatnonzero(known & (groups == name))
+        mine = np.flatnonzero(groups == name)
         y = row + _spread(ratio[mine], edges)
         for what, colour in _COLOURS.items():
-            which = change[mine] == what
-            ax.scatter(
-                ratio[mine][which],
-                y[which],
-                s=size,
-                color=colour,
-                linewidths=0,
-                rasterized=len(ratio) > _RASTERISE_ABOVE,
-            )
+            for far, style in ((False, _point(colour, size)), (True, _ring(colour, size))):
+                which = (change[mine] == what) & (cells.far[mine] == far)
+                ax.scatter(ratio[mine][which], y[which], rasterized=len(ratio) > _RASTERISE_ABOVE, **style)
         ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color="black", linewidth=1)
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.set_yticks(range(len(names)))
     ax.set_yticklabels(names, parse_math=False)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.spines[["top", "right"]].set_visible(False)
+    _explain(ax, cells)
+
+
+def _point(colour: str, size: float) -> dict[str, Any]:
+    return {"s": size, "color": colour, "linewidths": 0}
+
+
+def _ring(colour: str, size: float) -> dict[str, Any]:
+    return {"s": 0.6 * size, "facecolors": "none", "edgecolors": colour, "linewidths": 0.15 * size**0.5}
+
+
+def _explain(ax: Axes, cells: _Cells) -> None:
+    """Colours and rings, above the panel."""
     for what in ("down", "up"):
-        if (change == what).any():
-            ax.scatter([], [], s=16, color=_COLOURS[what], label=f"significantly {what}")
+        if (cells.change == what).any():
+            ax.scatter([], [], label=f"significantly {what}", **_point(_COLOURS[what], 16))
+    if cells.far.any():
+        ax.scatter([], [], label="extrapolated: size unknown", **_ring("0.5", 16))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(
             loc="lower left",

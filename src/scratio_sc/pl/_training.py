@@ -31,8 +31,9 @@ def training(
     """Draw the training curves of a fitted flow.
 
     The loss is the mean squared error of the denoiser, in units of that of one Gaussian a condition. Training starts
-    from the anchor; a network that does not improve on it with held-out cells is stopped early and not used. Lower is
-    better. A held-out curve that rises while the other one falls tells of overfitting.
+    from the anchor; a network that does not improve on it with held-out cells is stopped early and not used. After
+    `max_steps=0` there are no curves. Lower is better. A held-out curve that rises while the other one falls tells of
+    overfitting.
 
     Parameters
     ----------
@@ -74,7 +75,9 @@ def training(
     step = np.asarray(history["step"])
     with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
         panel = axes[0]
-        for name, (label, colour) in _CURVES.items():
+        if not len(step):
+            panel.text(0.5, 0.5, "no network was trained", ha="center", va="bottom", transform=panel.transAxes)
+        for name, (label, colour) in _CURVES.items() if len(step) else ():
             loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
             _draw_curves(panel, step, loss, label=label, color=colour)
         panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scratio_sc._check import Labels
+    from scratio_sc.flow import LogRatio
     from scratio_sc.stats._abundance import Abundance
 
 
@@ -88,14 +89,18 @@ def differential_abundance(
     `adata.obs[key_added + '_change']` : :class:`pandas.Series` (dtype ``category``)
         "up" or "down" where the adjusted p-value is at most `alpha` and the sign of the cell's log ratio agrees with
         its neighbourhood, else "none".
+    `adata.obs[key_added + '_side']` : :class:`pandas.Series` (dtype ``category``)
+        "target" or "reference", missing for cells of neither side.
     `adata.uns[key_added]` : :class:`dict`
         What :func:`scratio_sc.tl.log_ratio` writes, with the arguments and the number of relabellings in ``params``.
     `adata.uns[key_added]['groups']` : :class:`pandas.DataFrame`
         With `groupby`, a row for each group, of the cells of both sides: ``group``, ``n_cells``, ``median_log_ratio``
-        (nats), ``share_up`` and ``share_down`` (of its cells), ``log_fold_change`` (of its share among the cells of a
-        sample, nats, mean over samples), ``pvalue`` and ``fdr``. NaN where there is no test. Adjusted in the order of
-        the statistic, ``fdr`` may be larger where ``pvalue`` is smaller. A type whose cells move without a change in
-        number has cells up and cells down, and no change of its share.
+        (nats), ``share_extrapolated``, ``share_up`` and ``share_down`` (of its cells), ``log_fold_change`` (of its
+        share among the cells of a sample, nats, mean over samples; two cells are added to those found and to those
+        expected), ``pvalue`` and ``fdr``. NaN where there is no test. Where most cells of a group are extrapolated,
+        the median tells by its sign alone. Adjusted in the order of the statistic, ``fdr`` may be larger where
+        ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A type whose cells move
+        without a change in number has cells up and cells down, and no change of its share.
 
     Raises
     ------
@@ -170,10 +175,11 @@ def differential_abundance(
         "exact": abundance is not None and abundance.relabelling.exact,
     }
     if groups is not None:
-        entry["groups"] = _table(groups, ratio.value, np.asarray(change), side=side, abundance=abundance)
+        entry["groups"] = _table(groups, ratio, np.asarray(change), side=side, abundance=abundance)
     adata = adata.copy() if copy else adata
     write_ratio(adata, RatioKeys(key_added), ratio, entry=entry)
     adata.obs[keys.pvalue], adata.obs[keys.fdr], adata.obs[keys.change] = tested.pvalue, tested.adjusted, change
+    adata.obs[keys.side] = pd.Categorical.from_codes(side, categories=["target", "reference"])
     log_written("differential_abundance", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{key_added!r}]"])
     return adata if copy else None
 
@@ -213,19 +219,20 @@ def _test_cells(abundance: Abundance, inside: np.ndarray) -> PermutationTest:
 
 
 def _table(
-    groups: Labels, ratio: np.ndarray, change: np.ndarray, *, side: np.ndarray, abundance: Abundance | None
+    groups: Labels, ratio: LogRatio, change: np.ndarray, *, side: np.ndarray, abundance: Abundance | None
 ) -> pd.DataFrame:
     """A row for each group of the cells on both sides."""
     counted = groups.complete & (side >= 0)
     names, code = np.unique(groups.text[counted, 0], return_inverse=True)
-    cells = pd.DataFrame({"code": code, "ratio": ratio[counted], "up": change[counted] == "up"})
-    cells["down"] = change[counted] == "down"
+    columns = {"ratio": ratio.value, "extrapolated": ratio.extrapolated, "up": change == "up", "down": change == "down"}
+    cells = pd.DataFrame({"code": code, **{name: column[counted] for name, column in columns.items()}})
     by_group = cells.groupby("code")
     table = pd.DataFrame(
         {
             "group": names.astype(object),
             "n_cells": by_group.size().to_numpy(),
             "median_log_ratio": by_group["ratio"].median().to_numpy(),
+            "share_extrapolated": by_group["extrapolated"].mean().to_numpy(),
             "share_up": by_group["up"].mean().to_numpy() if abundance else np.nan,
             "share_down": by_group["down"].mean().to_numpy() if abundance else np.nan,
             "log_fold_change": np.nan,

@@ -41,7 +41,12 @@ def null_check(
 ) -> AnnData | None:
     """Refit with permuted conditions, and put the size of the ratios beside that of the real ones.
 
-    Ratios of permuted labels are noise. A contrast whose ratios are not clearly larger has found nothing.
+    Ratios of permuted labels are noise. A contrast whose ratios are not clearly larger has found nothing. The
+    conditions of both sides are exchanged; cells of other conditions keep theirs, unless several columns or numbers
+    make the condition, where others tell of these conditions, too.
+
+    Cells of a donor are alike, so that permuted cells are no measure of what differs between donors: pass `sample_key`
+    where the conditions have different donors.
 
     Parameters
     ----------
@@ -113,7 +118,8 @@ def null_check(
     for name, side in (("target", target), ("reference", reference)):
         _check_cells(adata, flow, side, used=used, called=name)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
-    labels = Permutable.of(text[used], unit[used], flow.design)
+    exchanged = _exchanged(adata, flow, (target, reference))
+    labels = Permutable.of(text[used], unit[used], flow.design, exchanged=exchanged[used])
     n_refits = labels.count(n_permutations, sample_key=sample_key)
     ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold)
     _check_scored(flow, ratio.value, (target, reference))
@@ -183,6 +189,19 @@ def _check_cells(adata: AnnData, flow: ConditionalFlow, side: Any, *, used: np.n
                 "name levels that these cells have."
             )
             raise ValueError(msg)
+
+
+def _exchanged(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
+    """Cells whose conditions are permuted, ``(n_cells,)``: those of the conditions of both sides.
+
+    All cells where others tell of these conditions, too: of numbers, and of several columns.
+    """
+    column, *more = flow.design.columns[: flow.design.n_condition_columns]
+    if more or column in flow.design.numeric:
+        return np.ones(adata.n_obs, bool)
+    parts = [side.get(column, ...) if isinstance(side, Mapping) else side for side in sides]
+    exchanged: np.ndarray = np.any([cells_of(adata, flow, {column: part}) for part in parts], axis=0)
+    return exchanged
 
 
 def _single_levels(flow: ConditionalFlow, side: Any) -> Iterator[dict[str, Any]]:

@@ -161,7 +161,10 @@ def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str
     left_out = listed([f"{name!r} ({len(own)} cells)" for name, own in cells.items() if name not in ranked])
     need = f"at least {MIN_CELLS} cells whose {key!r} is known and varies are needed"
     if not ranked:
-        msg = f"No group can be ranked: {need}, found {left_out}. Use larger groups, or leave `groupby` out."
+        msg = (
+            f"No group can be ranked: {need}, found {left_out}. Use larger groups, or leave `groupby` out; by a ratio "
+            "that is 0 everywhere there is nothing to rank."
+        )
         raise ValueError(msg)
     if len(ranked) < len(cells):
         warn(f"Groups are left out, for {need}: {left_out}.")
