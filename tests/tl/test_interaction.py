@@ -51,6 +51,16 @@ def summary_of(adata: AnnData, **options: Any) -> dict[str, Any]:
     return adata.uns["interaction"]["summary"]
 
 
+def test_sides_that_lie_apart_are_flagged() -> None:
+    adata = simulated(60)
+    adata.obsm["X_pca"][(adata.obs["condition"] == "A+B").to_numpy()] += 12
+    tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="100% of the cells of the four sides have hardly any cells of one of them"):
+        found = summary_of(adata)
+    assert found["flag"] == "extrapolated"
+    assert np.isfinite(found["interaction"])
+
+
 def test_additive_effects_at_a_right_angle_do_not_interact(combined: AnnData) -> None:
     found = summary_of(combined)
     for name in ("interaction", "non_additivity"):

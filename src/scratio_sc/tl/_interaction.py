@@ -16,7 +16,7 @@ from scratio_sc._keys import RatioKeys
 from scratio_sc._ratio import write_ratio
 from scratio_sc._sides import apart
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import warn
+from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed
@@ -102,7 +102,8 @@ def interaction(
         combination and of the reference less that in cells of `a` and of `b`. Also ``quantiles`` (5, 25, 50, 75 and
         95 %) of the interaction in cells of the combination; ``extrapolated``, the share of the cells of all four that
         are; and ``flag``: empty, ``"few cells"`` (fewer than 20 in one of the four) or ``"confounded"`` (the fit had
-        the cells' covariates under some of the four only), and then the numbers are NaN.
+        the cells' covariates under some of the four only), and then the numbers are NaN, or ``"extrapolated"``: more
+        than half of the cells are, and the numbers continue what was seen elsewhere.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         Both treatments and the combination against the reference, and the combination against each treatment: ``js``,
         ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an
@@ -113,7 +114,7 @@ def interaction(
     Warns
     -----
     UserWarning
-        If there are too few cells for a summary.
+        If there are too few cells for a summary, or most of them are extrapolated.
 
     Raises
     ------
@@ -244,8 +245,9 @@ def _summarised(
         levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
     summary["quantiles"] = levels
     everyone = np.concatenate(list(cells.values()))
-    summary["extrapolated"] = float(scores.far[everyone].any(1).mean()) if len(everyone) else np.nan
-    summary["flag"] = flag
+    far = float(scores.far[everyone].any(1).mean()) if len(everyone) else np.nan
+    summary["extrapolated"] = far
+    summary["flag"] = flag or _flag_of_extrapolated(far)
     rows = []
     for target, other in CONTRASTS:
         value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
@@ -267,3 +269,16 @@ def _flag_of(cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names
     msg = f"No summary of the interaction (NaN): at least {MIN_CELLS} cells a side are needed {why}; too few in {each}."
     warn(msg)
     return flag
+
+
+def _flag_of_extrapolated(share: float) -> str:
+    """Whether so many of the cells are extrapolated that numbers are no evidence, with a warning."""
+    if not share > MAX_EXTRAPOLATED:
+        return ""
+    msg = (
+        f"{share:.0%} of the cells of the four sides have hardly any cells of one of them nearby. The size of the "
+        "interaction there continues what was seen elsewhere and is no evidence; the summary is flagged as "
+        "extrapolated."
+    )
+    warn(msg)
+    return "extrapolated"
