@@ -55,7 +55,7 @@ def simulated_donors() -> ad.AnnData:
 
 def simulated_combinations() -> ad.AnnData:
     """Simulate two pairs of treatments, one that adds up and one that does more."""
-    means = {"control": (0, 0), "A": (1, 0), "B": (0, 1), "C": (1, 0), "A+B": (1, 1), "A+C": (4, 0)}
+    means = {"control": (0, 0), "A": (1, 0), "B": (0, 1), "C": (1, 0), "A+B": (1, 1), "A+C": (1, 2)}
     condition = np.repeat(list(means), 200)
     x = np.random.default_rng(0).normal([means[c] for c in condition])
     return ad.AnnData(x, obs=pd.DataFrame({"perturbation": condition}).rename(str), obsm={"X_pca": x})
