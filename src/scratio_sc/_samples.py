@@ -60,9 +60,11 @@ def read_samples(
     n_target, n_reference = np.bincount(sides, minlength=2)
     if min(n_target, n_reference) < MIN_SAMPLES:
         have = f"{n_target} pairs" if paired else f"{n_target} samples of the target and {n_reference} of the reference"
+        donor = " With paired=True `sample_key` names the donor, which has cells of both sides; no label there has."
         msg = (
             f"No p-values: the sample is the unit of the test, there are {have} in {sample_key!r}, and without "
             f"{MIN_SAMPLES} on each side the variation between samples is unknown. The ratios are written without."
+            f"{donor if paired and not both.any() else ''}"
         )
         warn(msg)
         return None

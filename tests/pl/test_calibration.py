@@ -53,3 +53,10 @@ def test_figure_is_returned_on_request(checked: AnnData) -> None:
 def test_missing_calibration_names_the_call() -> None:
     with pytest.raises(KeyError, match=r"No calibration in `adata\.uns\['r'\]`.*tl\.log_ratio"):
         pl.calibration(AnnData(np.zeros((3, 1), np.float32)), "r")
+
+
+@pytest.mark.parametrize(("slope", "error"), [(np.nan, np.nan), (9.77, 8823.0)])
+def test_slope_that_nobody_knows_is_not_written(checked: AnnData, slope: float, error: float) -> None:
+    checked.uns["log_ratio"]["calibration"] |= {"slope": slope, "slope_se": error}
+    axes = pl.calibration(checked, show=False)
+    assert "slope cannot be told" in axes.texts[0].get_text()

@@ -106,6 +106,25 @@ def test_exchanged_sides_exchange_the_directions(tested: AnnData) -> None:
     assert (tested.obs["back_change"] == "up").sum() == (tested.obs[f"{KEY}_change"] == "down").sum() > 0
 
 
+def test_cells_know_their_side(tested: AnnData) -> None:
+    expected = tested.obs["condition"].map({"stim": "target", "ctrl": "reference"})
+    assert (tested.obs[f"{KEY}_side"].astype(str) == expected).all()
+
+
+def test_share_of_extrapolated_cells_is_that_of_the_group(tested: AnnData) -> None:
+    table = tested.uns[KEY]["groups"].set_index("group")
+    expected = tested.obs.groupby("cell_type")[f"{KEY}_extrapolated"].mean()
+    np.testing.assert_allclose(table["share_extrapolated"], expected[table.index])
+
+
+def test_pairs_of_samples_with_one_condition_each_are_called_so(donors: AnnData) -> None:
+    with (
+        pytest.warns(UserWarning, match="are left out of the test"),
+        pytest.warns(UserWarning, match=r"there are 0 pairs .* `sample_key` names the donor"),
+    ):
+        tl.differential_abundance(donors, **SIDES, sample_key="sample", paired=True)
+
+
 def test_paired_donors(donors: AnnData) -> None:
     with pytest.warns(UserWarning, match=r"With 8 samples the smallest p-value there can be is 0\.12"):
         tl.differential_abundance(donors, **SIDES, sample_key="donor", paired=True, groupby="cell_type")

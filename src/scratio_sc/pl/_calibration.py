@@ -88,10 +88,15 @@ def calibration(
         panel.set_xlabel(f"predicted share of {params['target']}", parse_math=False)
         panel.set_ylabel(f"observed share among held-out cells of {params['target']}", parse_math=False)
         text = (
-            f"slope {checked['slope']:.2f} ± {1.96 * checked['slope_se']:.2f} (95 %)\n"
+            f"{_slope(checked['slope'], 1.96 * checked['slope_se'])}\n"
             f"log-loss {checked['log_loss']:.3f}\n"
             f"frequencies alone {checked['log_loss_prior']:.3f}"
         )
         panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
         panel.spines[["top", "right"]].set_visible(False)
     return finish(axes, show=show, return_fig=return_fig)
+
+
+def _slope(slope: float, half: float) -> str:
+    """The slope and half of its interval; where all ratios are 0, or all cells on their side, no slope is known."""
+    return f"slope {slope:.2f} ± {half:.2f} (95 %)" if half < max(abs(slope), 1) else "slope cannot be told"

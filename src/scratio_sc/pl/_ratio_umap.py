@@ -69,7 +69,8 @@ def ratio_umap(
     The colours are centred at 0, with limits that are the same on both sides and in all panels. Cells with large
     absolute ratios are above others. Rings, on top, are cells whose ratio is extrapolated: their colour, that of the
     end of the scale, says which side has such cells and which one has (nearly) none; how large the ratio is, the data
-    cannot say. Cells without a ratio are grey, and beneath.
+    cannot say. Cells that are like neither side, such as those of a third condition, are rings, too, of a colour that
+    says nothing. Cells without a ratio are grey, and beneath.
 
     Parameters
     ----------

@@ -242,7 +242,8 @@ def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
     empty = table[table["js"].isna()]
     if not len(empty):
         return
-    each = [f"{_name_of(row)} ({row.flag}: {row.n_target} and {row.n_reference})" for row in empty.itertuples()]
+    counts = {"few cells": ": {0.n_target} and {0.n_reference}"}  # of other flags, cells that were there do not count
+    each = [f"{_name_of(row)} ({row.flag}{counts.get(row.flag, '').format(row)})" for row in empty.itertuples()]
     msg = (
         f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
         f"under the target and under the reference: {listed(each)}. See the column 'flag'."
