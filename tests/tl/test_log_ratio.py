@@ -399,6 +399,7 @@ def test_cells_of_a_donor_with_one_condition_are_said_to_be_confounded() -> None
         tl.log_ratio(adata, target="a", reference="b", progress=False)
 
 
+@pytest.mark.filterwarnings("error")
 def test_warning_made_an_error_writes_nothing(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh.obsm["X_pca"][fresh.obs["condition"] == "stim"] += 50
     tl.fit(fresh, "condition", max_steps=0, n_members=2, progress=False)
