@@ -23,7 +23,7 @@ def test_good_ratio_comes_without_a_warning() -> None:
 
 @pytest.mark.parametrize("poor", [{"overlap": 0.001, "extrapolated": 0.1}, {"overlap": 0.5, "extrapolated": 0.6}])
 def test_poor_overlap_is_said_in_plain_words(poor: dict[str, float]) -> None:
-    with pytest.warns(UserWarning, match="hardly overlap: [16]0% of the cells have hardly any cells of one"):
+    with pytest.warns(UserWarning, match="hardly overlap: [16]0% of their cells have hardly any cells of one"):
         warn_of(FINE, poor)
 
 

@@ -70,9 +70,9 @@ def warn_of(
         warn(msg)
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
         msg = (
-            f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of the cells have hardly any cells of "
-            "one of them nearby. Their ratios say which side a cell belongs to, not how much more likely it is there, "
-            "and are flagged as extrapolated. Where the sides were measured apart, the difference may be one of "
+            f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of their cells have hardly any cells "
+            "of one of them nearby. Their ratios say which side a cell belongs to, not how much more likely it is "
+            "there, and are flagged as extrapolated. Where the sides were measured apart, the difference may be one of "
             "batches, which integrating the embedding first would mend; it would also weaken a true effect."
         )
         warn(msg)

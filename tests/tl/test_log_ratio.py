@@ -170,7 +170,7 @@ def test_extrapolated_is_the_share_of_the_scored_cells(fitted: AnnData) -> None:
     some = fitted[:100].copy()
     some.obs["donor"] = np.where(np.arange(100) < 50, None, some.obs["donor"])
     some.obsm["X_pca"] = some.obsm["X_pca"] + 50
-    with pytest.warns(UserWarning, match="100% of the cells have hardly any cells|not scored"):
+    with pytest.warns(UserWarning, match="100% of their cells have hardly any cells|not scored"):
         tl.log_ratio(some, target="stim", reference="ctrl", key="by_donor", progress=False)
     assert some.obs["log_ratio_extrapolated"].mean() == 0.5
     assert some.uns["log_ratio"]["overlap"]["extrapolated"] == 1
