@@ -57,9 +57,7 @@ def test_cells_of_neither_side_are_not_drawn(found: AnnData) -> None:
 def test_extrapolated_cells_are_rings(found: AnnData) -> None:
     found.obs.loc[found.obs_names[:5], f"{KEY}_extrapolated"] = True
     cells, _ = pl.differential_abundance(found, show=False)
-    rings = [c for c in cells.collections if not len(c.get_facecolor()) and len(c.get_offsets())]
-    ratio = np.concatenate([ring.get_offsets() for ring in rings])[:, 0]
-    np.testing.assert_allclose(np.sort(ratio), np.linspace(1, 2, 20)[:5])
+    np.testing.assert_allclose(np.sort(drawn(cells, "white")[:, 0]), np.linspace(1, 2, 20)[:5])
     assert "extrapolated: size unknown" in [text.get_text() for text in cells.get_legend().get_texts()]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import finish, panels, plot
+from ._figure import EXTRAPOLATED, finish, panels, plot, ring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,7 +164,7 @@ def _point(colour: str, size: float) -> dict[str, Any]:
 
 
 def _ring(colour: str, size: float) -> dict[str, Any]:
-    return {"s": 0.6 * size, "facecolors": "none", "edgecolors": colour, "linewidths": 0.15 * size**0.5}
+    return {**ring(size), "facecolors": "white", "edgecolors": colour}
 
 
 def _explain(ax: Axes, cells: _Cells) -> None:
@@ -173,7 +173,7 @@ def _explain(ax: Axes, cells: _Cells) -> None:
         if (cells.change == what).any():
             ax.scatter([], [], label=f"significantly {what}", **_point(_COLOURS[what], 16))
     if cells.far.any():
-        ax.scatter([], [], label="extrapolated: size unknown", **_ring("0.5", 16))
+        ax.scatter([], [], label=EXTRAPOLATED, **_ring("0.5", 16))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(
             loc="lower left",

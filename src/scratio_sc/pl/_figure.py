@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+RING = 0.25
+"""Width of the line of a ring, as a share of its diameter."""
+EXTRAPOLATED = "extrapolated: size unknown"
+"""What a ring says of its cell."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -71,3 +76,9 @@ def finish(axes: list[Axes], *, show: bool | None, return_fig: bool | None) -> A
         plt.show()
         return None
     return axes[0] if len(axes) == 1 else axes
+
+
+def ring(size: float) -> dict[str, float]:
+    """Size and width of line of a ring that takes the place of a point of this size, points²."""
+    width = RING * size**0.5
+    return {"s": (size**0.5 - width) ** 2, "linewidth": width}

@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from scratio_sc._arguments import check_integer, refuse
 
-from ._figure import finish, panels, plot
+from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,8 +32,6 @@ _SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference"
 """Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
-_RING = 0.25
-"""Width of the line of a ring, as a share of its diameter."""
 _LINE_WIDTH = 40
 _LONGEST_NAME = 60
 _LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
@@ -291,10 +289,7 @@ def _draw_rings(ax: Axes, xy: Floats, end: int, *, colours: dict[str, Any], styl
     from matplotlib.cm import ScalarMappable
 
     colour = ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
-    diameter = np.sqrt(style["s"])
-    width = _RING * diameter
-    ring = {"s": (diameter - width) ** 2, "marker": "o", "c": "white", "edgecolor": [colour], "linewidth": width}
-    ax.scatter(*xy.T, **{**style, **ring})
+    ax.scatter(*xy.T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": [colour]})
     return colour
 
 
@@ -308,8 +303,8 @@ def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
 
     entries: dict[str, Any] = {}
     if ends:
-        entries["extrapolated: size unknown"] = tuple(
-            point(markerfacecolor="white", markeredgecolor=end, markeredgewidth=5 * _RING) for end in ends
+        entries[EXTRAPOLATED] = tuple(
+            point(markerfacecolor="white", markeredgecolor=end, markeredgewidth=5 * RING) for end in ends
         )
     if na_color:
         entries["missing"] = point(color=na_color)
