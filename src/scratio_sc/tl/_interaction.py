@@ -18,6 +18,7 @@ from scratio_sc._sides import apart
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
+from scratio_sc.flow._calibration import mean_of
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed
 from scratio_sc.flow._standard_error import standard_error
@@ -160,8 +161,9 @@ def interaction(
     comparable = scored & observed(flow, len(scored), asked, own=own)
     cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}
-    flag = _flag_of(cells, n_scored, {name: describe(side) for name, side in sides.items()})
-    summary, table = _summarised(scores, cells, flag=flag, left_out=flow.left_out)
+    summary, table = _summarised(scores, cells, left_out=flow.left_out)
+    names = {name: describe(side) for name, side in sides.items()}
+    summary["flag"] = _flag_of(cells, n_scored, names, extrapolated=summary["extrapolated"])
     table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
     table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
     every = _combined(scores, SIGNS)
@@ -226,9 +228,10 @@ def _combined(scores: MemberScores, signs: Mapping[str, float]) -> Ratios:
 
 
 def _summarised(
-    scores: MemberScores, cells: Mapping[str, np.ndarray], *, flag: str, left_out: np.ndarray
+    scores: MemberScores, cells: Mapping[str, np.ndarray], *, left_out: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     summary: dict[str, Any] = {}
+    enough = min(map(len, cells.values())) >= MIN_CELLS
     there = {"combination": 1.0}
     for name, signs, where in (
         ("interaction", SIGNS, there),
@@ -237,48 +240,42 @@ def _summarised(
         ("non_additivity", SIGNS, SIGNS),
     ):
         summary[name] = summary[f"{name}_se"] = np.nan
-        if not flag:
+        if enough:
             found = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
             summary[name], summary[f"{name}_se"] = found.value, found.se
     levels = np.full(len(QUANTILES), np.nan)
-    if not flag:
+    if enough:
         levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
     summary["quantiles"] = levels
-    everyone = np.concatenate(list(cells.values()))
-    far = float(scores.far[everyone].any(1).mean()) if len(everyone) else np.nan
-    summary["extrapolated"] = far
-    summary["flag"] = flag or _flag_of_extrapolated(far)
+    summary["extrapolated"] = mean_of(scores.far[np.concatenate(list(cells.values()))].any(1))
     rows = []
     for target, other in CONTRASTS:
         value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
-        if not flag:
+        if enough:
             ratio = _combined(scores, {target: 1.0, other: -1.0})
             value, se = divergence_of(ratio.take(cells[target]), ratio.take(cells[other]), left_out=left_out)
         rows.append({**by_name(value, se), "n_target": len(cells[target]), "n_reference": len(cells[other])})
     return summary, pd.DataFrame(rows, index=[f"{target} / {other}" for target, other in CONTRASTS])
 
 
-def _flag_of(cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names: Mapping[str, str]) -> str:
-    """Why there is no summary, with a warning; empty where there is one."""
-    small = [name for name, own in cells.items() if len(own) < MIN_CELLS]
-    if not small:
-        return ""
-    flag = "confounded" if all(n_scored[name] >= MIN_CELLS for name in small) else "few cells"
-    each = listed([f"{name} {names[name]!r} ({len(cells[name])} of {n_scored[name]})" for name in small])
-    why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
-    msg = f"No summary of the interaction (NaN): at least {MIN_CELLS} cells a side are needed {why}; too few in {each}."
-    warn(msg)
+def _flag_of(
+    cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names: Mapping[str, str], *, extrapolated: float
+) -> str:
+    """Why the summary is missing or no evidence, with a warning; empty where it can be taken at face value."""
+    small, flag = [name for name, own in cells.items() if len(own) < MIN_CELLS], ""
+    if small:
+        flag = "confounded" if all(n_scored[name] >= MIN_CELLS for name in small) else "few cells"
+        each = listed([f"{name} {names[name]!r} ({len(cells[name])} of {n_scored[name]})" for name in small])
+        why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
+        need = f"at least {MIN_CELLS} cells a side are needed {why}"
+        msg = f"No summary of the interaction (NaN): {need}; too few in {each}."
+        warn(msg)
+    elif extrapolated > MAX_EXTRAPOLATED:
+        flag = "extrapolated"
+        msg = (
+            f"{extrapolated:.0%} of the cells of the four sides have hardly any cells of one of them nearby. The size "
+            "of the interaction there continues what was seen elsewhere and is no evidence; the summary is flagged as "
+            "extrapolated."
+        )
+        warn(msg)
     return flag
-
-
-def _flag_of_extrapolated(share: float) -> str:
-    """Whether so many of the cells are extrapolated that numbers are no evidence, with a warning."""
-    if not share > MAX_EXTRAPOLATED:
-        return ""
-    msg = (
-        f"{share:.0%} of the cells of the four sides have hardly any cells of one of them nearby. The size of the "
-        "interaction there continues what was seen elsewhere and is no evidence; the summary is flagged as "
-        "extrapolated."
-    )
-    warn(msg)
-    return "extrapolated"
