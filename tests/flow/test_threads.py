@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from threadpoolctl import threadpool_limits
 
 from scratio_sc.flow._threads import _openblas, one_numpy_thread
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def numpy_threads() -> list[int]:
     return [library["num_threads"] for library in _openblas().info()]
 
 
 @pytest.fixture
-def two_threads():
+def two_threads() -> Iterator[None]:
     if not _openblas().info():
         pytest.skip("NumPy has no OpenBLAS of its own here")
     with threadpool_limits(2, user_api="blas"):
@@ -24,7 +28,7 @@ def two_threads():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_numpy_has_one_thread_inside_and_its_own_number_after_an_error():
+def test_numpy_has_one_thread_inside_and_its_own_number_after_an_error() -> None:
     inside: list[int] = []
     with suppress(KeyError), one_numpy_thread():
         inside = numpy_threads()
@@ -33,7 +37,7 @@ def test_numpy_has_one_thread_inside_and_its_own_number_after_an_error():
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_torch_keeps_its_threads():
+def test_torch_keeps_its_threads() -> None:
     before = torch.get_num_threads()
     with one_numpy_thread():
         assert torch.get_num_threads() == before

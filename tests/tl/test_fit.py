@@ -313,7 +313,7 @@ def test_outlier_is_named_and_left_out(fresh: ad.AnnData) -> None:
 
 
 @pytest.mark.parametrize("use_rep", ["X_umap", "X_tsne", "X_draw_graph_fa"])
-def test_embedding_that_is_a_drawing_is_fitted_with_a_warning(fresh, use_rep):
+def test_embedding_that_is_a_drawing_is_fitted_with_a_warning(fresh: ad.AnnData, use_rep: str) -> None:
     fresh.obsm[use_rep] = fresh.obsm["X_pca"]
     with pytest.warns(UserWarning, match=f"'{use_rep}' is made to be looked at.*PCA"):
         tl.fit(fresh, "condition", use_rep=use_rep, **FAST)

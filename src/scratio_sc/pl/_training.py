@@ -75,11 +75,12 @@ def training(
     step = np.asarray(history["step"])
     with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
         panel = axes[0]
-        if not len(step):
+        if len(step):
+            for name, (label, colour) in _CURVES.items():
+                loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
+                _draw_curves(panel, step, loss, label=label, color=colour)
+        else:
             panel.text(0.5, 0.5, "no network was trained", ha="center", va="bottom", transform=panel.transAxes)
-        for name, (label, colour) in _CURVES.items() if len(step) else ():
-            loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
-            _draw_curves(panel, step, loss, label=label, color=colour)
         panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
         panel.set(xlabel="training step", ylabel="error relative to one Gaussian")
         panel.spines[["top", "right"]].set_visible(False)

@@ -82,7 +82,7 @@ def log_ratio(
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error in nats: a jackknife over the folds that the members left out, widened for their small
         number, plus the variance between partitions of the cells into components. Meant to hold the exact ratio within
-        1.645 of them for 90 % of cells, and in simulations on average for 85 to 93 % where cell types are Gaussian and
+        1.645 of them for 90 % of cells, and in simulations on average for 85 to 92 % where cell types are Gaussian and
         87 to 95 % where they are not; single draws vary more. It covers the choice of cells within the samples at hand.
         It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
         of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.

@@ -225,6 +225,11 @@ def _name_of(row: Any) -> str:
     return " / ".join(part for part in (row.target, row.group, row.sample) if part != ALL)
 
 
+def _why_none(row: Any) -> str:
+    """Flag of a row without effect; cells that were there and could not be compared are not counted."""
+    return f"{row.flag}: {row.n_target} and {row.n_reference}" if row.flag == "few cells" else str(row.flag)
+
+
 def _warn_of_negative(table: pd.DataFrame) -> None:
     """Say where divergences are far below 0, as they are where labels are not those of the fit."""
     wrong = table[table["js"] < -np.fmax(3 * table["js_se"], BEATEN_BY)]
@@ -242,8 +247,7 @@ def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
     empty = table[table["js"].isna()]
     if not len(empty):
         return
-    counts = {"few cells": ": {0.n_target} and {0.n_reference}"}  # of other flags, cells that were there do not count
-    each = [f"{_name_of(row)} ({row.flag}{counts.get(row.flag, '').format(row)})" for row in empty.itertuples()]
+    each = [f"{_name_of(row)} ({_why_none(row)})" for row in empty.itertuples()]
     msg = (
         f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
         f"under the target and under the reference: {listed(each)}. See the column 'flag'."
