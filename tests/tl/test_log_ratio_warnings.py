@@ -1,0 +1,65 @@
+"""Log ratios that should not be taken at face value: what is said of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import scratio_sc as scratio
+from scratio_sc import tl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from anndata import AnnData
+
+    Unchanged = Callable[[AnnData], AbstractContextManager[None]]
+
+
+def rotated(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]]) / np.sqrt(2)
+
+
+@pytest.mark.filterwarnings("ignore:The two sides cannot be told apart")
+@pytest.mark.parametrize("change", [rotated, np.negative, lambda x: 2 * x])
+def test_embedding_that_has_changed_since_the_fit(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.gamma(1, size=200), rng.normal(0, 2, 200)])
+    adata = ad.AnnData(obs=pd.DataFrame({"condition": ["a", "b"] * 100}).rename(str), obsm={"X_pca": x})
+    tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    adata.obsm["X_pca"] = change(x)
+    with pytest.warns(UserWarning, match=r"adata.obsm\['X_pca'\] is not what the flow was fitted on"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)
+
+
+def test_cells_of_a_donor_with_one_condition_are_said_to_be_confounded() -> None:
+    rng = np.random.default_rng(0)
+    condition, donor = np.repeat(["a", "b"], 60), np.repeat(["d1", "d2"], 60)
+    obs = pd.DataFrame({"condition": condition, "donor": donor}).rename(str)
+    adata = ad.AnnData(obs=obs, obsm={"X_pca": rng.standard_normal((120, 2))})
+    with pytest.warns(UserWarning, match="Every level of 'donor' has cells of one 'condition' only"):
+        tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="100% of the cells have covariates that the fit has not seen under both"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)
+
+
+@pytest.mark.filterwarnings("error")
+def test_warning_made_an_error_writes_nothing(fresh: AnnData, unchanged: Unchanged) -> None:
+    fresh.obsm["X_pca"][fresh.obs["condition"] == "stim"] += 50
+    tl.fit(fresh, "condition", max_steps=0, n_members=2, progress=False)
+    with unchanged(fresh), pytest.raises(UserWarning, match="hardly overlap"):
+        tl.log_ratio(fresh, target="stim", reference="ctrl", progress=False)
+
+
+def test_nothing_found_is_no_proof_that_there_is_nothing() -> None:
+    adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    adata.obs["arm"] = np.random.default_rng(0).permutation(np.tile(["a", "b"], adata.n_obs // 2))
+    tl.fit(adata, "arm", max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="cannot be told apart"):
+        tl.log_ratio(adata, target="a", reference="b", progress=False)
+    assert not adata.obs["log_ratio"].any()
