@@ -19,6 +19,39 @@ MIN_JUDGED = 200
 NOTHING = 1e-6
 BEATEN_BY = 0.01
 
+BEYOND = (
+    "No cell was fitted anywhere near {}: the ratios continue a straight line and are no evidence. All cells are "
+    "flagged as extrapolated."
+)
+CONFOUNDED = (
+    "{:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios add up what was seen "
+    "elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates that go with the condition."
+)
+UNLIKE = (
+    "{:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference, and are flagged as "
+    "extrapolated. Was the embedding computed again since, or does it come from somewhere else? Then no ratio means "
+    "anything: bring the cells into the embedding of the fit. Or are they of a new type?"
+)
+APART = (
+    "Target and reference hardly overlap: {:.0%} of their cells have hardly any cells of one of them nearby. Their "
+    "ratios say which side a cell belongs to, not how much more likely it is there, and are flagged as extrapolated. "
+    "Where the sides were measured apart, the difference may be one of batches, which integrating the embedding first "
+    "would mend; it would also weaken a true effect."
+)
+ALL_ZERO = (
+    "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them equal: a "
+    "difference too small for so many cells to show comes out as 0, too, and a standard error of 0 does not cover it."
+)
+BEATEN = (
+    "On held-out cells {} the condition better than the ratio does (log-loss {:.3f} against {:.3f}). Do not build on "
+    "these ratios; more cells, or fewer dimensions (`n_comps`), may mend it."
+)
+RIVALS = {
+    "prior": "the class frequencies alone predict",
+    "lda": "one Gaussian a condition (LDA) predicts",
+    "qda": "one Gaussian a condition (QDA) predicts",
+}
+
 
 def warn(msg: str) -> None:
     """Warn at the line of the user's code that called the package."""
@@ -49,52 +82,16 @@ def warn_of(
     far from both sides; `nothing` says that all ratios are 0, which looks like certainty.
     """
     if beyond:
-        msg = (
-            f"No cell was fitted anywhere near {beyond}: the ratios continue a straight line and are no evidence. All "
-            "cells are flagged as extrapolated."
-        )
-        warn(msg)
+        warn(BEYOND.format(beyond))
     elif confounded > MAX_CONFOUNDED:
-        msg = (
-            f"{confounded:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios "
-            "add up what was seen elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates "
-            "that go with the condition."
-        )
-        warn(msg)
+        warn(CONFOUNDED.format(confounded))
     elif unlike > MAX_UNLIKE:
-        msg = (
-            f"{unlike:.0%} of the cells are like no cells of the fit, neither of the target nor of the reference, and "
-            "are flagged as extrapolated. Was the embedding computed again since, or does it come from somewhere else? "
-            "Then no ratio means anything: bring the cells into the embedding of the fit. Or are they of a new type?"
-        )
-        warn(msg)
+        warn(UNLIKE.format(unlike))
     elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
-        msg = (
-            f"Target and reference hardly overlap: {overlap['extrapolated']:.0%} of their cells have hardly any cells "
-            "of one of them nearby. Their ratios say which side a cell belongs to, not how much more likely it is "
-            "there, and are flagged as extrapolated. Where the sides were measured apart, the difference may be one of "
-            "batches, which integrating the embedding first would mend; it would also weaken a true effect."
-        )
-        warn(msg)
+        warn(APART.format(overlap["extrapolated"]))
     elif nothing:
-        msg = (
-            "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them "
-            "equal: a difference too small for so many cells to show comes out as 0, too, and a standard error of 0 "
-            "does not cover it."
-        )
-        warn(msg)
-    rivals = {name: calibration[f"log_loss_{name}"] for name in ("prior", "lda", "qda")}
-    best = min(rivals, key=lambda name: rivals[name])
-    beaten_by = calibration["log_loss"] - rivals[best]
-    if calibration["n_cells"] >= MIN_JUDGED and beaten_by > max(BEATEN_BY, 2 * calibration[f"log_loss_{best}_se"]):
-        model = {
-            "prior": "the class frequencies alone predict",
-            "lda": "one Gaussian a condition (LDA) predicts",
-            "qda": "one Gaussian a condition (QDA) predicts",
-        }
-        msg = (
-            f"On held-out cells {model[best]} the condition better than the ratio does (log-loss {rivals[best]:.3f} "
-            f"against {calibration['log_loss']:.3f}). Do not build on these ratios; more cells, or fewer dimensions "
-            "(`n_comps`), may mend it."
-        )
-        warn(msg)
+        warn(ALL_ZERO)
+    best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
+    loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
+    if calibration["n_cells"] >= MIN_JUDGED and loss - rival > max(BEATEN_BY, 2 * rival_se):
+        warn(BEATEN.format(RIVALS[best], rival, loss))

@@ -225,7 +225,7 @@ def _follow(y0: Tensor, rates: Rates, probe: Tensor | None, *, options: OdeOptio
 
 def _integrate(field: Field, y0: Tensor, options: OdeOptions, *, sigma_from: float, sigma_to: float) -> Tensor:
     start, stop = math.log(sigma_from), math.log(sigma_to)
-    return integrate(field, y0, start=start, stop=stop, n_steps=options.n_steps, method=options.method).y
+    return integrate(field, y0, start=start, stop=stop, n_steps=options.n_steps, method=options.method)
 
 
 def _sigma(s: Tensor) -> Tensor:

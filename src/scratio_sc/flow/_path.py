@@ -1,19 +1,15 @@
 """The straight path x_t = t x_1 + (1 - t) eps between noise (t = 0) and cells (t = 1).
 
 With the noise-to-signal ratio sigma = (1 - t) / t, everything on the path is a function of the denoiser
-D(y, sigma) = E[x_1 | y] of y = x_t / t = x_1 + sigma eps: velocity and score are closed forms of it and so always
-agree.
+D(y, sigma) = E[x_1 | y] of y = x_t / t = x_1 + sigma eps: its velocity (D - x_t) / (1 - t) and its score
+(t D - x_t) / (1 - t)^2 always agree.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SIGMA_MIN = 0.02
 """Finest noise level the network is trained on and asked about, for an embedding of mean variance 1."""
@@ -22,24 +18,9 @@ SIGMA_MAX = 50.0
 """Coarsest noise level, likewise."""
 
 
-def sigma_of(t: Tensor) -> Tensor:
-    """Noise-to-signal ratio (1 - t) / t at time ``t``."""
-    return (1 - t) / t
-
-
 def time_of(sigma: float) -> float:
     """Time 1 / (1 + sigma) at which the path has noise-to-signal ratio ``sigma``."""
     return 1 / (1 + sigma)
-
-
-def velocity(denoised: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Velocity E[x_1 - eps | x_t] = (D - x_t) / (1 - t) of the flow, shape ``(n, d)``."""
-    return (denoised - x_t) / (1 - t)
-
-
-def score(denoised: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Score of the density of x_t, (t D - x_t) / (1 - t)^2, shape ``(n, d)``."""
-    return (t * denoised - x_t) / (1 - t) ** 2
 
 
 @dataclass(frozen=True)
