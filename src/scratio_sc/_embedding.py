@@ -209,8 +209,10 @@ def read_flow_and_cells(
         _warn_of_own_cells(flow, x, read_fold(adata, key))
     if fold is not None and not may_be_fitted_on(flow, x, fold):
         msg = (
-            f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since. The ratios mean nothing "
-            "there. Fit again with `scratio_sc.tl.fit(adata, condition)`, or restore the embedding."
+            f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, or some cells bring the "
+            f"folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. The ratios mean nothing there. Restore the "
+            "embedding, set the folds of cells that were not in this fit to -1, or fit again with "
+            "`scratio_sc.tl.fit(adata, condition)`."
         )
         warn(msg)
     return flow, Cells(x, fold, rep)

@@ -9,7 +9,7 @@ import numpy as np
 from scratio_sc._check import describe, read_own_labels
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._sides import cells_of
-from scratio_sc._warn import all_zero, warn_of
+from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import observed
@@ -49,6 +49,7 @@ def score_cells(
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     near = scored & _expected_near(adata, flow, cells, sides=sides)
+    near &= ~_like_others(flow, cells, lost=near & ratio.far.all(1) & cells.new, n_near=int(near.sum()))
     beyond, unlike = beyond_fit(flow, (target, reference)), mean_of((ratio.far.all(1) & cells.new)[near])
     of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
     nothing = all_zero(ratio.value)
@@ -79,6 +80,18 @@ def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides
     if cells.new.all() or not named <= set(adata.obs):
         return cells.new
     return cells.new | np.any([cells_of(adata, flow, side) for side in sides], axis=0)
+
+
+def _like_others(flow: ConditionalFlow, cells: Cells, *, lost: np.ndarray, n_near: int) -> np.ndarray:
+    """Of cells that are like neither side ``(n_cells,)``, those like others of the fit, such as a third condition.
+
+    None where the cells are too few to warn of.
+    """
+    out, asked = np.zeros(len(lost), bool), np.flatnonzero(lost)
+    if len(asked) > MAX_UNLIKE * n_near:
+        for batch in flow.scores(cells.x[asked], [dict.fromkeys(flow.design.columns, ...)]):
+            out[asked[batch.cells]] = ~batch.far[:, 0]
+    return out
 
 
 def write_ratio(adata: AnnData, keys: RatioKeys, ratio: LogRatio, *, entry: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ MAX_UNLIKE = 0.125
 MIN_JUDGED = 200
 NOTHING = 1e-6
 BEATEN_BY = 0.01
+TOO_LARGE, CLEARLY = 0.8, 3.0
 
 BEYOND = (
     "No cell was fitted anywhere near {}: the ratios continue a straight line and are no evidence. All cells are "
@@ -45,6 +46,11 @@ ALL_ZERO = (
 BEATEN = (
     "On held-out cells {} the condition better than the ratio does (log-loss {:.3f} against {:.3f}). Do not build on "
     "these ratios; more cells, or fewer dimensions (`n_comps`), may mend it."
+)
+OVERSTATED = (
+    "Held-out cells say that the ratios are too large: they bear out {:.2f} ± {:.2f} times of them (the slope of "
+    "`pl.calibration`, ± one standard error). Signs and ranks stand, sizes do not; more cells, or fewer dimensions "
+    "(`n_comps`), may mend it."
 )
 RIVALS = {
     "prior": "the class frequencies alone predict",
@@ -76,7 +82,7 @@ def warn_of(
     unlike: float = 0.0,
     nothing: bool = False,
 ) -> None:
-    """Warn of numbers beyond the fit, of sides that hardly overlap, and of a flow that a simpler model beats.
+    """Warn of numbers beyond the fit, of sides that hardly overlap, of a flow that a simpler model beats or overstates.
 
     `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
     far from both sides; `nothing` says that all ratios are 0, which looks like certainty.
@@ -93,5 +99,10 @@ def warn_of(
         warn(ALL_ZERO)
     best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
-    if calibration["n_cells"] >= MIN_JUDGED and loss - rival > max(BEATEN_BY, 2 * rival_se):
+    if calibration["n_cells"] < MIN_JUDGED:
+        return
+    slope, slope_se = calibration["slope"], calibration["slope_se"]
+    if loss - rival > max(BEATEN_BY, 2 * rival_se):
         warn(BEATEN.format(RIVALS[best], rival, loss))
+    elif slope + CLEARLY * slope_se < TOO_LARGE:
+        warn(OVERSTATED.format(slope, slope_se))

@@ -70,3 +70,8 @@ def test_some_of_very_many_cells_are_kept(fitted: Fitted, monkeypatch: pytest.Mo
 def test_another_embedding(fitted: Fitted, factor: float) -> None:
     flow, x, fold = fitted
     assert not may_be_fitted_on(flow, factor * x, fold)
+
+
+def test_cells_of_which_half_bring_folds_of_another_fit(fitted: Fitted) -> None:
+    flow, x, fold = fitted
+    assert not may_be_fitted_on(flow, np.concatenate([x, x + 0.5]), np.tile(fold, 2))

@@ -14,7 +14,7 @@ N_DIRECTIONS = 3
 MAX_CELLS = 20_000
 TOLERANCE = 1e-4
 """Of the standard deviation along a direction: more than rounding, and less than how close cells lie."""
-MIN_EXPECTED, MIN_SHARE = 10, 0.1
+MIN_EXPECTED, MIN_SHARE, SPREADS = 10, 0.9, 3
 
 
 def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
@@ -26,16 +26,18 @@ def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
 def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> bool:
     """False where cells ``(n, d)`` that say to be those of the fit, by their folds ``(n,)``, cannot be.
 
-    Of those to expect in the sketch, a tenth has to lie where a cell of the fit lay: by chance none does, and of ten
-    the sketch of a large fit misses all with a probability of e^-10. Very few cells say nothing.
+    Of those to expect in the sketch, nearly all have to lie where a cell of the fit lay, less three standard deviations
+    of what chance took into the sketch, and one at least: by chance none does. Very few cells say nothing.
     """
     claimed = x[fold >= 0]
-    expected = len(claimed) * len(flow.sketch) / max(flow.design.sizes.sum(), 1)
+    sketched = len(flow.sketch) / max(flow.design.sizes.sum(), 1)
+    expected = len(claimed) * sketched
     if expected < MIN_EXPECTED:
         return True
     scale = np.maximum(flow.sketch.std(0), np.finfo(float).tiny)
     distance, _ = cKDTree(flow.sketch / scale).query(_along(claimed / flow.scale, flow.seed) / scale)
-    return bool((distance < TOLERANCE).sum() >= MIN_SHARE * expected)
+    spread = np.sqrt(expected * max(1 - sketched, 0))
+    return bool((distance < TOLERANCE).sum() >= max(MIN_SHARE * expected - SPREADS * spread, 1))
 
 
 def _along(x: np.ndarray, seed: int) -> np.ndarray:

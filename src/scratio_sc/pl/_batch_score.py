@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scratio_sc._check import read_labels
 from scratio_sc._keys import BatchScoreKeys
 
-from ._figure import finish, panels, plot
+from ._figure import finish, ink, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ def batch_score(
                 _draw_violin(panel, scores[rep][cells], place, half=0.46 * height, colour=colour)
                 _draw_information(panel, found, place, height=height)
         for y in range(1, len(rows), 2):
-            panel.axhspan(y - 0.5, y + 0.5, color="0.96", linewidth=0, zorder=0)
+            panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
         _decorate(panel, [_short(group) for group in rows], groupby=groupby)
         _draw_legend(panel, reps)
     return finish(axes, show=show, return_fig=return_fig)
@@ -143,15 +143,15 @@ def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, col
 
 def _draw_information(ax: Axes, found: pd.Series, place: float, *, height: float) -> None:
     ends = [place - height / 2, place + height / 2]
-    ax.plot([found["maximum"]] * 2, ends, color="0.15", linewidth=2, solid_capstyle="butt", zorder=3)
+    ax.plot([found["maximum"]] * 2, ends, color=ink(), alpha=0.8, linewidth=2, solid_capstyle="butt", zorder=3)
     ax.errorbar(
         found["information"],
         place,
         xerr=1.96 * found["information_se"],
-        color="black",
+        color=ink(),
         marker="o",
         markersize=4,
-        markerfacecolor="white",
+        markerfacecolor=ax.get_facecolor(),
         elinewidth=1.4,
         zorder=4,
     )
@@ -174,10 +174,24 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
 
     handles = [Patch(color=_COLOURS[j % len(_COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
     information = Line2D(
-        [], [], color="black", marker="o", markersize=4, markerfacecolor="white", label="information, 95 % interval"
+        [],
+        [],
+        color=ink(),
+        marker="o",
+        markersize=4,
+        markerfacecolor=ax.get_facecolor(),
+        label="information, 95 % interval",
     )
     apart = Line2D(
-        [], [], color="0.15", marker="|", markersize=9, markeredgewidth=2, linestyle="", label="maximum of the mean"
+        [],
+        [],
+        color=ink(),
+        alpha=0.8,
+        marker="|",
+        markersize=9,
+        markeredgewidth=2,
+        linestyle="",
+        label="maximum of the mean",
     )
     legend = ax.legend(
         handles=[*handles, information, apart],

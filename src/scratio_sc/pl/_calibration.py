@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE = "#0072B2"
+_LINE_WIDTH = 40
 
 
 @plot()
@@ -27,8 +29,9 @@ def calibration(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the reliability curve of a log ratio.
 
-    Held-out cells are sorted by the share of target cells that the ratio predicts, and cut into bins of equally many.
-    On the diagonal, the ratio means what it says; the bars are 95 % intervals of the observed share.
+    Held-out cells of the fit, whichever cells were scored, are sorted by the share of target cells that the ratio
+    predicts, and cut into bins of equally many. On the diagonal, the ratio means what it says; the bars are 95 %
+    intervals of the observed share.
 
     Parameters
     ----------
@@ -85,8 +88,8 @@ def calibration(
             curve["predicted"], curve["observed"], yerr=bars, color=_BLUE, marker="o", markersize=4, capsize=2
         )
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        panel.set_xlabel(f"predicted share of {params['target']}", parse_math=False)
-        panel.set_ylabel(f"observed share among held-out cells of {params['target']}", parse_math=False)
+        panel.set_xlabel(fill(f"predicted share of {params['target']}", _LINE_WIDTH), parse_math=False)
+        panel.set_ylabel(fill(f"observed share of {params['target']}", _LINE_WIDTH), parse_math=False)
         text = (
             f"{_slope(checked['slope'], 1.96 * checked['slope_se'])}\n"
             f"log-loss {checked['log_loss']:.3f}\n"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import EXTRAPOLATED, finish, panels, plot, ring
+from ._figure import EXTRAPOLATED, finish, ink, panels, plot, ring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 _BINS = 60
 _WIDEST = 0.42
-_LETTER, _LINE = 0.55, 1.2
+_LETTER, _LINE = 0.6, 1.2
 """Width of a letter and height of a line, in units of the font size."""
-_PLACES = [
-    ("center", "bottom", (0, 5)),
-    ("center", "top", (0, -5)),
-    ("left", "center", (6, 0)),
-    ("right", "center", (-6, 0)),
-    ("left", "bottom", (0, 5)),
-    ("right", "bottom", (0, 5)),
-    ("left", "top", (0, -5)),
-    ("right", "top", (0, -5)),
+_SIDES = [
+    ("center", "bottom", (0, 1)),
+    ("center", "top", (0, -1)),
+    ("left", "center", (1, 0)),
+    ("right", "center", (-1, 0)),
+    ("left", "bottom", (0.7, 0.7)),
+    ("right", "bottom", (-0.7, 0.7)),
+    ("left", "top", (0.7, -0.7)),
+    ("right", "top", (-0.7, -0.7)),
 ]
-"""Where a name may stand beside its point, the best first: alignment, and offset in points."""
+"""On which side of its point a name may stand, the best first: alignment, and direction."""
+_DISTANCES = (5, 14, 24, 36, 50, 66)
+"""How far from it, in points, the best first; from the second on, a line leads there."""
+_CLEAR = 6
+"""Half the side of the square about a point, in points, that no other name may enter."""
 _SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
 _RASTERISE_ABOVE = 5_000
 
@@ -150,7 +155,7 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
             for far, style in ((False, _point(colour, size)), (True, _ring(colour, size))):
                 which = (change[mine] == what) & (cells.far[mine] == far)
                 ax.scatter(ratio[mine][which], y[which], rasterized=len(ratio) > _RASTERISE_ABOVE, **style)
-        ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color="black", linewidth=1)
+        ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color=ink(), linewidth=1)
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.set_yticks(range(len(names)))
     ax.set_yticklabels(names, parse_math=False)
@@ -223,7 +228,7 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
 
 
 def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
-    """Names beside points, the most significant and largest first, where they cover neither a name nor a point.
+    """Names beside points, the most significant and largest first, where they cover no name and keep off other points.
 
     The size of a name is estimated, for the axes have their last size only when they are drawn.
     """
@@ -233,22 +238,26 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
     to_points = 72 / ax.figure.dpi
     at = ax.transData.transform(xy) * to_points
     panel = np.array(ax.bbox.extents) * to_points
-    taken = [np.concatenate([point - 3, point + 3]) for point in at]
+    points, taken = [np.concatenate([point - _CLEAR, point + _CLEAR]) for point in at], []
     for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
         extent = np.array([_LETTER * size * len(names[i]), _LINE * size])
-        for across, along, offset in _PLACES:
+        others = [*taken, *points[:i], *points[i + 1 :]]
+        for distance, (across, along, direction) in product(_DISTANCES, _SIDES):
+            offset = distance * np.array(direction)
             low = at[i] + offset - np.array([_SHARES[across], _SHARES[along]]) * extent
             box = np.concatenate([low, low + extent])
-            if (low < panel[:2]).any() or (box[2:] > panel[2:]).any() or any(_overlap(box, other) for other in taken):
+            if (low < panel[:2]).any() or (box[2:] > panel[2:]).any() or any(_overlap(box, other) for other in others):
                 continue
             taken.append(box)
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
             ax.annotate(
                 names[i],
                 tuple(xy[i]),
-                xytext=offset,
+                xytext=tuple(offset),
                 textcoords="offset points",
                 ha=across,
                 va=along,
+                arrowprops=line if distance > _DISTANCES[0] else None,
                 fontsize="small",
                 parse_math=False,
             )

@@ -78,6 +78,13 @@ def finish(axes: list[Axes], *, show: bool | None, return_fig: bool | None) -> A
     return axes[0] if len(axes) == 1 else axes
 
 
+def ink() -> str:
+    """Colour of text, which shows on dark paper, too."""
+    import matplotlib as mpl
+
+    return str(mpl.rcParams["text.color"])
+
+
 def ring(size: float) -> dict[str, float]:
     """Size and width of line of a ring that takes the place of a point of this size, points²."""
     width = RING * size**0.5

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._figure import finish, panels, plot
+from ._figure import finish, ink, panels, plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def treatment_effect(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw a dot for each treatment and cell type, or donor.
 
-    The colour is the effect, the size says by how many of its standard errors it exceeds 0. A black ring marks effects
+    The colour is the effect, the size says by how many of its standard errors it exceeds 0. A rim marks effects
     that rest on extrapolation, a cross the lack of enough cells. Treatments, types and donors with large effects come
     first.
 
@@ -155,7 +155,7 @@ def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap
     with np.errstate(divide="ignore", invalid="ignore"):
         certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
     size = np.array([*_SIZES.values()])[np.digitize(certainty, _CUTS)]
-    edges = ["black" if flag == "extrapolated" else "none" for flag in table["flag"][known]]
+    edges = [ink() if flag == "extrapolated" else "none" for flag in table["flag"][known]]
     top = max(float(value[known].max()) if known.any() else 0.0, _LEAST)
     x, y = xy.T
     panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
@@ -179,8 +179,8 @@ def _decorate(panel: Axes, rows: list[str], columns: list[str]) -> None:
     panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.tick_params(length=0)
     panel.set_axisbelow(True)
-    panel.grid(color="0.93")
-    panel.spines[:].set_color("0.8")
+    panel.grid(color="0.5", alpha=0.15)
+    panel.spines[:].set_color("0.7")
 
 
 def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
@@ -192,7 +192,7 @@ def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
 
     handles = [handle(name, size, color="0.5", markeredgewidth=0) for name, size in _SIZES.items()]
     if (table["flag"] == "extrapolated").any():
-        handles.append(handle("extrapolated", 75, markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.2))
+        handles.append(handle("extrapolated", 75, markerfacecolor="none", markeredgecolor=ink(), markeredgewidth=1.2))
     if table[effect].isna().any():
         handles.append(handle("too few cells", 25, color="0.6", marker="x", markeredgewidth=1))
     bar.legend(
