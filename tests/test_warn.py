@@ -10,7 +10,15 @@ import pytest
 
 from scratio_sc._warn import all_zero, warn_of
 
-FINE = {"n_cells": 1000, "log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.52, "log_loss_qda": 0.55}
+FINE = {
+    "n_cells": 1000,
+    "slope": 1.0,
+    "slope_se": 0.1,
+    "log_loss": 0.5,
+    "log_loss_prior": 0.69,
+    "log_loss_lda": 0.52,
+    "log_loss_qda": 0.55,
+}
 FINE |= dict.fromkeys(("log_loss_prior_se", "log_loss_lda_se", "log_loss_qda_se"), 0.01)
 COVERED = {"overlap": 0.5, "extrapolated": 0.0}
 
@@ -42,8 +50,20 @@ def test_baseline_that_is_better_by_chance_is_not_named() -> None:
         warn_of({**FINE, "log_loss_lda": 0.485}, COVERED)
 
 
+def test_ratios_that_are_too_large_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"they bear out 0\.60 ± 0\.05 times of them.*`n_comps`"):
+        warn_of({**FINE, "slope": 0.6, "slope_se": 0.05}, COVERED)
+
+
+@pytest.mark.parametrize(("slope", "error"), [(0.6, 0.1), (np.nan, np.nan), (2.0, 0.1)])
+def test_slope_that_may_be_near_one_or_is_unknown_or_above_is_not_warned_of(slope: float, error: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of({**FINE, "slope": slope, "slope_se": error}, COVERED)
+
+
 def test_few_cells_do_not_judge() -> None:
-    few: dict[str, Any] = {**FINE, "n_cells": 50, "log_loss_lda": 0.1}
+    few: dict[str, Any] = {**FINE, "n_cells": 50, "slope": 0.1, "log_loss_lda": 0.1}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of(few, COVERED)

@@ -84,6 +84,7 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "held_out/log_prior",
         "support",
         "sketch",
+        "withheld",
         "members/1/anchor/size",
         "history",
         "history/loss",
@@ -102,6 +103,7 @@ def test_missing_entry_is_named(flow: ConditionalFlow, path: str) -> None:
         ("held_out/parts", with_nan),
         ("support", with_nan),
         ("sketch", with_nan),
+        ("withheld", with_nan),
     ],
 )
 def test_missing_numbers_are_named(flow: ConditionalFlow, path: str, change: Callable[[Any], Any]) -> None:
@@ -140,6 +142,7 @@ def test_wrong_shape_is_named(flow: ConditionalFlow, path: str, change: Callable
         ("left_out", shorter),
         ("support", shorter),
         ("sketch", narrower),
+        ("withheld", narrower),
         ("members/1/anchor/size", shorter),
         ("held_out/parts", narrower),
         ("held_out/condition", shorter),

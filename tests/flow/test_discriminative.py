@@ -31,7 +31,12 @@ def mixture_of(moves: np.ndarray, *, seed: int = 0) -> Fitted:
     weight_effect = 0.2 * rng.normal(size=(n_features, m))
     mixture = Mixture(np.zeros(m, np.int64), rng.normal(size=m), weight_effect, mean, moves, covariance)
     return Fitted(
-        mixture, np.zeros((1, m, d, d)), np.zeros((1, m)), np.zeros((1, 2), int), Prior(np.zeros((1, m, m)), np.eye(m))
+        mixture,
+        np.zeros((1, m, d, d)),
+        np.zeros((1, m)),
+        np.zeros((1, 2), int),
+        Prior(np.zeros((1, m, m)), np.eye(m)),
+        np.zeros((n_features, m, m)),
     )
 
 

@@ -165,7 +165,9 @@ def fitted(
     density = [torch.as_tensor(np.repeat(np.eye(len(row)), row, axis=0)) for row in count]
     base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
     start = np.zeros((design.n_features, m))
-    effects, chosen = fit_effects(density, base, start, design=design, prior=strangers(m) if prior is None else prior)
+    effects, chosen, _ = fit_effects(
+        density, base, start, design=design, prior=strangers(m) if prior is None else prior
+    )
     return log_weights(base + design.features(design.groups) @ effects, np.zeros(m, int)), chosen
 
 
@@ -239,7 +241,7 @@ def test_effects_of_columns_add_up() -> None:
 def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
     count = [[8000, 2000], [8000, 2000], [2000, 8000], [2000, 8000]]
     density = [torch.as_tensor(np.repeat(np.eye(2), row, axis=0)) for row in count]
-    effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, prior=strangers(2))
+    effects, *_ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((8, 2)), design=DONORS, prior=strangers(2))
     logit = effects[:, 0] - effects[:, 1]
     np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
     np.testing.assert_allclose(logit[2:], 0, atol=0.05)
@@ -257,6 +259,6 @@ def test_components_that_overlap_are_told_apart_as_far_as_cells_can() -> None:
     for share in (0.7, 0.3):
         x = rng.standard_normal(4000) + 2 * (rng.random(4000) > share)
         density.append(torch.as_tensor(np.column_stack([norm.pdf(x), norm.pdf(x, 2)])))
-    effects, _ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, prior=strangers(2))
+    effects, *_ = fit_effects(density, np.log([0.5, 0.5]), np.zeros((2, 2)), design=PAIR, prior=strangers(2))
     found = np.exp(log_weights(np.log([0.5, 0.5]) + effects, np.zeros(2, int)))
     np.testing.assert_allclose(found, [[0.7, 0.3], [0.3, 0.7]], atol=0.03)

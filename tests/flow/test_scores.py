@@ -14,7 +14,7 @@ from scratio_sc.flow._batches import Batch
 from scratio_sc.flow._contrast import named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._member_scores import member_scores
-from scratio_sc.flow._scores import _expected, denoising_scores
+from scratio_sc.flow._scores import _expected, _Within, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
 
 if TYPE_CHECKING:
@@ -62,12 +62,16 @@ def test_partition_of_a_mixture_is_the_mixture_of_its_sides(bent: tuple[Conditio
     np.testing.assert_allclose(both[..., 0], logsumexp(each, axis=2) - np.log(2), atol=1e-2)
 
 
-def test_partitions_that_disagree_are_in_the_standard_error(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+def test_partitions_that_disagree_and_what_is_withheld_are_in_the_standard_error(
+    bent: tuple[ConditionalFlow, np.ndarray],
+) -> None:
     flow, x = bent
     found = scores(flow, x, "stim", "ctrl")
     ratios = (part[..., 0] - part[..., 1] for part in (found.by_member, found.by_partition))
     sd = flow.log_ratio(x, "stim", "ctrl", bandwidth=0).sd
-    np.testing.assert_allclose(sd, standard_error(*ratios, flow.left_out), rtol=1e-6)
+    withheld = found.withheld[:, 0, 0] + found.withheld[:, 1, 1]
+    assert withheld.max() > 0
+    np.testing.assert_allclose(sd, standard_error(*ratios, flow.left_out, withheld=withheld), rtol=1e-6)
 
 
 def test_both_methods_know_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
@@ -89,7 +93,9 @@ def test_both_methods_know_the_density_of_the_partitions(bent: tuple[Conditional
 def test_scores_of_all_cells_keep_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
     flow, x = bent
     together = member_scores(flow, x, ["stim", "ctrl"], own=None, fold=None, weights=np.ones(N_NODES))
-    np.testing.assert_array_equal(together.by_partition, scores(flow, x, "stim", "ctrl").by_partition)
+    at_once = scores(flow, x, "stim", "ctrl")
+    np.testing.assert_array_equal(together.by_partition, at_once.by_partition)
+    np.testing.assert_array_equal(together.withheld, at_once.withheld)
 
 
 def test_cells_of_levels_that_sides_share_count_once() -> None:
@@ -101,5 +107,6 @@ def test_cells_of_levels_that_sides_share_count_once() -> None:
     sides = [side_of(design, named_levels(design, side), np.zeros(1, int)) for side in ("a", ["a", "b"])]
     batch = Batch(np.arange(1), np.zeros(1, int), np.ones(2, bool))
     density = denoising_scores(flow, between, batch, sides=sides, weights=np.ones(N_NODES)).value
-    expected = _expected(flow, between, batch, sides=sides, density=density)
+    within = _Within.of(flow, between, batch, sides=sides)
+    expected = _expected(flow, within, sides=sides, density=density)
     np.testing.assert_allclose(expected, [[250, 500]], rtol=0.15)

@@ -23,6 +23,7 @@ from scratio_sc.flow._same_cells import sketch_of
 from scratio_sc.flow._threads import one_numpy_thread
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
+from scratio_sc.flow._withheld import united
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +141,10 @@ def fit_flow(
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
     support = find_support(held_out, total)
     sketch = sketch_of(scaled, seed)
-    flow = ConditionalFlow(design, scale, members, left_out, held_out, support, _history(records), seed, sketch)
+    withheld = united([part.withheld for part in plan.parts]).astype(np.float32)
+    flow = ConditionalFlow(
+        design, scale, members, left_out, held_out, support, _history(records), seed, sketch, withheld
+    )
     all_folds = np.full(len(fitted), OUTLIER, np.int8)
     all_folds[fitted] = fold
     return flow, all_folds

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
+CONTRAST = np.array([1.0, -1.0])
 
 
 def check_method(method: str) -> None:
@@ -95,6 +96,9 @@ class ConditionalFlow:
         Seed of the noise that log likelihoods are averaged over.
     sketch
         Cells of the fit along random directions ``(k, 3)``, by which they are known again.
+    withheld
+        Square of what shrinking may have withheld of the effect of each feature on the log weights, nats²,
+        ``(n_features, m, max m_p)``: of components ``m`` with those of the same partition.
     embedding
         Name of the embedding that the cells of the fit were in; empty where nobody said.
 
@@ -119,6 +123,7 @@ class ConditionalFlow:
     history: dict[str, np.ndarray]
     seed: int
     sketch: np.ndarray
+    withheld: np.ndarray
     embedding: str = ""
 
     @classmethod
@@ -191,7 +196,8 @@ class ConditionalFlow:
         for batch in score(x, [target, reference], own=own, fold=fold, progress=progress):
             ratios, by_partition = (part[..., 0] - part[..., 1] for part in (batch.by_member, batch.by_partition))
             value[batch.cells] = batch.value[:, 0] - batch.value[:, 1]
-            sd[batch.cells] = standard_error(ratios, by_partition, self.left_out)
+            withheld = batch.withheld @ CONTRAST @ CONTRAST
+            sd[batch.cells] = standard_error(ratios, by_partition, self.left_out, withheld=withheld)
             far[batch.cells] = batch.far
         return LogRatio(value, sd, far, weights)
 

@@ -83,14 +83,9 @@ class Member:
         )
         return Groups(self._tensor(features), mixtures)
 
-    def nearby(self, x: np.ndarray, groups: Groups, counted: np.ndarray) -> np.ndarray:
-        """Fitted cells of the groups with indices ``counted``, in the components that cells lie in, ``(n,)``.
-
-        By the ``groups``, all taken together, cells lie in components.
-        """
-        share = groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
-        found: np.ndarray = share @ self.anchor.size[counted].sum(0)
-        return found
+    def shares(self, x: np.ndarray, groups: Groups) -> np.ndarray:
+        """How far cells ``(n, d)`` belong to each component of the groups, all taken together, ``(n, m)``."""
+        return groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""

@@ -29,12 +29,15 @@ class MemberScores:
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far
         Whether a side has hardly any cells of the fit nearby, ``(n, k)``.
+    withheld
+        Covariance of what shrinking may have withheld from the sides, nats², ``(n, k, k)``.
     """
 
     by_member: np.ndarray
     by_partition: np.ndarray
     value: np.ndarray
     far: np.ndarray
+    withheld: np.ndarray
 
 
 def member_scores(
@@ -51,10 +54,11 @@ def member_scores(
     value, far = np.full((len(x), len(sides)), np.nan), np.zeros((len(x), len(sides)), bool)
     by_member = np.full((len(flow.members), *value.shape), np.nan)
     by_partition = np.full((flow.members[0].anchor.n_parts, *value.shape), np.nan)
+    withheld = np.zeros((*value.shape, len(sides)))
     for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
         by_member[:, batch.cells], by_partition[:, batch.cells] = batch.by_member, batch.by_partition
-        value[batch.cells], far[batch.cells] = batch.value, batch.far
-    return MemberScores(by_member, by_partition, value, far)
+        value[batch.cells], far[batch.cells], withheld[batch.cells] = batch.value, batch.far, batch.withheld
+    return MemberScores(by_member, by_partition, value, far, withheld)
 
 
 def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:

@@ -131,11 +131,14 @@ class Mixture:
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
         of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.roots
-        weight_effect, roots = fit_effects(densities, base, self.weight_effect, design=design, prior=of_weights)
+        weight_effect, roots, withheld = fit_effects(
+            densities, base, self.weight_effect, design=design, prior=of_weights
+        )
         own = nonlinear_shrinkage(shared, pooled)
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
-        return Fitted(mixture, design.over_numbers(scatter), design.over_numbers(size), kinds, Prior(roots, alike))
+        size, scatter = design.over_numbers(size), design.over_numbers(scatter)
+        return Fitted(mixture, scatter, size, kinds, Prior(roots, alike), withheld)
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -172,7 +175,8 @@ class Fitted:
     """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, kinds and prior of its groups.
 
     Groups that differ in numbers alone have their scatter and cells together. The kind ``(n_groups, 2)`` of a group is
-    its condition, and a group with the same labels.
+    its condition, and a group with the same labels. ``withheld (n_features, m, m)`` is the square of what shrinking is
+    expected to have withheld of the effects on log weights; 0 where the prior was given.
     """
 
     mixture: Mixture
@@ -180,6 +184,7 @@ class Fitted:
     size: np.ndarray
     kinds: np.ndarray
     prior: Prior
+    withheld: np.ndarray
 
     @cached_property
     def own(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import logsumexp
 
 from scratio_sc.flow._member import MemberDensity
 from scratio_sc.flow._ode import ode_log_density, ode_log_ratio
-from scratio_sc.flow._scores import Scores, far_from_cells
+from scratio_sc.flow._scores import Scores, finest_scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +34,8 @@ def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Seq
         for p, groups in enumerate(zip(*both, strict=True)):
             target, reference = (MemberDensity(member, part, 0) for part in groups)
             out[p, :, 0] = ode_log_ratio(cells, target, reference, generator=generator).cpu().numpy()
-    far = far_from_cells(flow, x, batch, sides=sides)
-    return Scores(batch.cells, by_part.mean(1), by_part.mean(0), batch.unseen, far)
+    beside = finest_scores(flow, x, batch, sides=sides)
+    return replace(beside, by_member=by_part.mean(1), by_partition=by_part.mean(0))
 
 
 def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
@@ -53,5 +54,5 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     def of_side(density: np.ndarray) -> np.ndarray:
         return logsumexp(density + side.log_weights, axis=-1, keepdims=True) - flow.n_dims * np.log(flow.scale)
 
-    far = far_from_cells(flow, x, batch, sides=sides)
-    return Scores(batch.cells, of_side(by_part.mean(1)), of_side(by_part).mean(0), batch.unseen, far)
+    beside = finest_scores(flow, x, batch, sides=sides)
+    return replace(beside, by_member=of_side(by_part.mean(1)), by_partition=of_side(by_part).mean(0))

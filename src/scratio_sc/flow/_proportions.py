@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from scratio_sc.flow._columns import Column, turns
 
@@ -91,15 +91,18 @@ class _Known:
         beside = own @ np.linalg.inv(others)
         return cls(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), int(own.any((1, 2)).sum()) - 1)
 
-    def best_root(self, roots: np.ndarray) -> np.ndarray:
-        """tau R of most marginal likelihood."""
-        tau = SPREADS[:, None, None]
-        evidence = []
+    def evidence(self, roots: np.ndarray) -> np.ndarray:
+        """Log marginal likelihood of each tau R, ``(n_roots, n_spreads)``."""
+        tau, out = SPREADS[:, None, None], []
         for root in roots:
             value, _, pull = self._along(root)
             gain = (tau * pull) ** 2 / (1 + tau**2 * value) - np.log1p(tau**2 * value)
-            evidence.append(gain.sum((1, 2)) * self.n_free / len(value) / 2)
-        kernel, spread = np.unravel_index(np.argmax(evidence), (len(roots), len(SPREADS)))
+            out.append(gain.sum((1, 2)) * self.n_free / len(value) / 2)
+        return np.stack(out)
+
+    def best_root(self, roots: np.ndarray) -> np.ndarray:
+        """tau R of most marginal likelihood."""
+        kernel, spread = np.unravel_index(np.argmax(self.evidence(roots)), (len(roots), len(SPREADS)))
         best: np.ndarray = SPREADS[spread] * roots[kernel]
         return best
 
@@ -108,6 +111,27 @@ class _Known:
         value, vector, pull = self._along(root)
         effects: np.ndarray = np.einsum("lij,lj->li", vector, pull / (1 + value)) @ root.T
         return effects
+
+    def withheld(self, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """What shrinking by the ``chosen`` root is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
+
+        Expected over all tau R, by their evidence, is the squared distance of the effects from the estimates; what the
+        choice of the cells adds to it (S V S of estimates S e of covariance V) is another part of their error. Levels
+        that make up all cells err against each other, and n of them by n / (n - 1) of what each would by itself.
+        """
+        estimate, weight = self.expected(chosen), softmax(self.evidence(roots))
+        out = np.zeros_like(self.precision)
+        tau = SPREADS[:, None, None]
+        for root, by_spread in zip(roots, weight, strict=True):
+            value, vector, pull = self._along(root)
+            into = root @ vector
+            kept = tau**2 / (1 + tau**2 * value)
+            out += _between(into, np.tensordot(by_spread, kept, 1))
+            apart = np.einsum("lik,tlk->tli", into, kept * pull) - estimate
+            out += np.einsum("t,tli,tlj->lij", by_spread, apart, apart)
+        value, vector, _ = self._along(chosen)
+        out -= _between(chosen @ vector, value / (1 + value) ** 2)
+        return out * (1 + 1 / self.n_free) if len(out) > 1 and self.n_free > 0 else out
 
     def scale(self, root: np.ndarray, *, near: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Root of the expected square of the effects about each component, ``(m,)``, one on average."""
@@ -125,6 +149,12 @@ class _Known:
         return np.maximum(value, 0), vector, np.einsum("lij,li->lj", vector, self.pull @ root)
 
 
+def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Covariances ``(n_levels, m, m)`` of what has such variances ``(n_levels, k)`` along ``into (n_levels, m, k)``."""
+    out: np.ndarray = (into * variance[:, None]) @ into.swapaxes(1, 2)
+    return out
+
+
 def fit_effects(
     density: Sequence[Tensor],
     base: np.ndarray,
@@ -132,12 +162,12 @@ def fit_effects(
     *,
     design: Design,
     prior: Neighbours | np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Effects on log weights about ``base (m,)`` of most posterior density, by Fisher scoring.
 
     Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. The prior is given
-    by roots of its covariances ``(n_columns, m, m)``, or the best is sought among neighbours. Returns the effects and
-    the roots.
+    by roots of its covariances ``(n_columns, m, m)``, or the best is sought among neighbours. Returns the effects, the
+    roots, and where these were sought, the square of what shrinking withholds of each effect ``(n_features, m, m)``.
     """
     columns, features = Column.all_of(design), design.features(design.groups)
     neighbours = None if isinstance(prior, np.ndarray) else prior
@@ -167,4 +197,12 @@ def fit_effects(
             effects = last + (effects - last) * MAX_STEP / step
         elif step < TOLERANCE:
             break
-    return effects, chosen
+    withheld = np.zeros((len(effects), len(base), len(base)))
+    if neighbours:
+        scoring = _Scoring.at(log_weights(base + features @ effects, one), density)
+        for j, column in enumerate(columns):
+            if column.kind not in {"rest", "constant"}:
+                own = features[:, column.features] @ effects[column.features]
+                known = _Known.of(column, scoring, -own)
+                withheld[column.features] = known.withheld(scale[j, :, None] * neighbours.roots, chosen[j])
+    return effects, chosen, withheld

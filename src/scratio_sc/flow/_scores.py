@@ -12,6 +12,7 @@ from scipy.special import softmax
 from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._threads import one_numpy_thread
+from scratio_sc.flow._withheld import withheld_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._contrast import Side
     from scratio_sc.flow._denoising_ratio import Directions
     from scratio_sc.flow._flow import ConditionalFlow
+    from scratio_sc.flow._member import Member
 
 MIN_NEARBY = 3.0
 """Cells of a side to expect among the fitted cells nearby, below which a cell counts as far from the side."""
@@ -41,6 +43,8 @@ class Scores:
         Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
     far
         Whether a side has hardly any cells of the fit nearby, ``(b, k)``.
+    withheld
+        Covariance of what shrinking may have withheld from the sides, nats², ``(b, k, k)``.
     """
 
     cells: np.ndarray
@@ -48,6 +52,7 @@ class Scores:
     by_partition: np.ndarray
     unseen: np.ndarray
     far: np.ndarray
+    withheld: np.ndarray
 
     @property
     def value(self) -> np.ndarray:
@@ -81,26 +86,49 @@ def denoising_scores(
             finest.append(parts.mean(0).sum(-1))
     members = np.stack(by_member)
     far = _outside(flow, of_sides(np.mean(finest, axis=0)), sides=sides)
-    far |= _expected(flow, x, batch, sides=sides, density=members[batch.unseen].mean(0)) < MIN_NEARBY
+    within = _Within.of(flow, x, batch, sides=sides)
+    far |= _expected(flow, within, sides=sides, density=members[batch.unseen].mean(0)) < MIN_NEARBY
     unit = flow.n_dims * np.log(flow.scale)
-    return Scores(batch.cells, members - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far)
+    by_partition = np.mean(by_partition, axis=0) - unit
+    return Scores(batch.cells, members - unit, by_partition, batch.unseen, far, _withheld(flow, within, sides=sides))
 
 
-def _expected(
-    flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], density: np.ndarray
-) -> np.ndarray:
+@dataclass(frozen=True)
+class _Within:
+    """A member that did not see the cells, their shares in its components ``(b, m)``, and the weights ``(m,)``."""
+
+    member: Member
+    share: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> _Within:
+        member = flow.members[int(np.argmax(batch.unseen))]
+        groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
+        weight = groups.mixtures.log_weight.double().exp().mean(0).cpu().numpy()
+        return cls(member, member.shares(x, groups), weight)
+
+
+def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) -> np.ndarray:
+    anchor = within.member.anchor
+    features = np.stack([np.exp(side.log_weights) @ flow.design.features(side.rows) for side in sides])
+    change = anchor.n_parts * (within.share - within.weight)
+    return withheld_from(change, flow.withheld, partition=anchor.partition, features=features)
+
+
+def _expected(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side], density: np.ndarray) -> np.ndarray:
     """Fitted cells of each side to expect where cells lie, given their log densities ``(b, k)``, ``(b, k)``.
 
     Of the cells of all sides in the components that a cell x lies in, side k has n_k p_k(x) / sum_l n_l p_l(x).
     """
-    member, counted = flow.members[int(np.argmax(batch.unseen))], fitted_groups(flow.design, sides)
-    groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
-    size = member.anchor.size.sum(1) / member.anchor.n_parts
+    anchor, counted = within.member.anchor, fitted_groups(flow.design, sides)
+    size = anchor.size.sum(1) / anchor.n_parts
     n_cells, n_together = counted @ size, counted.any(0) @ size
     share = softmax(density + np.log(np.maximum(n_cells, 1)), axis=1)
     share *= n_cells.sum() / max(n_together, 1e-9)  # cells of levels that sides have in common count once
     seen = size[flow.design.first_alike].sum() / flow.design.sizes.sum()
-    expected: np.ndarray = member.nearby(x, groups, np.flatnonzero(counted.any(0)))[:, None] * share / seen
+    nearby = within.share @ anchor.size[counted.any(0)].sum(0)
+    expected: np.ndarray = nearby[:, None] * share / seen
     return expected
 
 
@@ -110,9 +138,9 @@ def _outside(flow: ConditionalFlow, density: np.ndarray, *, sides: Sequence[Side
     return (density < least) | [not side.observed or side.n_cells < MIN_NEARBY for side in sides]
 
 
-def far_from_cells(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> np.ndarray:
-    """Whether a side has hardly any cells of the fit near each of the cells ``(b, d)`` of a batch, ``(b, k)``."""
-    return denoising_scores(flow, x, batch, sides=sides, weights=np.ones(N_NODES)).far
+def finest_scores(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
+    """The same at the finest bandwidth."""
+    return denoising_scores(flow, x, batch, sides=sides, weights=np.ones(N_NODES))
 
 
 def _directions(flow: ConditionalFlow, unseen: np.ndarray) -> list[Directions]:

@@ -1,4 +1,4 @@
-"""Standard errors: from members that left out different folds, and from partitions that cut cells up differently."""
+"""Standard errors: what differs between members and between partitions, and what shrinking may have withheld."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 
-def standard_error(by_member: np.ndarray, by_partition: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+def standard_error(
+    by_member: np.ndarray, by_partition: np.ndarray, left_out: np.ndarray, *, withheld: np.ndarray | float = 0.0
+) -> np.ndarray:
     """Standard error of numbers ``(n_members, ...)`` that are ``(n_partitions, ...)`` according to each partition.
 
-    How they change with the cells and how they change with the partition add up as variances. NaN where all members
-    left out the same fold ``left_out (n_members,)``.
+    How they change with the cells, how they change with the partition, and what shrinking is expected to have
+    ``withheld``, squared, add up as variances. NaN where all members left out the same fold ``left_out (n_members,)``.
     """
-    variance: np.ndarray = _jackknife(by_member, left_out) + _between(by_partition)
+    variance: np.ndarray = _jackknife(by_member, left_out) + _between(by_partition) + withheld
     return np.sqrt(variance)
 
 

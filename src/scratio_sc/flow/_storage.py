@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _ANCHOR_ARRAYS = (
     "center",
     "basis",
@@ -75,6 +75,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "held_out": {name: getattr(flow.held_out, name) for name in _HELD_OUT},
         "support": flow.support,
         "sketch": flow.sketch,
+        "withheld": flow.withheld,
         "history": dict(flow.history),
     }
 
@@ -112,13 +113,16 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     if not members:
         _damaged("members", "none")
     held_out = HeldOut(**{name: _array(stored, "held_out", name) for name in _HELD_OUT})
-    left_out, support, sketch = (_array(stored, name) for name in ("left_out", "support", "sketch"))
+    left_out, support, sketch, withheld = (
+        _array(stored, name) for name in ("left_out", "support", "sketch", "withheld")
+    )
     n_conditions, n_judged = len(design.conditions), len(held_out.parts)
     _check_shapes(
         {
             "left_out": (left_out, (len(members),)),
             "support": (support, (n_conditions,)),
             "sketch": (sketch, (*sketch.shape[:1], N_DIRECTIONS)),
+            "withheld": (withheld, _withheld_shape(design, members[0])),
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
@@ -139,8 +143,14 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         history={name: _array(stored, "history", name) for name in _HISTORY},
         seed=int(_get(stored, "seed")),
         sketch=sketch,
+        withheld=withheld,
         embedding=str(stored.get("embedding", "")),
     )
+
+
+def _withheld_shape(design: Design, member: Member) -> tuple[int, ...]:
+    partition = member.anchor.partition
+    return design.n_features, len(partition), int(np.bincount(partition).max())
 
 
 def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:

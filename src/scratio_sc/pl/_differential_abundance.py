@@ -238,7 +238,8 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
     to_points = 72 / ax.figure.dpi
     at = ax.transData.transform(xy) * to_points
     panel = np.array(ax.bbox.extents) * to_points
-    points, taken = [np.concatenate([point - _CLEAR, point + _CLEAR]) for point in at], []
+    points = [np.concatenate([point - _CLEAR, point + _CLEAR]) for point in at]
+    taken: list[np.ndarray] = []
     for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
         extent = np.array([_LETTER * size * len(names[i]), _LINE * size])
         others = [*taken, *points[:i], *points[i + 1 :]]

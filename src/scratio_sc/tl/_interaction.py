@@ -167,7 +167,9 @@ def interaction(
     table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
     table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
     every = _combined(scores, SIGNS)
-    sd = standard_error(every.by_member, every.by_partition, flow.left_out)
+    signs = np.array([*SIGNS.values()])
+    withheld = scores.withheld @ signs @ signs
+    sd = standard_error(every.by_member, every.by_partition, flow.left_out, withheld=withheld)
     entry = {
         "summary": summary,
         "table": table,

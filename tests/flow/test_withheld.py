@@ -1,0 +1,100 @@
+"""What shrinking effects on log weights may have withheld."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax
+from scipy.stats import norm
+
+from scratio_sc.flow._proportions import SPREADS, _Known
+from scratio_sc.flow._withheld import united, withheld_from
+
+# --- what the effects lack
+
+
+def known(precision: float, estimate: float, *, n_free: float = 1) -> _Known:
+    """One level, one component."""
+    return _Known(np.full((1, 1, 1), float(precision)), np.full((1, 1), precision * estimate), n_free)
+
+
+def expected_square(precision: float, estimate: float, tau: float) -> float:
+    """The same by hand: posterior of an effect by Bayes' theorem, averaged over the prior's spreads."""
+    variance = SPREADS**2 + 1 / precision
+    weight = softmax(norm(0, np.sqrt(variance)).logpdf(estimate))
+    kept = SPREADS**2 / variance
+    shrunk = tau**2 / (tau**2 + 1 / precision)
+    apart = kept / precision + (kept * estimate - shrunk * estimate) ** 2
+    return float(weight @ apart - shrunk**2 / precision)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    precision=st.floats(1, 1e4), estimate=st.floats(-3, 3), tau=st.sampled_from([0.0, *SPREADS[[3, 7, 12]].tolist()])
+)
+def test_it_is_the_expected_square_less_the_variance_of_the_estimate(
+    precision: float, estimate: float, tau: float
+) -> None:
+    found = known(precision, estimate).withheld(np.eye(1)[None], np.full((1, 1), tau))
+    np.testing.assert_allclose(found, expected_square(precision, estimate, tau), rtol=1e-9, atol=1e-12)
+
+
+def test_many_cells_leave_nothing_to_withhold() -> None:
+    assert abs(known(1e6, 0.5).withheld(np.eye(1)[None], np.full((1, 1), 0.5))).max() < 1e-9
+
+
+def test_it_says_how_large_an_effect_may_be_that_was_shrunk_to_nothing() -> None:
+    """Standard errors of .1: effects up to about that are not ruled out."""
+    (found,) = known(100, 0.05).withheld(np.eye(1)[None], np.zeros((1, 1))).ravel()
+    assert 0.03 < np.sqrt(found) < 0.1
+
+
+@pytest.mark.parametrize(("n_levels", "factor"), [(2, 2.0), (5, 1.25)])
+def test_levels_that_make_up_all_cells_err_against_each_other(n_levels: int, factor: float) -> None:
+    """Of two, one lacks what the other has too much: the square of the difference is four times that of each."""
+    each = known(100, 0.2, n_free=n_levels - 1)
+    together = _Known(each.precision.repeat(n_levels, 0), each.pull.repeat(n_levels, 0), n_levels - 1)
+    root = np.full((1, 1), SPREADS[5])
+    alone = _Known(each.precision, each.pull, n_levels - 1).withheld(root[None] / SPREADS[5], root)
+    np.testing.assert_allclose(together.withheld(root[None] / SPREADS[5], root), factor * alone.repeat(n_levels, 0))
+
+
+# --- what the ratios lack
+
+PARTITION = np.array([0, 0, 1, 1, 1])
+RNG = np.random.default_rng(0)
+ROOTS = RNG.standard_normal((2, 3, 3))
+PARTS = [(root @ root.swapaxes(1, 2))[:, :m, :m] for root, m in zip((ROOTS, ROOTS[::-1]), (2, 3), strict=True)]
+CHANGE = RNG.standard_normal((4, 5))
+FEATURES = np.array([[1.0, 0.0], [0.0, 1.0]])
+
+
+def withheld(features: np.ndarray = FEATURES) -> np.ndarray:
+    return withheld_from(CHANGE, united(PARTS), partition=PARTITION, features=features)
+
+
+def test_a_ratio_lacks_what_both_sides_lack_on_the_average_of_the_partitions() -> None:
+    expected = np.zeros(4)
+    for p, part in enumerate(PARTS):
+        change = CHANGE[:, p == PARTITION]
+        expected += sum(np.diag(change @ of_level @ change.T) for of_level in part) / 2
+    contrast = np.array([1, -1])
+    np.testing.assert_allclose(withheld() @ contrast @ contrast, expected)
+
+
+def test_sides_lack_by_their_own_effects() -> None:
+    found = withheld()
+    np.testing.assert_allclose(found[:, 0, 1], 0)
+    assert (np.diagonal(found, axis1=1, axis2=2) > 0).all()
+
+
+def test_what_sides_have_in_common_is_left_out() -> None:
+    assert not withheld(np.ones((2, 2))).any()
+
+
+def test_a_mixture_of_both_sides_lacks_half_of_each() -> None:
+    contrast = np.array([1, -1])
+    mixed = withheld(np.array([[1.0, 0.0], [0.5, 0.5]])) @ contrast @ contrast
+    np.testing.assert_allclose(mixed, withheld() @ contrast @ contrast / 4)
