@@ -82,7 +82,7 @@ def test_confounding_is_told_apart_from_poor_overlap() -> None:
 
 
 def test_zeros_are_no_proof_of_equality() -> None:
-    with pytest.warns(UserWarning, match="cannot be told apart.*standard error of 0 does not cover it"):
+    with pytest.warns(UserWarning, match="cannot be told apart.*standard error covers it in part only"):
         warn_of(FINE, COVERED, nothing=True)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MAX_NAMED = 20
+LARGEST_STORED = 2**63 - 1
 
 
 def named(names: Iterable[object]) -> str:
@@ -104,5 +105,7 @@ def generator_of(rng: Any) -> np.random.Generator:
 
 
 def recorded(rng: Any) -> int | str:
-    """What to note of a seed: the number, or what was given instead."""
-    return int(rng) if isinstance(rng, Integral) else "none" if rng is None else "generator"
+    """What to note of a seed: the number, as text where files cannot hold it, or what was given instead."""
+    if isinstance(rng, Integral):
+        return int(rng) if int(rng) <= LARGEST_STORED else str(rng)
+    return "none" if rng is None else "generator"

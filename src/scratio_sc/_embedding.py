@@ -17,6 +17,7 @@ from scratio_sc._check import read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow._fit import MAX_FOLDS
 from scratio_sc.flow._same_cells import may_be_fitted_on
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 DRAWINGS = re.compile(r"(^|_)(umap|tsne|phate|draw_graph)(_|$)", re.IGNORECASE)
 """Names of embeddings that are drawn, not measured in."""
+MAX_COPIED = 0.05
+"""Share of cells that are copies of others from which on they are warned of."""
+MIN_SPREAD, NORMAL_QUARTILES = 0.01, 1.349
+"""Least spread of a dimension, as a share of that of all; distance of the quartiles of a Gaussian of deviation 1."""
 
 
 def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None) -> np.ndarray:
@@ -93,6 +98,33 @@ def check_varies(x: np.ndarray, use_rep: str) -> None:
         raise ValueError(msg)
 
 
+def warn_of_copies(x: np.ndarray, use_rep: str) -> None:
+    """Warn where many cells ``(n, d)`` are copies of others, which are no evidence of their own."""
+    copied = float(pd.DataFrame(x).duplicated().mean())
+    if copied > MAX_COPIED:
+        msg = (
+            f"{copied:.0%} of the cells are copies of others in adata.obsm[{use_rep!r}]. Each counts as evidence of "
+            "its own, so effects are found where there are none, and errors are too small. Keep each cell once: "
+            f"`adata = adata[~pd.DataFrame(adata.obsm[{use_rep!r}]).duplicated().to_numpy()].copy()`."
+        )
+        warn(msg)
+
+
+def warn_of_scales(x: np.ndarray, use_rep: str) -> None:
+    """Warn where most cells ``(n, d)`` hardly vary in a dimension, beside how far cells lie apart on the whole."""
+    low, high = np.quantile(x, [0.25, 0.75], axis=0)
+    scale = np.sqrt(x.var(0).mean())
+    narrow = np.flatnonzero((high > low) & ((high - low) / NORMAL_QUARTILES < MIN_SPREAD * scale))
+    if len(narrow):
+        msg = (
+            f"Dimensions of adata.obsm[{use_rep!r}] are of very different scales, or some cells lie very far apart: "
+            f"in {len(narrow)} of {x.shape[1]} (the first: {narrow[0]}) half of the cells lie within a hundredth of "
+            "the spread over all dimensions, where differences are lost. Scale the dimensions alike, or remove the "
+            "cells far away."
+        )
+        warn(msg)
+
+
 def warn_of_outliers(names: pd.Index, use_rep: str) -> None:
     """Name the cells that a fit leaves out, where there are any."""
     if len(names):
@@ -115,10 +147,19 @@ def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
         warn(msg)
         return None
     try:
-        return pd.to_numeric(adata.obs[column]).fillna(-1).to_numpy(np.int64)
+        numbers = pd.to_numeric(adata.obs[column]).fillna(-1)
+        fold = numbers.to_numpy(np.int64)
     except (TypeError, ValueError) as error:
         msg = f"adata.obs[{column!r}] does not hold the folds of the fit ({error}). Delete the column, or fit again."
         raise ValueError(msg) from error
+    wrong = numbers[(fold < -1) | (fold >= MAX_FOLDS) | (numbers != fold)]
+    if len(wrong):
+        msg = (
+            f"adata.obs[{column!r}] holds {wrong.iloc[0]:g}, which is no fold: folds are 0 to {MAX_FOLDS - 1}, and -1 "
+            "for cells that were not fitted. Set other cells to -1, or fit again."
+        )
+        raise ValueError(msg)
+    return fold
 
 
 def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:

@@ -78,8 +78,10 @@ def warn_of_resolution(abundance: Abundance, alpha: float) -> None:
     """Warn where no p-value can be as small as the level."""
     smallest = abundance.relabelling.smallest_p
     if smallest > alpha:
+        exact = abundance.relabelling.exact
+        more = "More samples are needed." if exact else "More permutations are needed: raise `n_permutations`."
         msg = (
             f"With {len(abundance.is_target)} samples the smallest p-value there can be is {smallest:.2g}, so nothing "
-            f"can be significant at alpha={alpha:g}. More samples are needed."
+            f"can be significant at alpha={alpha:g}. {more}"
         )
         warn(msg)

@@ -41,7 +41,7 @@ APART = (
 )
 ALL_ZERO = (
     "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them equal: a "
-    "difference too small for so many cells to show comes out as 0, too, and a standard error of 0 does not cover it."
+    "difference too small for so many cells to show comes out as 0, too, and the standard error covers it in part only."
 )
 BEATEN = (
     "On held-out cells {} the condition better than the ratio does (log-loss {:.3f} against {:.3f}). Do not build on "
@@ -87,22 +87,22 @@ def warn_of(
     `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
     far from both sides; `nothing` says that all ratios are 0, which looks like certainty.
     """
+    best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
+    loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
+    judged = calibration["n_cells"] >= MIN_JUDGED
+    beaten = judged and loss - rival > max(BEATEN_BY, 2 * rival_se)
     if beyond:
         warn(BEYOND.format(beyond))
     elif confounded > MAX_CONFOUNDED:
         warn(CONFOUNDED.format(confounded))
     elif unlike > MAX_UNLIKE:
         warn(UNLIKE.format(unlike))
-    elif overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED:
+    elif not beaten and (overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED):
         warn(APART.format(overlap["extrapolated"]))
     elif nothing:
         warn(ALL_ZERO)
-    best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
-    loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
-    if calibration["n_cells"] < MIN_JUDGED:
-        return
     slope, slope_se = calibration["slope"], calibration["slope_se"]
-    if loss - rival > max(BEATEN_BY, 2 * rival_se):
+    if beaten:
         warn(BEATEN.format(RIVALS[best], rival, loss))
-    elif slope + CLEARLY * slope_se < TOO_LARGE:
+    elif judged and slope + CLEARLY * slope_se < TOO_LARGE:
         warn(OVERSTATED.format(slope, slope_se))

@@ -52,6 +52,24 @@ def test_folds_do_not_depend_on_the_names_of_groups() -> None:
     np.testing.assert_array_equal(one, other)
 
 
+def test_copies_of_a_cell_are_in_one_fold(fit: Fit) -> None:
+    x, labels = small(60)
+    copied = np.concatenate([x, x[::-1], x])
+    _, fold = fit(copied, np.concatenate([labels, labels[::-1], labels]), n_members=4)
+    np.testing.assert_array_equal(fold[:60], fold[120:])
+    np.testing.assert_array_equal(fold[:60], fold[60:120][::-1])
+    assert np.bincount(fold, minlength=4).min() >= 24
+
+
+def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked(fit: Fit) -> None:
+    x, labels = small(60)
+    seen: list[np.ndarray] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "draw_folds", lambda group, *a, **k: seen.append(group) or draw_folds(group, *a, **k))
+        fit(x, labels, n_members=2)
+    np.testing.assert_array_equal(seen[0], labels == "b")
+
+
 def test_folds_do_not_follow_the_order_of_cells() -> None:
     fold = draw_folds(np.zeros(100, int), 2, rng=np.random.default_rng(0))
     assert 20 < np.abs(np.diff(fold)).sum() < 80

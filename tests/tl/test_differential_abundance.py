@@ -202,3 +202,17 @@ def test_bad_input_is_refused(
     donors.obs["unknown"] = np.nan
     with unchanged(donors), warnings.catch_warnings(), pytest.raises(error, match=f"(?s){text}"):
         tl.differential_abundance(donors, **SIDES | options)
+
+
+def test_side_whose_label_was_renamed_since_the_fit_is_refused(donors: AnnData, unchanged: Unchanged) -> None:
+    donors.obs["condition"] = donors.obs["condition"].astype(str).replace("ctrl", "control")
+    with (
+        unchanged(donors),
+        pytest.raises(ValueError, match="No cell is of the reference 'ctrl'.*renamed since the fit"),
+    ):
+        tl.differential_abundance(donors, **SIDES, groupby="cell_type")
+
+
+def test_few_permutations_are_told_apart_from_few_samples(donors: AnnData) -> None:
+    with pytest.warns(UserWarning, match=r"nothing can be significant at alpha=0\.1.*raise `n_permutations`"):
+        tl.differential_abundance(donors, **SIDES, sample_key="sample", n_permutations=1)

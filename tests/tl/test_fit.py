@@ -317,3 +317,21 @@ def test_embedding_that_is_a_drawing_is_fitted_with_a_warning(fresh: ad.AnnData,
     fresh.obsm[use_rep] = fresh.obsm["X_pca"]
     with pytest.warns(UserWarning, match=f"'{use_rep}' is made to be looked at.*PCA"):
         tl.fit(fresh, "condition", use_rep=use_rep, **FAST)
+
+
+def test_copies_of_cells_are_warned_of(fresh: ad.AnnData) -> None:
+    fresh.obsm["X_pca"][1::4] = fresh.obsm["X_pca"][::4]
+    with pytest.warns(UserWarning, match=r"25% of the cells are copies of others in adata.obsm\['X_pca'\].*duplicated"):
+        tl.fit(fresh, "condition", **FAST)
+
+
+def test_dimensions_of_very_different_scales_are_warned_of(fresh: ad.AnnData) -> None:
+    fresh.obsm["X_pca"] = fresh.obsm["X_pca"] * np.r_[1e4, np.ones(fresh.obsm["X_pca"].shape[1] - 1)]
+    with pytest.warns(UserWarning, match="very different scales.*half of the cells lie within a hundredth"):
+        tl.fit(fresh, "condition", **FAST)
+
+
+def test_seed_larger_than_files_can_hold_is_kept_as_text(fresh: ad.AnnData, tmp_path: Path) -> None:
+    tl.fit(fresh, "condition", rng=2**100, **FAST)
+    fresh.write_h5ad(tmp_path / "cells.h5ad")
+    assert ad.read_h5ad(tmp_path / "cells.h5ad").uns["scratio"]["params"]["rng"] == str(2**100)

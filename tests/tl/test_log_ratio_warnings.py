@@ -63,3 +63,25 @@ def test_nothing_found_is_no_proof_that_there_is_nothing() -> None:
     with pytest.warns(UserWarning, match="cannot be told apart"):
         tl.log_ratio(adata, target="a", reference="b", progress=False)
     assert not adata.obs["log_ratio"].any()
+
+
+def three_conditions(*, place_of_third: float) -> AnnData:
+    rng = np.random.default_rng(0)
+    condition = np.repeat(["a", "b", "c"], 100)
+    x = rng.standard_normal((300, 2)) + place_of_third * (condition == "c")[:, None] + 0.5 * (condition == "b")[:, None]
+    return ad.AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x})
+
+
+@pytest.mark.filterwarnings("error")
+def test_new_cells_of_a_third_condition_of_the_fit_are_no_strangers() -> None:
+    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=30)
+    tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
+    tl.log_ratio(new, target="b", reference="a", flow=scratio.get.flow(fitted), progress=False)
+    assert new.obs["log_ratio_extrapolated"][(new.obs["condition"] == "c").to_numpy()].all()
+
+
+def test_new_cells_like_none_of_the_fit_are_strangers_beside_a_third_condition() -> None:
+    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=-30)
+    tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="33% of the cells are like no cells of the fit"):
+        tl.log_ratio(new, target="b", reference="a", flow=scratio.get.flow(fitted), progress=False)

@@ -159,3 +159,17 @@ def test_backed(genes: AnnData, tmp_path: Path, dense: bool) -> None:
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     pd.testing.assert_frame_equal(ranked(backed), expected)
     backed.file.close()
+
+
+@pytest.mark.parametrize("layer", [None, "dense"])
+def test_missing_expression_is_named(genes: AnnData, unchanged: Unchanged, *, layer: str | None) -> None:
+    x = genes.X if layer is None else genes.layers[layer]
+    x[3, 1] = np.nan
+    with unchanged(genes), pytest.raises(ValueError, match=f"NaN or infinite for some cells of '{genes.var_names[1]}'"):
+        tl.ratio_genes(genes, layer=layer)
+
+
+def test_empty_label_is_refused(genes: AnnData) -> None:
+    genes.obs["kind"] = ["", "a"] * (genes.n_obs // 2)
+    with pytest.raises(ValueError, match="'kind' has an empty label"):
+        tl.ratio_genes(genes, groupby="kind")

@@ -135,3 +135,11 @@ def test_a_flow_from_a_file_scores_cells(cells: AnnData, tmp_path: Path) -> None
     tl.log_ratio(new, target="stim", reference="ctrl", flow=flow, key_added="of_file", progress=False)
     tl.log_ratio(new, target="stim", reference="ctrl", flow=scratio.get.flow(cells), key_added="here", progress=False)
     np.testing.assert_array_equal(new.obs["of_file"], new.obs["here"])
+
+
+@pytest.mark.parametrize("wrong", [99, 0.5, -2])
+def test_what_is_no_fold_is_refused(fitted: AnnData, *, wrong: float) -> None:
+    fitted.obs["scratio_fold"] = fitted.obs["scratio_fold"].astype(float)
+    fitted.obs.loc[fitted.obs_names[0], "scratio_fold"] = wrong
+    with pytest.raises(ValueError, match=rf"'scratio_fold'\] holds {wrong:g}, which is no fold.*0 to 15, and -1"):
+        tl.log_ratio(fitted, target="stim", reference="ctrl", progress=False)

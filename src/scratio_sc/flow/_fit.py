@@ -20,7 +20,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import one_numpy_thread
+from scratio_sc.flow._threads import one_numpy_thread, usual_torch
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 16
+MIN_PER_FOLD = 2
 FOLDS_OF_ONE = 8
 """A single member leaves out so large a part, for the cells in it to say what cells are rare."""
 MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
@@ -53,6 +54,7 @@ class Folds:
     left_out: np.ndarray
 
 
+@usual_torch()
 @one_numpy_thread()
 def fit_flow(
     x: ArrayLike,
@@ -110,7 +112,7 @@ def fit_flow(
     scale = float(np.sqrt(given[fitted].var(0).mean())) or 1.0
     scaled = given[fitted] / scale
     n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
-    fold = draw_folds(group, n_folds, rng=rng)
+    fold = folds_of(scaled, group, n_folds, rng=rng)
     left_out = np.arange(n_members) % n_folds
     place = choose_device(device)
     n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
@@ -153,6 +155,16 @@ def fit_flow(
 def auto_steps(n_cells: int) -> int:
     """Training steps that a number of cells deserves."""
     return int(np.clip(525 * np.sqrt(n_cells / 20_000), 160, 750))
+
+
+def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``."""
+    _, first, same = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    if len(first) < n_folds * MIN_PER_FOLD:
+        return draw_folds(group, n_folds, rng=rng)
+    fold, once = np.empty(len(first), np.int8), np.argsort(first)
+    fold[once] = draw_folds(group[first[once]], n_folds, rng=rng)
+    return fold[same.reshape(-1)]
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:

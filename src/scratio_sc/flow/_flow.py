@@ -22,6 +22,7 @@ from scratio_sc.flow._device import choose_device
 from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
+from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -239,6 +240,7 @@ class ConditionalFlow:
         for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, progress=progress):
             yield denoising_scores(self, x[batch.cells], batch, sides=mixtures, weights=weights)
 
+    @usual_torch()
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
     ) -> np.ndarray:

@@ -29,7 +29,7 @@ class Numeric:
     edges
         Upper ends of the bins but the last, ``(n_bins - 1,)``.
     value
-        Mean of the cells of each bin, ``(n_bins,)``.
+        Median of the cells of each bin, ``(n_bins,)``: a single number far away does not bend the bin.
     shapes
         The functions at the bins' values, ``(n_bins, n_shapes)``.
     low, high
@@ -56,8 +56,8 @@ class Numeric:
         size = np.bincount(bins)
         _, first = np.unique(np.searchsorted(edges, distinct), return_index=True)
         lowest, highest = distinct[first], distinct[np.r_[first[1:], len(distinct)] - 1]
-        # rounding may take the mean of equal numbers into the next bin
-        values = np.clip(np.bincount(bins, weights=numbers) / size, lowest, highest)
+        # rounding may take the median of two numbers into the next bin
+        values = np.clip([np.median(numbers[bins == b]) for b in range(len(size))], lowest, highest)
         return cls(edges, values, _shapes(values, size / size.sum()), float(distinct[0]), float(distinct[-1]))
 
     def bin_of(self, numbers: np.ndarray) -> np.ndarray:

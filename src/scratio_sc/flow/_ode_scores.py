@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from scratio_sc.flow._member import MemberDensity
 from scratio_sc.flow._ode import ode_log_density, ode_log_ratio
 from scratio_sc.flow._scores import Scores, finest_scores
+from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._flow import ConditionalFlow
 
 
+@usual_torch()
 def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
     """Scores of the cells ``(b, d)`` of a batch, in the scaled embedding, under two sides; the second counts as 0."""
     if max(len(side.rows) for side in sides) > 1:
@@ -38,6 +40,7 @@ def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Seq
     return replace(beside, by_member=by_part.mean(1), by_partition=by_part.mean(0))
 
 
+@usual_torch()
 def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
     """The same under one side, by the instantaneous change of variables; NaN for members that have seen the cells."""
     (side,) = sides

@@ -21,6 +21,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._numeric import Numeric
 from scratio_sc.flow._same_cells import N_DIRECTIONS
+from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +93,7 @@ def _member_to_dict(member: Member) -> dict[str, Any]:
     return {**out, "weights": weights, "n_blocks": np.array([len(fine.shared), len(fine.grouped)])}
 
 
+@usual_torch()
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
     """The flow of `to_dict`; a ValueError names what is missing, misshapen or of another version."""
     from scratio_sc.flow._flow import ConditionalFlow

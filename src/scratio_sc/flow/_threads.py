@@ -1,4 +1,4 @@
-"""Threads of NumPy beside those of torch."""
+"""Threads of NumPy beside those of torch, and settings of torch that users may have changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+import torch
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
@@ -23,3 +24,15 @@ def one_numpy_thread() -> Iterator[None]:
     """Keep NumPy to one thread: after a product of matrices its threads spin for a while, and hold up torch's."""
     with _openblas().limit(limits=1):
         yield
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Numbers of single precision by default, and gradients, whatever a notebook has set; afterwards as before."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, read_labels
+from scratio_sc._check import as_spec, check_differ, describe, read_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
@@ -151,6 +151,7 @@ def differential_abundance(
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     side = read_sides(adata, flow, (target, reference))
+    _check_sides(side, {"target": target, "reference": reference})
     groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:
@@ -182,6 +183,17 @@ def differential_abundance(
     adata.obs[keys.side] = pd.Categorical.from_codes(side, categories=["target", "reference"])
     log_written("differential_abundance", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{key_added!r}]"])
     return adata if copy else None
+
+
+def _check_sides(side: np.ndarray, named: dict[str, Any]) -> None:
+    """Refuse sides without cells: there is nothing to count."""
+    for i, (name, spec) in enumerate(named.items()):
+        if not (side == i).any():
+            msg = (
+                f"No cell is of the {name} {describe(spec)!r} by its own labels in `adata.obs`, so there are no "
+                "abundances to compare. Were labels renamed since the fit? Give them their old names, or fit again."
+            )
+            raise ValueError(msg)
 
 
 def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:

@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
 from scratio_sc._check import check_anndata, check_levels, columns_of, read_labels, warn_of_nested
-from scratio_sc._embedding import check_varies, read_representation, warn_of_outliers
+from scratio_sc._embedding import check_varies, read_representation, warn_of_copies, warn_of_outliers, warn_of_scales
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
 from scratio_sc._slots import check_slots, log_written
@@ -96,8 +96,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If cells are left out, labels look like missing ones, covariates go with the condition, or the embedding is made
-        to be looked at (UMAP, t-SNE).
+        If cells are left out, labels look like missing ones, covariates go with the condition, many cells are copies of
+        others, dimensions are of very different scales, or the embedding is made to be looked at (UMAP, t-SNE).
 
     Raises
     ------
@@ -159,6 +159,8 @@ def fit(
     fold = np.full(adata.n_obs, -1, np.int8)
     fold[labels.complete] = fitted_fold
     warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)
+    warn_of_copies(x[fold >= 0], use_rep)
+    warn_of_scales(x[fold >= 0], use_rep)
     adata = adata.copy() if copy else adata
     params = {
         "condition": np.array(conditions, object),

@@ -105,6 +105,9 @@ def ratio_genes(
     if groupby is not None:
         labels = read_labels(adata, (groupby,))
         group, known = labels.text[:, 0].astype(object), known & labels.known[:, 0]
+        if (group[known] == "").any():
+            msg = f"groupby={groupby!r} has an empty label, by which no result can be named. Give these cells another."
+            raise ValueError(msg)
     cells = {name: np.flatnonzero(known & (group == name)) for name in sorted(set(group[known]))}
     ranked = {name: own for name, own in cells.items() if len(own) >= MIN_CELLS and np.ptp(ratio[own]) > 0}
     _check_ranked(key, cells, ranked)
@@ -154,7 +157,17 @@ def _read_expression(adata: AnnData, layer: str | None) -> Any:
         msg = "There is no expression in adata.X. Name a layer with `layer`, or use the AnnData that holds the genes."
         raise ValueError(msg)
     x = x if sparse.issparse(x) else x[:]  # of a backed AnnData, what is in the file
-    return sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x)
+    x = sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x)
+    sums = np.ravel(x.sum(0))
+    if not np.isfinite(sums).all():
+        genes = np.flatnonzero(~np.isfinite(sums))
+        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        msg = (
+            f"{where} is NaN or infinite for some cells of {named(adata.var_names[genes])}. Leave these "
+            "genes out, or fill in the numbers."
+        )
+        raise ValueError(msg)
+    return x
 
 
 def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str, np.ndarray]) -> None:
