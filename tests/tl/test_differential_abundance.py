@@ -208,7 +208,7 @@ def test_side_whose_label_was_renamed_since_the_fit_is_refused(donors: AnnData, 
     donors.obs["condition"] = donors.obs["condition"].astype(str).replace("ctrl", "control")
     with (
         unchanged(donors),
-        pytest.raises(ValueError, match="No cell is of the reference 'ctrl'.*renamed since the fit"),
+        pytest.raises(ValueError, match=r"No cell is of the reference 'ctrl'.*renamed since the fit"),
     ):
         tl.differential_abundance(donors, **SIDES, groupby="cell_type")
 
