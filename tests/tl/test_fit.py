@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -11,6 +11,9 @@ import pytest
 from scipy import sparse
 
 from scratio_sc import tl
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAST = {"max_steps": 2, "batch_size": 64, "n_members": 2, "progress": False}
 
