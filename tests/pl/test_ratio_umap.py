@@ -95,7 +95,21 @@ def test_ratio_without_names_of_its_sides(adata: AnnData) -> None:
     del adata.uns["log_ratio"]
     ax = pl.ratio_umap(adata, show=False)
     assert ax.get_title() == "log_ratio"
-    assert _bar(ax.figure).get_ylabel() == "log p(target) / p(reference)  [nats]"
+    assert _bar(ax.figure).get_ylabel() == "log ratio  [nats]"
+
+
+def test_ratios_near_zero_are_pale(adata: AnnData) -> None:
+    """Else a map of noise looks like one of strong effects."""
+    adata.obs["log_ratio"] = np.linspace(-0.02, 0.02, adata.n_obs)
+    assert _bar(pl.ratio_umap(adata, show=False).figure).get_ylim() == (-0.25, 0.25)
+    assert _bar(pl.ratio_umap(adata, vmax="p100", show=False).figure).get_ylim() == pytest.approx((-0.02, 0.02))
+
+
+def test_points_are_smaller_in_smaller_axes(adata: AnnData) -> None:
+    figure = Figure((4.2, 3.8))
+    whole, quarter = figure.add_axes((0, 0, 1, 1)), figure.add_axes((0, 0, 0.5, 0.5))
+    sizes = [pl.ratio_umap(adata, ax=ax, show=False).collections[-1].get_sizes()[0] for ax in (whole, quarter)]
+    assert sizes[1] == pytest.approx(sizes[0] / 4)
 
 
 def test_interaction_is_named_by_its_four_sides(adata: AnnData) -> None:

@@ -24,6 +24,19 @@ def test_equal_shares_are_zero_whatever_the_size() -> None:
     np.testing.assert_allclose(enrichment, 0, atol=1e-12)
 
 
+def test_same_share_is_the_same_enrichment_whatever_the_size() -> None:
+    """Else a side with small samples would differ from one with large ones."""
+    sizes = [20, 2000, 100, 400]
+    enrichment = samples(sizes, 2).log_enrichment(inside([0, 0, 40, 160], sizes))
+    np.testing.assert_allclose(enrichment[0, [0, 2]], enrichment[0, [1, 3]])
+
+
+def test_pseudo_cells_are_those_of_a_sample_of_typical_size() -> None:
+    sizes = [50] * 4
+    enrichment = samples(sizes, 2).log_enrichment(inside([0, 10, 5, 5], sizes))
+    np.testing.assert_allclose(enrichment[0], np.log([2 / 7, 12 / 7, 1, 1]))
+
+
 def test_enrichment_is_the_log_of_the_share() -> None:
     sizes = [10**5] * 4
     enrichment = samples(sizes, 2).log_enrichment(inside([4000, 4000, 1000, 1000], sizes))

@@ -32,6 +32,9 @@ _SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference"
 """Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
+_LEAST = 0.25
+"""Absolute ratio, in nats, that the colours reach to at least where nobody says how far."""
+_PANEL = (4.2, 3.8)
 _LINE_WIDTH = 40
 _LONGEST_NAME = 60
 _LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
@@ -81,11 +84,12 @@ def ratio_umap(
         Embedding to draw on: "umap", "tsne", "pca" or any other; "X_umap" is understood as well.
     vmax
         Largest absolute ratio that the colours tell apart, in nats; or a percentile of the absolute ratios in all
-        panels, such as "p95". By default "p99".
+        panels, such as "p95". By default "p99", and 0.25 at least: where nothing differs, that shows.
     cmap
         Diverging colour map.
     size
-        Area of the points, in square points; by default 120000 / number of cells, and at most 30.
+        Area of the points, in square points; by default 120000 / number of cells, and at most 30; in smaller `ax`, as
+        much smaller as these are.
     na_color
         Colour of cells without a ratio.
     frameon
@@ -143,12 +147,12 @@ def ratio_umap(
     xy, axis_name = _coordinates(adata, basis)
     limit = _limit(np.concatenate(ratios), vmax)
     style = {
-        "s": min(120_000 / max(adata.n_obs, 1), _LARGEST_POINT) if size is None else size,
+        "s": _size(adata.n_obs, ax) if size is None else size,
         "linewidth": 0,
         "rasterized": adata.n_obs > _RASTERISE_ABOVE,
         **normalize_kwargs(kwargs, Collection),
     }
-    with panels(len(keys), ax=ax, panel_size=(4.2, 3.8), ncols=ncols) as axes:
+    with panels(len(keys), ax=ax, panel_size=_PANEL, ncols=ncols) as axes:
         colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
         for panel, ratio, sign, name in zip(axes, ratios, signs, titles, strict=True):
             _draw_cells(panel, xy, ratio, sign=sign, na_color=na_color, colours=colours, style=style)
@@ -209,9 +213,18 @@ def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
     return coordinates[:, :2], _AXIS_NAMES.get(name, name)
 
 
+def _size(n_cells: int, ax: Axes | None) -> float:
+    """Area of a point, in square points, in a panel of the usual size or in smaller axes."""
+    size = min(120_000 / max(n_cells, 1), _LARGEST_POINT)
+    if ax is None:
+        return size
+    there = ax.get_window_extent()
+    return size * min(1.0, there.width * there.height / ax.figure.dpi**2 / (_PANEL[0] * _PANEL[1]))
+
+
 def _limit(ratios: Floats, vmax: float | str | None) -> float:
     """Absolute ratio at which the colours end, in nats."""
-    vmax = "p99" if vmax is None else vmax
+    given, vmax = vmax, "p99" if vmax is None else vmax
     percentile = re.fullmatch(r"p(\d+\.?\d*)", vmax) if isinstance(vmax, str) else None
     number = float(percentile[1]) if percentile else vmax
     if isinstance(number, str) or not 0 < number <= (100 if percentile else np.finfo(float).max):
@@ -221,7 +234,8 @@ def _limit(ratios: Floats, vmax: float | str | None) -> float:
         return float(number)
     known = np.abs(ratios[~np.isnan(ratios)])
     # where no ratio differs from 0 any limit will do, but it must not be 0
-    return float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0
+    limit = float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0
+    return max(limit, _LEAST) if given is None else limit
 
 
 def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:
@@ -247,7 +261,7 @@ def _panel_name(contrast: Contrast) -> str:
 def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
     """Name the ratio, by its sides if they are the same in all panels, and its unit."""
     shared = contrasts[0] if len(set(contrasts)) == 1 else None
-    if shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts):
+    if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
         return "log ratio  [nats]"
     above, below = shared or (("target",), ("reference",))
     densities = (" ".join(f"p({_shortened(side)})" for side in sides) for sides in (above, below))

@@ -9,7 +9,11 @@ import numpy as np
 from scratio_sc.stats._permutation import PermutationTest, Relabelling
 
 PSEUDO_CELLS = 2.0
-"""Cells at the overall share that are added to every sample, against the noise of small counts."""
+"""Cells that are added to a sample of typical size, at the overall share, against the noise of small counts.
+
+To others in proportion: as many to each would draw small samples towards the overall share and leave large ones where
+they are, and where the samples of one side are smaller, that is a difference between the sides.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,15 @@ class Abundance:
         return cls(sample, is_target, relabelling, paired)
 
     def log_enrichment(self, inside: np.ndarray) -> np.ndarray:
-        """log((count + a) / (expected count + a)) of sets ``inside (n_cells, k)`` in each sample, ``(k, n_samples)``.
+        """log((share + a) / (mean share + a)) of sets ``inside (n_cells, k)`` in each sample, ``(k, n_samples)``.
 
-        Expected is the count at the share that the set has of the samples' mean.
+        a is `PSEUDO_CELLS` of a typical sample, the harmonic mean of their sizes.
         """
         n_samples = len(self.is_target)
         count = np.stack([inside[self.sample == s].sum(0) for s in range(n_samples)], axis=1)
         total = np.bincount(self.sample[self.sample >= 0], minlength=n_samples)
-        share = (count / total).mean(1)
-        enrichment: np.ndarray = np.log((count + PSEUDO_CELLS) / (np.outer(share, total) + PSEUDO_CELLS))
+        share, a = count / total, PSEUDO_CELLS * (1 / total).mean()
+        enrichment: np.ndarray = np.log((share + a) / (share.mean(1, keepdims=True) + a))
         return enrichment
 
     def test(self, inside: np.ndarray, *, families: np.ndarray | None = None) -> PermutationTest:

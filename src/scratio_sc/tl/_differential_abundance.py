@@ -96,9 +96,11 @@ def differential_abundance(
     `adata.uns[key_added]['groups']` : :class:`pandas.DataFrame`
         With `groupby`, a row for each group, of the cells of both sides: ``group``, ``n_cells``, ``median_log_ratio``
         (nats), ``share_extrapolated``, ``share_up`` and ``share_down`` (of its cells), ``log_fold_change`` (of its
-        share among the cells of a sample, nats, mean over samples; two cells are added to those found and to those
-        expected), ``pvalue`` and ``fdr``. NaN where there is no test. Where most cells of a group are extrapolated,
-        the median tells by its sign alone. Adjusted in the order of the statistic, ``fdr`` may be larger where
+        share among the cells of a sample, nats, mean over samples, drawn towards 0 as if a sample of typical size, the
+        harmonic mean, had two cells more at the mean share: where a sample has few cells of a type, much), ``pvalue``
+        and ``fdr``. NaN where there is no test. The median says on which side there are more cells where cells keep
+        their states; where they move (``share_extrapolated`` is large, and the plot has two clouds), it says nothing of
+        numbers, and ``log_fold_change`` does. Adjusted in the order of the statistic, ``fdr`` may be larger where
         ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A type whose cells move
         without a change in number has cells up and cells down, and no change of its share.
 

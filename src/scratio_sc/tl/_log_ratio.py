@@ -68,8 +68,8 @@ def log_ratio(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
+        are numbers in columns of these names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -81,11 +81,13 @@ def log_ratio(
         The log ratio in nats; NaN for cells whose own level is needed, and missing or not in the fit.
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error in nats: a jackknife over the folds that the members left out, widened for their small
-        number, plus the variance between partitions of the cells into components. Meant to hold the exact ratio within
-        1.645 of them for 90 % of cells, and in simulations on average for 85 to 92 % where cell types are Gaussian and
-        87 to 95 % where they are not; single draws vary more. It covers the choice of cells within the samples at hand.
-        It covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing
-        of the bandwidth; nor what shrinking an effect towards zero may take from it. NaN for a flow of one member.
+        number, plus the variance between partitions of the cells into components, plus the expected square of what
+        shrinking takes from changes in number. Meant to hold the exact ratio within 1.645 of them for 90 % of cells,
+        and in simulations on average for 85 to 92 % where cell types are Gaussian and 89 to 97 % where they are not
+        (82 to 88 % with 3,000 cells and weak effects); single draws vary more. It covers the choice of cells within the
+        samples at hand. It covers neither differences between samples (donors), nor what all members share: the
+        embedding, the smoothing of the bandwidth; nor what shrinking takes from moves of cells. NaN for a flow of one
+        member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has hardly any fitted cells nearby: fewer than three are to be expected among those of the
         components that the cell lies in (of all levels of covariates that no side names). The sign is evidence then
@@ -97,9 +99,9 @@ def log_ratio(
         Both sides, the flow's key (empty where `flow` is given), embedding, method, bandwidth with the weights and
         bandwidths of the nodes, and the held-out log-loss beside that of class frequencies.
     `adata.uns[key_added]['calibration']` : :class:`dict`
-        Labels of held-out cells against the ratio: slope (1 is right, below 1 ratios are too large) with its standard
-        error, intercept, expected calibration error, reliability curve, and the log-loss beside that of class
-        frequencies and of Gaussian conditions (``log_loss_lda``, ``log_loss_qda``). See
+        Labels of held-out cells of the fit, whichever cells are scored, against the ratio: slope (1 is right, below 1
+        ratios are too large) with its standard error, intercept, expected calibration error, reliability curve, and the
+        log-loss beside that of class frequencies and of Gaussian conditions (``log_loss_lda``, ``log_loss_qda``). See
         :func:`scratio_sc.pl.calibration`. NaN where no cell could judge: the sides share a level, differ in covariates
         alone, or lie in one bin of a number (``n_cells`` is 0).
     `adata.uns[key_added]['overlap']` : :class:`dict`
@@ -112,7 +114,8 @@ def log_ratio(
     UserWarning
         If the ratios should not be taken at face value: a side is a number beyond the fit or has none of the cells'
         covariates, the cells are like none of the fit, the sides hardly overlap or cannot be told apart at all (ratios
-        and errors of 0), a simpler model predicts better, or the embedding is not that of the fit.
+        of 0), a simpler model predicts better, held-out cells say that the ratios are too large, or the embedding is
+        not that of the fit.
 
     Raises
     ------

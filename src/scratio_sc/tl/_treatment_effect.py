@@ -84,7 +84,8 @@ def treatment_effect(
         ``responds``
             Whether ``js`` exceeds 1.645 of its standard errors; missing where it could not be measured.
         ``composition``, ``composition_se``
-            Log ratio of the group's shares of the cells, target over reference, with the error of counting.
+            Log ratio of the group's shares of the cells, target over reference, with the error of counting; of all
+            cells that were compared, whatever their covariates.
         ``n_target``, ``n_reference``
             Cells that were compared.
         ``extrapolated``
