@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,13 @@ from scipy.stats import norm
 
 from scratio_sc.flow._proportions import SPREADS, _Known
 from scratio_sc.flow._withheld import united, withheld_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow import ConditionalFlow
+
+    Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
 # --- what the effects lack
 
@@ -98,3 +107,14 @@ def test_a_mixture_of_both_sides_lacks_half_of_each() -> None:
     contrast = np.array([1, -1])
     mixed = withheld(np.array([[1.0, 0.0], [0.5, 0.5]])) @ contrast @ contrast
     np.testing.assert_allclose(mixed, withheld() @ contrast @ contrast / 4)
+
+
+def test_types_whose_labels_mean_nothing_have_ratios_within_their_errors(fit: Fit) -> None:
+    """Nothing is found; the errors say how much there might be, no more than counts of 100 cells can tell."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(centre, 1, (200, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
+    flow, _ = fit(x, rng.permutation(np.repeat(["a", "b"], 300)))
+    ratio = flow.log_ratio(x, "a", "b")
+    assert (np.abs(ratio.value) < 2 * ratio.sd).all()
+    assert ratio.sd.min() > 0.01
+    assert ratio.sd.max() < 2 * np.sqrt(2 / 100)
