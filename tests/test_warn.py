@@ -44,6 +44,17 @@ def test_better_baseline_is_named(baseline: str, name: str) -> None:
         warn_of({**FINE, f"log_loss_{baseline}": 0.3}, COVERED)
 
 
+def test_poor_overlap_is_said_beside_a_better_baseline() -> None:
+    with pytest.warns(UserWarning, match="hardly overlap"), pytest.warns(UserWarning, match="LDA"):
+        warn_of({**FINE, "log_loss_lda": 0.3}, {"overlap": 0.001, "extrapolated": 0.6})
+
+
+def test_ratio_worse_than_none_says_not_which_side_a_cell_belongs_to() -> None:
+    with pytest.warns(UserWarning, match="Do not build on these ratios") as caught:
+        warn_of({**FINE, "log_loss": 2.0}, {"overlap": 0.001, "extrapolated": 0.6})
+    assert len(caught) == 1
+
+
 def test_baseline_that_is_better_by_chance_is_not_named() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -99,12 +99,13 @@ def check_varies(x: np.ndarray, use_rep: str) -> None:
 
 
 def warn_of_copies(x: np.ndarray, use_rep: str) -> None:
-    """Warn where many cells ``(n, d)`` are copies of others, which are no evidence of their own."""
+    """Warn where many cells ``(n, d)`` may be copies of others, which are no evidence of their own."""
     copied = float(pd.DataFrame(x).duplicated().mean())
     if copied > MAX_COPIED:
         msg = (
-            f"{copied:.0%} of the cells are copies of others in adata.obsm[{use_rep!r}]. Each counts as evidence of "
-            "its own, so effects are found where there are none, and errors are too small. Keep each cell once: "
+            f"{copied:.0%} of the cells lie exactly where others lie in adata.obsm[{use_rep!r}]. If they are copies, "
+            "as oversampling makes them, each counts as evidence of its own: effects are found where there are none, "
+            "and errors are too small. Keep each cell once then: "
             f"`adata = adata[~pd.DataFrame(adata.obsm[{use_rep!r}]).duplicated().to_numpy()].copy()`."
         )
         warn(msg)
@@ -118,9 +119,9 @@ def warn_of_scales(x: np.ndarray, use_rep: str) -> None:
     if len(narrow):
         msg = (
             f"Dimensions of adata.obsm[{use_rep!r}] are of very different scales, or some cells lie very far apart: "
-            f"in {len(narrow)} of {x.shape[1]} (the first: {narrow[0]}) half of the cells lie within a hundredth of "
-            "the spread over all dimensions, where differences are lost. Scale the dimensions alike, or remove the "
-            "cells far away."
+            f"in {len(narrow)} of {x.shape[1]} (the first: {narrow[0]}) most cells vary by less than a hundredth of "
+            "the spread over all dimensions, and differences are lost there. Leave such dimensions out if they mean "
+            "nothing, as some of an autoencoder; scale them if they do; or remove the cells far away."
         )
         warn(msg)
 
@@ -251,8 +252,8 @@ def read_flow_and_cells(
     if fold is not None and not may_be_fitted_on(flow, x, fold):
         msg = (
             f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, or some cells bring the "
-            f"folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. The ratios mean nothing there. Restore the "
-            "embedding, set the folds of cells that were not in this fit to -1, or fit again with "
+            f"folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. Ratios in another embedding mean nothing. "
+            "Restore it, set the folds of cells that were not in this fit to -1, or fit again with "
             "`scratio_sc.tl.fit(adata, condition)`."
         )
         warn(msg)

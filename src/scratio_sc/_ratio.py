@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from scratio_sc.flow import ConditionalFlow, LogRatio
 
 
+MAX_ASKED = 500
+
+
 def score_cells(
     adata: AnnData,
     sides: tuple[Any, Any],
@@ -49,10 +52,11 @@ def score_cells(
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     near = scored & _expected_near(adata, flow, cells, sides=sides)
-    near &= ~_like_others(flow, cells, lost=near & ratio.far.all(1) & cells.new, n_near=int(near.sum()))
-    beyond, unlike = beyond_fit(flow, (target, reference)), mean_of((ratio.far.all(1) & cells.new)[near])
-    of_near = {**covered, "extrapolated": mean_of(ratio.extrapolated[near])}
-    nothing = all_zero(ratio.value)
+    beyond, lost = beyond_fit(flow, (target, reference)), near & ratio.far.all(1) & cells.new
+    others = _share_like_others(flow, cells, lost) if mean_of(lost[near]) > MAX_UNLIKE else 0.0
+    counted = np.where(lost, 1 - others, 1.0)[near]
+    of_near = {**covered, "extrapolated": _weighted_mean(ratio.extrapolated[near], counted)}
+    unlike, nothing = _weighted_mean(lost[near], counted), all_zero(ratio.value)
     warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing)
     entry = {
         "calibration": checked,
@@ -82,16 +86,19 @@ def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides
     return cells.new | np.any([cells_of(adata, flow, side) for side in sides], axis=0)
 
 
-def _like_others(flow: ConditionalFlow, cells: Cells, *, lost: np.ndarray, n_near: int) -> np.ndarray:
-    """Of cells that are like neither side ``(n_cells,)``, those like others of the fit, such as a third condition.
+def _share_like_others(flow: ConditionalFlow, cells: Cells, lost: np.ndarray) -> float:
+    """Share of cells like neither side ``(n_cells,)`` that are like others of the fit, such as a third condition.
 
-    None where the cells are too few to warn of.
+    Of many, some are asked: under all conditions and covariates a cell costs far more than under two sides.
     """
-    out, asked = np.zeros(len(lost), bool), np.flatnonzero(lost)
-    if len(asked) > MAX_UNLIKE * n_near:
-        for batch in flow.scores(cells.x[asked], [dict.fromkeys(flow.design.columns, ...)]):
-            out[asked[batch.cells]] = ~batch.far[:, 0]
-    return out
+    asked = np.flatnonzero(lost)
+    asked = asked[:: -(-len(asked) // MAX_ASKED)]
+    everything = dict.fromkeys(flow.design.columns, ...)
+    return 1 - mean_of(np.concatenate([batch.far[:, 0] for batch in flow.scores(cells.x[asked], [everything])]))
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(values, weights=weights)) if weights.any() else float("nan")
 
 
 def write_ratio(adata: AnnData, keys: RatioKeys, ratio: LogRatio, *, entry: dict[str, Any]) -> None:

@@ -91,13 +91,14 @@ def warn_of(
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
     judged = calibration["n_cells"] >= MIN_JUDGED
     beaten = judged and loss - rival > max(BEATEN_BY, 2 * rival_se)
+    worthless = beaten and loss - calibration["log_loss_prior"] > BEATEN_BY  # then it does not tell the sides apart
     if beyond:
         warn(BEYOND.format(beyond))
     elif confounded > MAX_CONFOUNDED:
         warn(CONFOUNDED.format(confounded))
     elif unlike > MAX_UNLIKE:
         warn(UNLIKE.format(unlike))
-    elif not beaten and (overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED):
+    elif not worthless and (overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED):
         warn(APART.format(overlap["extrapolated"]))
     elif nothing:
         warn(ALL_ZERO)

@@ -61,6 +61,12 @@ def test_copies_of_a_cell_are_in_one_fold(fit: Fit) -> None:
     assert np.bincount(fold, minlength=4).min() >= 24
 
 
+def test_group_of_one_cell_and_its_copies_is_in_all_folds(fit: Fit) -> None:
+    x, labels = small(60)
+    _, fold = fit(np.concatenate([x, np.tile(x[:1] + 1, (20, 1))]), np.append(labels, ["c"] * 20), n_members=4)
+    assert np.bincount(fold[60:], minlength=4).tolist() == [5, 5, 5, 5]
+
+
 def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked(fit: Fit) -> None:
     x, labels = small(60)
     seen: list[np.ndarray] = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from scratio_sc.flow._proportions import SPREADS, _Known
 from scratio_sc.flow._withheld import united, withheld_from
@@ -48,6 +48,25 @@ def test_it_is_the_expected_square_less_the_variance_of_the_estimate(
 ) -> None:
     found = known(precision, estimate).withheld(np.eye(1)[None], np.full((1, 1), tau))
     np.testing.assert_allclose(found, expected_square(precision, estimate, tau), rtol=1e-9, atol=1e-12)
+
+
+def test_components_lack_what_bayes_theorem_says_of_all_of_them() -> None:
+    """Two components that change alike, told apart by their cells; the sizes and reaches tried are averaged."""
+    precision, estimate = np.array([[60.0, 10], [10, 20]]), np.array([0.3, -0.1])
+    kernels = [np.array([[1.0, 0.8], [0.8, 1.0]]), np.eye(2)]
+    roots = np.stack([np.linalg.cholesky(kernel) for kernel in kernels])
+    chosen = SPREADS[6] * roots[0]
+    found = _Known(precision[None], (precision @ estimate)[None], 1).withheld(roots, chosen)[0]
+    variance = np.linalg.inv(precision)
+    keep = chosen @ chosen.T @ np.linalg.inv(chosen @ chosen.T + variance)
+    tried = [(tau**2 * kernel, tau**2 * kernel + variance) for kernel in kernels for tau in SPREADS]
+    weight = softmax([multivariate_normal(np.zeros(2), total).logpdf(estimate) for _, total in tried])
+    expected = -keep @ variance @ keep.T
+    for (prior, total), share in zip(tried, weight, strict=True):
+        kept = prior @ np.linalg.inv(total)
+        apart = (kept - keep) @ estimate
+        expected = expected + share * (prior - kept @ prior + np.outer(apart, apart))
+    np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
 def test_many_cells_leave_nothing_to_withhold() -> None:

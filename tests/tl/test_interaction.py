@@ -89,7 +89,7 @@ def test_cells_have_the_interaction_of_the_log_ratios(combined: AnnData) -> None
         tl.log_ratio(combined, target=target, reference="none", bandwidth=0, progress=False)
         expected = expected + sign * combined.obs["log_ratio"]
     np.testing.assert_allclose(combined.obs["interaction"], expected, atol=1e-4)
-    assert (combined.obs["interaction_sd"] >= 0).all()
+    assert (combined.obs["interaction_sd"] > 0).all()
     assert combined.obs["interaction_extrapolated"].dtype == bool
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 16
-MIN_PER_FOLD = 2
+ROUNDING, MIN_PER_GROUP = 1e-5, 2
 FOLDS_OF_ONE = 8
 """A single member leaves out so large a part, for the cells in it to say what cells are rare."""
 MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
@@ -158,9 +158,12 @@ def auto_steps(n_cells: int) -> int:
 
 
 def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``."""
-    _, first, same = np.unique(x, axis=0, return_index=True, return_inverse=True)
-    if len(first) < n_folds * MIN_PER_FOLD:
+    """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``.
+
+    But for rounding, copies are the same; a group of a single cell and its copies would be in one fold altogether.
+    """
+    _, first, same = np.unique(np.round(x / ROUNDING), axis=0, return_index=True, return_inverse=True)
+    if np.bincount(group[first], minlength=group.max() + 1).min() < MIN_PER_GROUP:
         return draw_folds(group, n_folds, rng=rng)
     fold, once = np.empty(len(first), np.int8), np.argsort(first)
     fold[once] = draw_folds(group[first[once]], n_folds, rng=rng)

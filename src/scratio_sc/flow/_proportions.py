@@ -201,7 +201,7 @@ def fit_effects(
     if neighbours:
         scoring = _Scoring.at(log_weights(base + features @ effects, one), density)
         for j, column in enumerate(columns):
-            if column.kind not in {"rest", "constant"}:
+            if column.kind != "constant":
                 own = features[:, column.features] @ effects[column.features]
                 known = _Known.of(column, scoring, -own)
                 withheld[column.features] = known.withheld(scale[j, :, None] * neighbours.roots, chosen[j])

@@ -124,17 +124,19 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
             "left_out": (left_out, (len(members),)),
             "support": (support, (n_conditions,)),
             "sketch": (sketch, (*sketch.shape[:1], N_DIRECTIONS)),
-            "withheld": (withheld, _withheld_shape(design, members[0])),
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
             "held_out.baselines": (held_out.baselines, (n_judged, n_conditions, len(BASELINES))),
         }
     )
-    if not np.isfinite(sketch).all():
-        _damaged("sketch", "not finite numbers")
+    for name, array in (("sketch", sketch), ("withheld", withheld)):
+        if not np.isfinite(array).all():
+            _damaged(name, "not finite numbers")
     for m, member in enumerate(members):
         _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
+    _, sizes = np.unique(members[0].anchor.partition, return_counts=True)
+    _check_shapes({"withheld": (withheld, (design.n_features, int(sizes.sum()), int(sizes.max())))})
     return ConditionalFlow(
         design=design,
         scale=float(_get(stored, "scale")),
@@ -148,11 +150,6 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         withheld=withheld,
         embedding=str(stored.get("embedding", "")),
     )
-
-
-def _withheld_shape(design: Design, member: Member) -> tuple[int, ...]:
-    partition = member.anchor.partition
-    return design.n_features, len(partition), int(np.bincount(partition).max())
 
 
 def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) -> None:

@@ -30,9 +30,11 @@ def one_numpy_thread() -> Iterator[None]:
 def usual_torch() -> Iterator[None]:
     """Numbers of single precision by default, and gradients, whatever a notebook has set; afterwards as before."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
+    if before is not torch.float32:  # of all threads: where it is usual, it is left alone
+        torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(mode=False), torch.enable_grad():
             yield
     finally:
-        torch.set_default_dtype(before)
+        if before is not torch.float32:
+            torch.set_default_dtype(before)

@@ -29,6 +29,6 @@ def withheld_from(
     parts = [np.flatnonzero(partition == p) for p in np.unique(partition)]
     for f in np.flatnonzero(np.ptp(features, axis=0) > 0):
         lacking = [((change[:, own] @ withheld[f][own, : len(own)]) * change[:, own]).sum(1) for own in parts]
-        square = np.maximum(np.mean(lacking, axis=0), 0)  # of less than nothing rounding alone remains
+        square = np.maximum(np.mean(lacking, axis=0), 0)  # shrinking may withhold less than all sizes expect
         out += square[:, None, None] * np.outer(features[:, f], features[:, f])
     return out

@@ -158,7 +158,7 @@ def _read_expression(adata: AnnData, layer: str | None) -> Any:
         raise ValueError(msg)
     x = x if sparse.issparse(x) else x[:]  # of a backed AnnData, what is in the file
     x = sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x)
-    sums = np.ravel(x.sum(0))
+    sums = np.ravel(x.sum(0, dtype=np.float64))
     if not np.isfinite(sums).all():
         genes = np.flatnonzero(~np.isfinite(sums))
         where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
