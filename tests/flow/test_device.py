@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 import torch
+from helpers.flows import small
 
 from scratio_sc.flow._device import choose_autocast, choose_device
+from scratio_sc.flow._storage import from_dict, to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow import ConditionalFlow
+
+    Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
 CPU = torch.device("cpu")
 
@@ -43,3 +55,22 @@ def test_best_precision_is_that_of_the_hardware(monkeypatch: pytest.MonkeyPatch,
     for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, probe, lambda: has, raising=False)
     assert choose_autocast("auto", CPU) is has
+
+
+def test_settings_of_torch_that_users_changed_do_not_matter(fit: Fit) -> None:
+    """A notebook may compute in double precision, or without gradients; both are as before afterwards."""
+    x, labels = small(60)
+    expected = fit(x, labels, max_steps=4)[0].log_ratio(x, "b", "a").value
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            flow, _ = fit(x, labels, max_steps=4)
+            assert torch.is_inference_mode_enabled()
+        np.testing.assert_allclose(flow.log_ratio(x, "b", "a").value, expected, rtol=1e-5)
+        ode = flow.log_ratio(x[:3], "b", "a", method="ode").value
+        assert np.isfinite(ode).all()
+        assert np.isfinite(flow.sample(5, "a")).all()
+        assert np.isfinite(from_dict(to_dict(flow)).sample(5, "a")).all()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -37,3 +43,17 @@ def _has_bfloat16(device: torch.device) -> bool:
     # torch has no public question for this; an unknown build trains in float32, slower and no worse
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(probe is not None and probe() for probe in probes)
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Numbers of single precision by default, and gradients, whatever a notebook has set; afterwards as before."""
+    before = torch.get_default_dtype()
+    if before is not torch.float32:  # of all threads: where it is usual, it is left alone
+        torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        if before is not torch.float32:
+            torch.set_default_dtype(before)

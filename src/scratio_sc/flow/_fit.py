@@ -14,13 +14,13 @@ from scratio_sc.flow._bandwidth import BASELINES, HeldOut
 from scratio_sc.flow._components import component_log_density, gaussian_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._device import choose_autocast, choose_device
+from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import one_numpy_thread, usual_torch
+from scratio_sc.flow._threads import one_numpy_thread
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united

@@ -18,11 +18,10 @@ from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
-from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._device import choose_device, usual_torch
 from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
-from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

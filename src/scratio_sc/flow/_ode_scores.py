@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
+from scratio_sc.flow._device import usual_torch
 from scratio_sc.flow._member import MemberDensity
 from scratio_sc.flow._ode import ode_log_density, ode_log_ratio
 from scratio_sc.flow._scores import Scores, finest_scores
-from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

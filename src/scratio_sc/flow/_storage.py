@@ -16,12 +16,11 @@ from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._bandwidth import BASELINES, HeldOut
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._device import choose_device, usual_torch
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._numeric import Numeric
 from scratio_sc.flow._same_cells import N_DIRECTIONS
-from scratio_sc.flow._threads import usual_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -224,7 +224,7 @@ def _size(n_cells: int, ax: Axes | None) -> float:
 
 def _limit(ratios: Floats, vmax: float | str | None) -> float:
     """Absolute ratio at which the colours end, in nats."""
-    given, vmax = vmax, "p99" if vmax is None else vmax
+    least, vmax = (_LEAST, "p99") if vmax is None else (0.0, vmax)
     percentile = re.fullmatch(r"p(\d+\.?\d*)", vmax) if isinstance(vmax, str) else None
     number = float(percentile[1]) if percentile else vmax
     if isinstance(number, str) or not 0 < number <= (100 if percentile else np.finfo(float).max):
@@ -234,8 +234,7 @@ def _limit(ratios: Floats, vmax: float | str | None) -> float:
         return float(number)
     known = np.abs(ratios[~np.isnan(ratios)])
     # where no ratio differs from 0 any limit will do, but it must not be 0
-    limit = float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0
-    return max(limit, _LEAST) if given is None else limit
+    return max(float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0, least)
 
 
 def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:

@@ -84,7 +84,7 @@ def log_ratio(
         number, plus the variance between partitions of the cells into components, plus the expected square of what
         shrinking takes from changes in number. Meant to hold the exact ratio within 1.645 of them for 90 % of cells,
         and in simulations on average for 85 to 92 % where cell types are Gaussian and 89 to 97 % where they are not
-        (82 to 88 % with 3,000 cells and weak effects); single draws vary more. It covers the choice of cells within the
+        (87 to 96 % with 3,000 cells and weak effects); single draws vary more. It covers the choice of cells within the
         samples at hand. It covers neither differences between samples (donors), nor what all members share: the
         embedding, the smoothing of the bandwidth; nor what shrinking takes from moves of cells. NaN for a flow of one
         member.

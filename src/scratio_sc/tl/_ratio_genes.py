@@ -161,13 +161,17 @@ def _read_expression(adata: AnnData, layer: str | None) -> Any:
     sums = np.ravel(x.sum(0, dtype=np.float64))
     if not np.isfinite(sums).all():
         genes = np.flatnonzero(~np.isfinite(sums))
-        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        where = _called(layer)
         msg = (
             f"{where} is NaN or infinite for some cells of {named(adata.var_names[genes])}. Leave these "
             "genes out, or fill in the numbers."
         )
         raise ValueError(msg)
     return x
+
+
+def _called(layer: str | None) -> str:
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
 
 
 def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +191,7 @@ def _warn_of_counts(x: Any, layer: str | None) -> None:
     values = (x.data if sparse.issparse(x) else x.ravel())[:N_LOOKED_AT]
     values = values[values != 0]
     if len(values) and (values == np.round(values)).all() and values.max() > 1:
-        where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        where = _called(layer)
         msg = (
             f"{where} looks like raw counts, which go with the depth of a cell. Normalise first: "
             "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
