@@ -118,7 +118,7 @@ def test_weights_are_the_sizes_of_the_clusters() -> None:
     np.testing.assert_allclose(sorted(components.weight.tolist()), [0.25, 0.75], atol=1e-3)
 
 
-def test_nothing_is_searched_for_where_a_rival_explains_cells_better() -> None:
+def test_one_component_where_a_rival_explains_cells_better() -> None:
     centres = CENTRES[4]
     assert len(found(centres, rivals=[spheres(centres)]).weight) == 1
 
@@ -126,6 +126,15 @@ def test_nothing_is_searched_for_where_a_rival_explains_cells_better() -> None:
 def test_rival_that_explains_cells_worse_changes_nothing() -> None:
     components, expected = found(CENTRES[4], rivals=[spheres(CENTRES[1])]), found(CENTRES[4])
     assert torch.equal(components.mean, expected.mean)
+
+
+def test_few_types_are_found_in_many_dimensions() -> None:
+    """There, the search starts from components that are too many to explain cells better than one Gaussian does."""
+    centres = np.zeros((2, 20))
+    centres[1, 0] = 8
+    x, judge = clouds(centres, 750), clouds(centres, 200, seed=1)
+    components = find_components(x, judge, rivals=gaussian_groups(x, np.zeros(len(x))), rng=np.random.default_rng(0))
+    np.testing.assert_allclose(components.weight, [0.5, 0.5], atol=0.01)
 
 
 def test_single_component_has_the_moments_of_all_cells() -> None:

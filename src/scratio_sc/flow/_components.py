@@ -188,25 +188,27 @@ def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
 def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator) -> Components:
     """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
 
-    Of many cells, a random part is looked at. A single component where one of the ``rivals`` explains the cells better
-    than the mixture of too many components that the search starts from: then there is nothing to search for.
+    Of many cells, a random part is looked at. A single component where one of the ``rivals`` explains those cells as well
+    as the best mixture.
     """
     x = x[torch.as_tensor(rng.permutation(len(x))[:MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
+    single = _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
+    if not len(judge):
+        return single
     n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, MAX_COMPONENTS))
     share = _first_shares(x, n_start, rng=rng)
     clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS)
     path = [clusters.components()]
     scores = [path[0].log_likelihood(judge)]
-    if not len(judge) or any(rival.log_likelihood(judge).mean() >= scores[0].mean() for rival in rivals):
-        return _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
     best = 0
     while len(clusters.size) > 1 and len(path) - 1 - best < PATIENCE:
         clusters = _sweep(x, clusters.merged(clusters.pairs()), SWEEPS_PER_MERGE)
         path.append(clusters.components())
         scores.append(path[-1].log_likelihood(judge))
         best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
-    return path[best]
+    beaten = any(rival.log_likelihood(judge).mean() >= scores[best].mean() for rival in rivals)
+    return single if beaten else path[best]
 
 
 def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:
