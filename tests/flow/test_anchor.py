@@ -278,6 +278,26 @@ def test_members_of_one_plan_share_their_coordinates_and_components() -> None:
     assert (apart < np.sqrt(halves[0].variance.sum(1))).all()
 
 
+def test_members_start_from_what_groups_have_in_common() -> None:
+    """What the groups of all cells say, of those that the member leaves out, too, is forgotten."""
+    design, group = design_of(LABELS)
+    plan = plan_of(MIXED, LABELS)
+    said = [
+        dataclasses.replace(
+            part.mixture,
+            weight_effect=part.mixture.weight_effect + 3.0,
+            mean_effect=np.full_like(part.mixture.mean_effect, 9.0),
+        )
+        for part in plan.parts
+    ]
+    parts = [dataclasses.replace(part, mixture=mixture) for part, mixture in zip(plan.parts, said, strict=True)]
+    first, second = (
+        Anchor.fit(MIXED, group, design, plan=each) for each in (plan, dataclasses.replace(plan, parts=parts))
+    )
+    np.testing.assert_array_equal(first.mean_effect, second.mean_effect)
+    np.testing.assert_array_equal(first.weight_effect, second.weight_effect)
+
+
 # --- cells at the edge
 
 

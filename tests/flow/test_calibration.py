@@ -56,6 +56,15 @@ def test_standard_error_of_the_slope_falls_with_the_root_of_the_cells() -> None:
     assert few / many == pytest.approx(2.0, rel=0.1)
 
 
+def test_slope_of_small_ratios_may_be_large() -> None:
+    assert recalibration(judged(stretch=0.01))[0] == pytest.approx(100 * recalibration(judged())[0])
+
+
+def test_slope_is_unknown_where_the_ratio_tells_all_labels() -> None:
+    apart = Judged(np.array([-2.0, -1.0, 1.0, 3.0]), np.array([False, False, True, True]), np.zeros(4))
+    assert np.isnan(recalibration(apart)).all()
+
+
 def test_slope_is_unknown_with_one_label() -> None:
     one = Judged(np.arange(5.0), np.ones(5, bool), np.zeros(5))
     assert np.isnan(recalibration(one)).all()

@@ -219,6 +219,25 @@ def test_columns_without_names_are_numbered(fit: Fit) -> None:
     assert flow.design.columns == ("column0", "column1")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"x": np.zeros(4)}, "x has shape"),
+        ({"x": np.zeros((0, 2)), "labels": []}, "x has shape"),
+        ({"x": np.array([[0.0, 1], [np.nan, 0], [1, 1], [2, 2]])}, "1 cells that are not finite"),
+        ({"labels": ["a", "b"]}, "labels have shape"),
+        ({"labels": np.full((4, 1, 1), "a")}, "labels have shape"),
+        ({"columns": ["condition", "donor"]}, "names 2, but labels have 1"),
+        ({"n_condition_columns": 0}, "expected 1 to 1"),
+        ({"n_condition_columns": 2}, "expected 1 to 1"),
+    ],
+)
+def test_arrays_that_cannot_be_fitted_are_refused(wrong: dict[str, Any], message: str) -> None:
+    given = {"x": np.arange(8.0).reshape(4, 2), "labels": ["a", "a", "b", "b"], **wrong}
+    with pytest.raises(ValueError, match=message):
+        _fit.fit_flow(**given)
+
+
 def test_class_method_fits_the_same_flow(fit: Fit) -> None:
     x, labels = small()
     made = ConditionalFlow.fit(x, labels, max_steps=0, n_members=1, device="cpu")

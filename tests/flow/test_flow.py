@@ -273,8 +273,10 @@ def test_ratio_says_which_weights_it_used(flow: ConditionalFlow, cells: np.ndarr
 
 
 def test_method_ode_knows_the_finest_bandwidth_only(anchor_flow: ConditionalFlow, cells: np.ndarray) -> None:
-    ratio = anchor_flow.log_ratio(cells[:2], "stim", "ctrl", method="ode", bandwidth=5.0)
+    ratio = anchor_flow.log_ratio(cells[:2], "stim", "ctrl", method="ode")
     np.testing.assert_array_equal(ratio.weights, np.ones(_denoising_ratio.N_NODES))
+    with pytest.raises(ValueError, match="needs method='denoising'"):
+        anchor_flow.log_ratio(cells[:2], "stim", "ctrl", method="ode", bandwidth=5.0)
 
 
 # --- devices and progress

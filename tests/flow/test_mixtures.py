@@ -203,8 +203,10 @@ def test_score_is_the_denoiser_minus_the_cell_over_the_noise(groups: Mixtures) -
 
 
 def test_shares_are_the_posterior_of_the_components_over_all_groups(groups: Mixtures) -> None:
-    joint = logsumexp([scipy_log_joint(groups, cells().numpy(), 0.0, c) for c in range(K)], axis=0)
-    np.testing.assert_allclose(groups.shares(cells()).numpy(), softmax(joint, axis=1))
+    of_group = np.arange(1, K + 1) / (K * (K + 1) / 2)
+    each = [scipy_log_joint(groups, cells().numpy(), 0.0, c) + np.log(part) for c, part in enumerate(of_group)]
+    found = groups.shares(cells(), torch.as_tensor(of_group))
+    np.testing.assert_allclose(found.numpy(), softmax(logsumexp(each, axis=0), axis=1))
 
 
 # --- samples
@@ -323,8 +325,9 @@ def test_denoised_cells_are_means_of_those_of_the_partitions(
 
 def test_shares_are_equal_for_every_partition(partitioned: tuple[Mixtures, list[Mixtures]]) -> None:
     together, parts = partitioned
-    expected = torch.cat([part.shares(cells()) for part in parts], dim=1) / 2
-    torch.testing.assert_close(together.shares(cells()), expected)
+    of_group = torch.ones(len(together.log_weight))
+    expected = torch.cat([part.shares(cells(), of_group) for part in parts], dim=1) / 2
+    torch.testing.assert_close(together.shares(cells(), of_group), expected)
 
 
 # --- where matrix products are reduced

@@ -110,3 +110,15 @@ def test_cells_of_levels_that_sides_share_count_once() -> None:
     within = _Within.of(flow, between, batch, sides=sides)
     expected = _expected(flow, within, sides=sides, density=density)
     np.testing.assert_allclose(expected, [[250, 500]], rtol=0.15)
+
+
+def test_levels_of_a_side_count_by_their_cells() -> None:
+    """A cell between two types: of one, all cells are of a level of many, of the other, of one of few."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "many", "few"], [300, 300, 30])
+    kind = np.where(labels == "a", rng.integers(2, size=630), labels == "few")
+    x = rng.standard_normal((630, 2)) + 8.0 * kind[:, None]
+    flow, _ = fit_flow(x, labels, max_steps=0, n_members=2)
+    sides = [side_of(flow.design, named_levels(flow.design, side), np.zeros(1, int)) for side in ("a", ["many", "few"])]
+    within = _Within.of(flow, x[:1] / flow.scale, Batch(np.arange(1), np.zeros(1, int), np.ones(2, bool)), sides=sides)
+    np.testing.assert_allclose(sorted(within.weight), [(0.5 + 30 / 330) / 2, (0.5 + 300 / 330) / 2], atol=0.05)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +34,17 @@ def test_numpy_has_one_thread_inside_and_its_own_number_after_an_error() -> None
         inside = numpy_threads()
         raise KeyError
     assert (set(inside), set(numpy_threads())) == ({1}, {2})
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_numpy_has_its_own_number_after_all_who_asked_have_left() -> None:
+    first, second = ExitStack(), ExitStack()
+    for one in (first, second):
+        one.enter_context(one_numpy_thread())
+    first.close()
+    assert set(numpy_threads()) == {1}
+    second.close()
+    assert set(numpy_threads()) == {2}
 
 
 @pytest.mark.usefixtures("two_threads")

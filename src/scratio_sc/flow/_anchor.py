@@ -121,9 +121,14 @@ class Anchor:
 
 
 def _of_cells(parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: Design) -> list[Fitted]:
-    """Partitions fitted to some of the cells, from where they are, with the prior that they have."""
+    """Partitions fitted to some of the cells, with the prior that they have, from what all groups have in common.
+
+    From where groups are already, the few sweeps would keep something of the labels of cells that are left out.
+    """
+    starts = [Mixture.start(part.mixture.pooled, design.n_features) for part in parts]
     return [
-        Fitted.of(part.mixture, x, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior) for part in parts
+        Fitted.of(start, x, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
+        for start, part in zip(starts, parts, strict=True)
     ]
 
 
@@ -204,8 +209,8 @@ class _Trial:
 class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
-    Labels enter in a handful of numbers alone (`own_share`, `label_weight`, the priors), and in where the fit of a
-    member starts.
+    Labels enter in how far groups may differ (`own_share`, `label_weight`, the priors), not in how they do: the fit of
+    a member starts from mixtures that are the same in all groups.
 
     Attributes
     ----------

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from scratio_sc.flow._bandwidth import HeldOut
 
 N_BINS = 10
-N_NEWTON = 50
+N_NEWTON = 100
 CONFIDENCE = 0.95
-MIN_PRECISION = 1e-9
+TOLERANCE = 1e-8
+MIN_INFORMATION = 1e-6
+"""Below that, in cells, labels are told apart entirely: the more certain, the better."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,25 @@ def recalibration(judged: Judged) -> tuple[float, float, float]:
     A ratio that means what it says has slope 1 and intercept 0. A slope below 1 tells of ratios that are too large. NaN
     where the labels do not determine them.
     """
-    design = np.column_stack([judged.ratio, np.ones(len(judged.ratio))])
+    nothing = float("nan"), float("nan"), float("nan")
     if len(np.unique(judged.is_target)) < 2 or np.ptp(judged.ratio) == 0:
-        return float("nan"), float("nan"), float("nan")
-    beta = np.array([1.0, 0.0])
+        return nothing
+    # in units in which steps are of like size, and from labels that know nothing of the ratio, where none is certain
+    center, scale = judged.ratio.mean(), judged.ratio.std()
+    design = np.column_stack([(judged.ratio - center) / scale, np.ones(len(judged.ratio))])
+    beta = np.zeros(2)
     for _ in range(N_NEWTON):
         p = expit(design @ beta + judged.log_prior_odds)
-        information = (design * (p * (1 - p))[:, None]).T @ design + MIN_PRECISION * np.eye(2)
+        information = (design * (p * (1 - p))[:, None]).T @ design
+        if np.linalg.eigvalsh(information)[0] < MIN_INFORMATION:
+            return nothing
         step = np.linalg.solve(information, design.T @ (judged.is_target - p))
-        beta = beta + np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-8:
-            break
-    slope, intercept = beta.tolist()
-    return slope, float(np.sqrt(np.linalg.inv(information)[0, 0])), intercept
+        beta += np.clip(step, -1, 1)
+        if np.abs(step).max() < TOLERANCE:
+            slope = beta[0] / scale
+            error = np.sqrt(np.linalg.inv(information)[0, 0]) / scale
+            return float(slope), float(error), float(beta[1] - slope * center)
+    return nothing
 
 
 def reliability(judged: Judged) -> dict[str, np.ndarray]:

@@ -29,6 +29,8 @@ TOLERANCE = 1e-3
 MIN_SHARE = 1e-6
 VARIANCE_FLOOR = 1e-6
 MAX_APART = 1e3
+CLEARLY = 1.645
+"""Standard errors by which a mixture has to explain held-out cells better than its rivals: it is the best of many."""
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
 ROWS_AT_ONCE = 512
@@ -188,8 +190,8 @@ def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
 def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator) -> Components:
     """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
 
-    Of many cells, a random part is looked at. A single component where one of the ``rivals`` explains those cells as well
-    as the best mixture.
+    Of many cells, a random part is looked at. A single component where the best mixture does not explain cells clearly
+    better than each of the ``rivals``.
     """
     x = x[torch.as_tensor(rng.permutation(len(x))[:MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
@@ -207,8 +209,9 @@ def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], r
         path.append(clusters.components())
         scores.append(path[-1].log_likelihood(judge))
         best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
-    beaten = any(rival.log_likelihood(judge).mean() >= scores[best].mean() for rival in rivals)
-    return single if beaten else path[best]
+    gains = [scores[best] - rival.log_likelihood(judge) for rival in rivals]
+    clear = all(float(gain.mean()) > CLEARLY * float(gain.std(correction=0)) / math.sqrt(len(gain)) for gain in gains)
+    return path[best] if clear else single
 
 
 def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -60,7 +61,7 @@ def fit_flow(
     x: ArrayLike,
     labels: ArrayLike,
     *,
-    columns: Sequence[str] = ("condition",),
+    columns: Sequence[str] | None = None,
     n_condition_columns: int | None = None,
     numeric: Sequence[str] = (),
     n_members: int = 16,
@@ -80,7 +81,7 @@ def fit_flow(
     labels
         Label of each cell ``(n,)``, or of each cell and column ``(n, n_columns)``.
     columns
-        Names of the columns, those of the condition first.
+        Names of the columns, those of the condition first; ``"condition"`` by default, or ``"column0"`` and so on.
     n_condition_columns
         How many of the columns make the condition; all of them by default. The rest are covariates.
     numeric
@@ -99,57 +100,113 @@ def fit_flow(
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     """
-    given, labels = np.asarray(x, np.float64), np.asarray(labels).astype(str)
-    labels = labels.reshape(len(labels), -1)
+    x, labels = checked(x, labels)
+    columns = names_of(labels, columns)
+    n_condition_columns = len(columns) if n_condition_columns is None else n_condition_columns
+    if not 1 <= n_condition_columns <= len(columns):
+        msg = f"n_condition_columns={n_condition_columns}, expected 1 to {len(columns)}, the number of columns."
+        raise ValueError(msg)
     rng = np.random.default_rng(rng)
-    columns = columns if len(columns) == labels.shape[1] else [f"column{j}" for j in range(labels.shape[1])]
-    layout: dict[str, Any] = {"n_condition_columns": n_condition_columns or labels.shape[1], "numeric": numeric}
+    layout: dict[str, Any] = {"n_condition_columns": n_condition_columns, "numeric": numeric}
     design, group = Design.of(labels, columns, **layout)
-    fitted = ~outliers(given)
+    fitted = ~outliers(x)
     fitted |= np.bincount(group, weights=fitted)[group] == 0  # no group may be lost
     if not fitted.all():
         design, group = Design.of(labels[fitted], columns, **layout)
-    scale = float(np.sqrt(given[fitted].var(0).mean())) or 1.0
-    scaled = given[fitted] / scale
+    scale = float(np.sqrt(x[fitted].var(0).mean())) or 1.0
+    scaled = x[fitted] / scale
     n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
-    fold = folds_of(scaled, group, n_folds, rng=rng)
-    left_out = np.arange(n_members) % n_folds
+    folds = Folds(folds_of(scaled, group, n_folds, rng=rng), np.arange(n_members) % n_folds)
     place = choose_device(device)
     n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
-    members: list[Member] = []
-    records: list[Progress] = []
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
         plan = AnchorPlan.of(scaled, group, design, rng=rng)
-        for m in range(n_members):
-            bar.set_postfix_str(f"network {m + 1} of {n_members}, its anchor")
-            seen = fold != left_out[m]
-            (member_rng,) = rng.spawn(1)
-            member = new_member(scaled[seen], group[seen], design, plan=plan, rng=member_rng, device=place)
-            generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
-            cells = [training_cells(member, scaled[part], group[part], design=design) for part in (seen, ~seen)]
-            bar.set_postfix_str(f"network {m + 1} of {n_members}")
-            bar.unpause()  # what an anchor takes says nothing of the steps to come
-            if not members or not members[0].network.silent:  # else the others have nothing to add either
-                records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
-                first = not members and not member.network.silent
-                if first and not tells_conditions_better(member, cells[1], seed=int(member_rng.integers(2**62))):
-                    member.network.silence()
-            members.append(member)
-            bar.update((m + 1) * n_steps - bar.n)  # of a network that stopped early, or was not trained
+        new = partial(new_member, design=design, plan=plan, device=place)
+        members, records = _fit_members(
+            scaled, group, folds, design=design, new=new, schedule=schedule, rng=rng, bar=bar
+        )
     seed = int(rng.integers(2**31))
-    folds = Folds(fold, left_out)
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
-    support = find_support(held_out, total)
-    sketch = sketch_of(scaled, seed)
-    withheld = united([part.withheld for part in plan.parts]).astype(np.float32)
     flow = ConditionalFlow(
-        design, scale, members, left_out, held_out, support, _history(records), seed, sketch, withheld
+        design,
+        scale,
+        members,
+        folds.left_out,
+        held_out,
+        support=find_support(held_out, total),
+        history=_history(records),
+        seed=seed,
+        sketch=sketch_of(scaled, seed),
+        withheld=united([part.withheld for part in plan.parts]).astype(np.float32),
     )
-    all_folds = np.full(len(fitted), OUTLIER, np.int8)
-    all_folds[fitted] = fold
-    return flow, all_folds
+    fold = np.full(len(fitted), OUTLIER, np.int8)
+    fold[fitted] = folds.of_cell
+    return flow, fold
+
+
+def _fit_members(
+    x: np.ndarray,
+    group: np.ndarray,
+    folds: Folds,
+    *,
+    design: Design,
+    new: Callable[..., Member],
+    schedule: Schedule,
+    rng: np.random.Generator,
+    bar: tqdm[Any],
+) -> tuple[list[Member], list[Progress]]:
+    """Members that leave out a fold each, and how their networks were trained.
+
+    Where the first network has nothing to add, the others have not either, and are not trained.
+    """
+    members: list[Member] = []
+    records: list[Progress] = []
+    for m, left_out in enumerate(folds.left_out):
+        what = f"network {m + 1} of {len(folds.left_out)}"
+        bar.set_postfix_str(f"{what}, its anchor")
+        seen = folds.of_cell != left_out
+        (member_rng,) = rng.spawn(1)
+        member = new(x[seen], group[seen], rng=member_rng)
+        generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
+        bar.set_postfix_str(what)
+        bar.unpause()  # what an anchor takes says nothing of the steps to come
+        if not members or not members[0].network.silent:
+            cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
+            records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
+            first = not members and not member.network.silent
+            if first and not tells_conditions_better(member, cells[1], seed=int(member_rng.integers(2**62))):
+                member.network.silence()
+        members.append(member)
+        bar.update((m + 1) * schedule.n_steps - bar.n)  # of a network that stopped early, or was not trained
+    return members, records
+
+
+def checked(x: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Cells ``(n, d)`` (float64) and their labels ``(n, n_columns)`` (str), if they can be fitted."""
+    cells, text = np.asarray(x, np.float64), np.asarray(labels).astype(str)
+    if cells.ndim != 2 or not cells.size:
+        msg = f"x has shape {cells.shape}, expected (n_cells, n_dims)."
+        raise ValueError(msg)
+    if text.ndim not in {1, 2} or len(text) != len(cells):
+        msg = f"labels have shape {text.shape}, expected ({len(cells)},) or ({len(cells)}, n_columns), as x has cells."
+        raise ValueError(msg)
+    if not np.isfinite(cells).all():
+        msg = f"x has {(~np.isfinite(cells)).any(1).sum()} cells that are not finite. Leave them out."
+        raise ValueError(msg)
+    return cells, text.reshape(len(text), -1)
+
+
+def names_of(labels: np.ndarray, columns: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the columns of labels ``(n, n_columns)``: those given, if they are as many."""
+    n = labels.shape[1]
+    if columns is None:
+        return ("condition",) if n == 1 else tuple(f"column{j}" for j in range(n))
+    if len(columns) != n:
+        msg = f"columns={list(columns)!r} names {len(columns)}, but labels have {n} columns."
+        raise ValueError(msg)
+    return tuple(columns)
 
 
 def auto_steps(n_cells: int) -> int:

@@ -189,6 +189,9 @@ class ConditionalFlow:
         LogRatio
         """
         check_method(method)
+        if method == "ode" and bandwidth not in {"auto", 0}:
+            msg = f"bandwidth={bandwidth!r} needs method='denoising': method='ode' has the finest bandwidth only, 0."
+            raise ValueError(msg)
         weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
         n = len(x := np.asarray(x))
         value, sd, far = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, 2), bool)
@@ -264,10 +267,12 @@ class ConditionalFlow:
                     out[cells] = member.embedding(cloud) * self.scale
         return out
 
-    def weights(self, *sides: SideSpec, bandwidth: float | Literal["auto"] = "auto") -> np.ndarray:
+    def weights(
+        self, first: SideSpec, second: SideSpec, *others: SideSpec, bandwidth: float | Literal["auto"] = "auto"
+    ) -> np.ndarray:
         """Weights of the nodes for a contrast of two or more sides, coarse to fine ``(n_nodes,)``."""
         if bandwidth == "auto":
-            return choose_weights(self._rivals(*sides))
+            return choose_weights(self._rivals(first, second, *others))
         if isinstance(bandwidth, str) or not bandwidth >= 0:
             msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
             raise ValueError(msg)

@@ -83,9 +83,9 @@ class Member:
         )
         return Groups(self._tensor(features), mixtures)
 
-    def shares(self, x: np.ndarray, groups: Groups) -> np.ndarray:
-        """How far cells ``(n, d)`` belong to each component of the groups, all taken together, ``(n, m)``."""
-        return groups.mixtures.shares(self.coordinates(x)).double().cpu().numpy()
+    def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> np.ndarray:
+        """How far cells ``(n, d)`` belong to each component, ``(n, m)``, of all groups in such parts ``(k,)``."""
+        return groups.mixtures.shares(self.coordinates(x), self._tensor(of_group)).double().cpu().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""

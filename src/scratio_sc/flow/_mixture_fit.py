@@ -134,8 +134,7 @@ class Mixture:
         weight_effect, roots, withheld = fit_effects(
             densities, base, self.weight_effect, design=design, prior=of_weights
         )
-        own = nonlinear_shrinkage(shared, pooled)
-        mixture = Mixture(self.partition, base, weight_effect, mean, effects, own)
+        mixture = Mixture(self.partition, base, weight_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
         size, scatter = design.over_numbers(size), design.over_numbers(scatter)
         return Fitted(mixture, scatter, size, kinds, Prior(roots, alike), withheld)

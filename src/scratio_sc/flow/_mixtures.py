@@ -118,10 +118,10 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
-    def shares(self, x: Tensor) -> Tensor:
-        """How far cells ``(n, d)`` belong to each component, all groups taken together, ``(n, m)``."""
+    def shares(self, x: Tensor, of_group: Tensor) -> Tensor:
+        """How far cells ``(n, d)`` belong to each component, ``(n, m)``, of all groups in such parts ``(k,)``."""
         joint = []
-        for c, log_weight in enumerate(self.log_weight):
+        for c, log_weight in enumerate(self.log_weight + of_group.log()[:, None]):
             apart, variance = self._into(x, c) - self._centre(c), self._own(self.variance, c)
             joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
         return shares_of(torch.stack(joint).logsumexp(0), self.sizes)

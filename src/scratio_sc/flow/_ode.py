@@ -24,7 +24,8 @@ from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 from scratio_sc.flow._solve import Field, integrate
 
 EXACT_DIVERGENCE_DIMS = 100
-"""Largest number of dimensions whose divergence is taken exactly; above, one random probe a cell estimates it."""
+"""Largest number of dimensions whose divergence is taken exactly; above, one random probe, the same for all cells,
+estimates it."""
 
 
 class SmoothedDensity(Protocol):

@@ -42,7 +42,10 @@ def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Seq
 
 @usual_torch()
 def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> Scores:
-    """The same under one side, by the instantaneous change of variables; NaN for members that have seen the cells."""
+    """The same under one side, by the instantaneous change of variables.
+
+    Members that have seen the cells are not asked: their densities are NaN, and partitions are means of the others.
+    """
     (side,) = sides
     by_part = np.full((len(flow.members), flow.members[0].anchor.n_parts, len(x), len(side.rows)), np.nan)
     for m in np.flatnonzero(batch.unseen):
@@ -58,4 +61,4 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
         return logsumexp(density + side.log_weights, axis=-1, keepdims=True) - flow.n_dims * np.log(flow.scale)
 
     beside = finest_scores(flow, x, batch, sides=sides)
-    return replace(beside, by_member=of_side(by_part.mean(1)), by_partition=of_side(by_part).mean(0))
+    return replace(beside, by_member=of_side(by_part.mean(1)), by_partition=np.nanmean(of_side(by_part), axis=0))

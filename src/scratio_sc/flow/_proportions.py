@@ -125,9 +125,9 @@ class _Known:
         for root, by_spread in zip(roots, weight, strict=True):
             value, vector, pull = self._along(root)
             into = root @ vector
-            kept = tau**2 / (1 + tau**2 * value)
-            out += _between(into, np.tensordot(by_spread, kept, 1))
-            apart = np.einsum("lik,tlk->tli", into, kept * pull) - estimate
+            variance = tau**2 / (1 + tau**2 * value)
+            out += _between(into, np.tensordot(by_spread, variance, 1))
+            apart = np.einsum("lik,tlk->tli", into, variance * pull) - estimate
             out += np.einsum("t,tli,tlj->lij", by_spread, apart, apart)
         value, vector, _ = self._along(chosen)
         out -= _between(chosen @ vector, value / (1 + value) ** 2)
@@ -171,7 +171,7 @@ def fit_effects(
     """
     columns, features = Column.all_of(design), design.features(design.groups)
     neighbours = None if isinstance(prior, np.ndarray) else prior
-    chosen = prior if isinstance(prior, np.ndarray) else np.zeros((len(columns), len(base), len(base)))
+    chosen = prior.copy() if isinstance(prior, np.ndarray) else np.zeros((len(columns), len(base), len(base)))
     scale, weight = np.ones((len(columns), len(base))), np.exp(base)
     one, effects = np.zeros(len(base), np.int64), start
     for _ in range(N_SCORING):

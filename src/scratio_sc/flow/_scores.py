@@ -95,7 +95,10 @@ def denoising_scores(
 
 @dataclass(frozen=True)
 class _Within:
-    """A member that did not see the cells, their shares in its components ``(b, m)``, and the weights ``(m,)``."""
+    """A member that did not see the cells, their shares in its components ``(b, m)``, and the weights ``(m,)``.
+
+    Of all sides together, in equal parts.
+    """
 
     member: Member
     share: np.ndarray
@@ -105,8 +108,9 @@ class _Within:
     def of(cls, flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> _Within:
         member = flow.members[int(np.argmax(batch.unseen))]
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
-        weight = groups.mixtures.log_weight.double().exp().mean(0).cpu().numpy()
-        return cls(member, member.shares(x, groups), weight)
+        of_row = np.exp(np.concatenate([side.log_weights for side in sides])) / len(sides)
+        weight = of_row @ groups.mixtures.log_weight.double().exp().cpu().numpy()
+        return cls(member, member.shares(x, groups, of_row), weight)
 
 
 def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) -> np.ndarray:
