@@ -49,6 +49,14 @@ class Labels:
         """Whether a cell has all labels ``(n_cells,)``."""
         return np.asarray(self.known.all(1))
 
+    @property
+    def lacking(self) -> str:
+        """What cells lack, and in which columns."""
+        infinite = np.isin(self.text, NOT_FINITE) & ~self.known
+        what = {"no label": ~self.known & ~infinite, "an infinite number": infinite}
+        columns = {name: [self.columns[j] for j in np.flatnonzero(cells.any(0))] for name, cells in what.items()}
+        return " or ".join(f"{name} in {named(mine)}" for name, mine in columns.items() if mine)
+
 
 def columns_of(condition: Any, covariates: Any, adata: AnnData) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Columns of the condition and of the covariates, each named once."""
@@ -114,7 +122,7 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
     _warn_of_text_for_missing(labels)
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
-    left_out = f" (the {missing} cells without a label in {named(labels.columns)} do not count)" if missing else ""
+    left_out = f" (the {missing} cells with {labels.lacking} do not count)" if missing else ""
     _check_conditions(labels, n_condition_columns, left_out=left_out)
     for j, column in enumerate(labels.columns):
         values = set(rows[:, j].tolist())
@@ -130,11 +138,28 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
             )
             raise ValueError(msg)
     if missing:
-        columns = named(labels.columns)
-        infinite = int((np.isin(labels.text, NOT_FINITE) & ~labels.known).any(1).sum())
-        log = f" {infinite} numbers are infinite, as the logarithm of 0 is: `np.log1p` keeps zeros." if infinite else ""
-        msg = f"{missing} of {len(labels.text)} cells have no label in {columns} and are left out of the fit.{log}"
+        log = " The logarithm of 0 is infinite: `np.log1p` keeps zeros." if (labels.text == "-inf").any() else ""
+        msg = f"{missing} of {len(labels.text)} cells have {labels.lacking} and are left out.{log}"
         warn(msg)
+
+
+def warn_of_missing(labels: Labels, cells: np.ndarray, what: str) -> None:
+    """Warn of cells ``(n_cells,)`` that have no label, and of labels that may stand for none."""
+    _warn_of_text_for_missing(labels)
+    without = int((cells & ~labels.complete).sum())
+    if without:
+        warn(f"{without} of {cells.sum()} cells have {labels.lacking} and are left out of {what}.")
+
+
+def check_groups(labels: Labels) -> None:
+    """Refuse groups most of which can hardly have cells to compare."""
+    groups, n_cells = np.unique(labels.text[labels.complete, 0]), int(labels.complete.sum())
+    if len(groups) > max(MANY_LEVELS, n_cells / MIN_CELLS):
+        msg = (
+            f"{labels.columns[0]!r} has {len(groups)} levels in {n_cells} cells ({named(groups)}): name a column with "
+            "groups of cells, such as cell types or clusters."
+        )
+        raise ValueError(msg)
 
 
 def _warn_of_text_for_missing(labels: Labels) -> None:
@@ -190,15 +215,22 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     if small:
         way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
         if len(sizes) > MANY_LEVELS:
-            way_out = (
-                f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{conditions[of_labels[0]]!r}]`, or "
-                "cut it into classes first, with `pd.cut`."
-            )
+            column = conditions[of_labels[0]]
+            way_out = f"It has {len(sizes)} levels: name a column with few conditions."
+            if _are_numbers(rows[:, of_labels[0]]):
+                way_out = (
+                    f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{column!r}]`, or cut it into "
+                    "classes first, with `pd.cut`."
+                )
         msg = (
             f"Too few cells in {condition} for {listed([f'{level} ({n})' for level, n in small])}{left_out}: "
             f"at least {MIN_CELLS} are needed. {way_out}"
         )
         raise ValueError(msg)
+
+
+def _are_numbers(text: np.ndarray) -> bool:
+    return bool(pd.to_numeric(pd.Series(np.unique(text)), errors="coerce").notna().all())
 
 
 def _dropping(labels: Labels, columns: list[str]) -> str:

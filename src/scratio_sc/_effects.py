@@ -67,7 +67,7 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
     counted = share is not None and min(n) > 0
     return {
         **effect,
-        "responds": pd.NA if np.isnan(effect["js"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
+        "responds": pd.NA if np.isnan(effect["js_se"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
         "composition": share.log_ratio if share and counted else np.nan,
         "composition_se": float(np.sqrt(share.variance)) if share and counted else np.nan,
         "n_target": n[0],

@@ -18,7 +18,7 @@ from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._fit import MAX_FOLDS
-from scratio_sc.flow._same_cells import may_be_fitted_on
+from scratio_sc.flow._same_cells import are_fitted, may_be_fitted_on
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -199,12 +199,13 @@ def _refuse_dimensions(found: int, fitted: int, rep: str) -> NoReturn:
     raise ValueError(msg)
 
 
-def _warn_of_own_cells(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray | None) -> None:
-    """Cells with the folds of a fit, scored by a flow that was passed, which may be that of the fit."""
-    if fold is not None and (fold >= 0).sum() == flow.design.sizes.sum() and may_be_fitted_on(flow, x, fold):
+def _warn_of_own_cells(flow: ConditionalFlow, x: np.ndarray) -> None:
+    """Cells scored by a flow that was passed, and may have been fitted on them."""
+    if are_fitted(flow, x):
         msg = (
             "`flow` was fitted on these very cells, and scored by it they are not out of fold: the ratios are too "
-            "large. Leave `flow` out, so that each cell is scored by members that have not seen it."
+            "large. Score them in the object of the fit without `flow`: by its folds, each cell is scored by members "
+            "that have not seen it."
         )
         warn(msg)
 
@@ -227,7 +228,7 @@ def read_flow_and_cells(
     adata: AnnData, key: str, flow: ConditionalFlow | None = None, *, use_rep: str | None = None
 ) -> tuple[ConditionalFlow, Cells]:
     """The flow to score with, by default the one of `key`, and the cells; warns where they are not those of the fit."""
-    n_comps, fold, fitted_rep = None, None, "X_pca"
+    n_comps, fold, fitted_rep, given = None, None, "X_pca", flow is not None
     if flow is None:
         flow = read_flow(adata, key)
         fitted_rep, n_comps = read_flow_params(adata, key)
@@ -247,8 +248,8 @@ def read_flow_and_cells(
         _refuse_dimensions(x.shape[1], flow.n_dims, rep)
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)
-    if fold is None and FlowKeys(key).fold in adata.obs:
-        _warn_of_own_cells(flow, x, read_fold(adata, key))
+    if given:
+        _warn_of_own_cells(flow, x)
     if fold is not None and not may_be_fitted_on(flow, x, fold):
         msg = (
             f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, or some cells bring the "

@@ -57,7 +57,8 @@ def score_cells(
     counted = np.where(lost, 1 - others, 1.0)[near]
     of_near = {**covered, "extrapolated": _weighted_mean(ratio.extrapolated[near], counted)}
     unlike, nothing = _weighted_mean(lost[near], counted), all_zero(ratio.value)
-    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing)
+    width = 0.0 if bandwidth == "auto" else float(bandwidth)
+    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing, width=width)
     entry = {
         "calibration": checked,
         "overlap": covered,

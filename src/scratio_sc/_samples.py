@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc._arguments import named
-from scratio_sc._check import MIN_CELLS, read_labels
+from scratio_sc._check import MIN_CELLS, read_labels, warn_of_missing
 from scratio_sc._sides import apart
 from scratio_sc._warn import warn
 from scratio_sc.stats._abundance import Abundance
@@ -38,6 +38,7 @@ def read_samples(
 ) -> Abundance | None:
     """Samples of both sides, warning of those left out; None, and a warning, where there are too few."""
     labels = read_labels(adata, (sample_key,))
+    warn_of_missing(labels, side >= 0, "the test")
     counted = labels.complete & (side >= 0)
     names, code = np.unique(labels.text[counted, 0], return_inverse=True)
     size = np.zeros((2, len(names)), np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 
 from scratio_sc._arguments import named
 from scratio_sc._check import describe, read_labels
+from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
 
 if TYPE_CHECKING:
@@ -74,6 +75,32 @@ def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
                     "these would say nothing of it. Name a number that cells have; `scratio_sc.tl.log_ratio` takes any."
                 )
                 raise ValueError(msg)
+
+
+def check_any(cells: np.ndarray, name: str, side: Any) -> None:
+    """Refuse a side without cells ``(n_cells,)``: there is nothing to compare."""
+    if not cells.any():
+        msg = (
+            f"No cell is of the {name} {describe(side)!r} by its own labels in `adata.obs`, so there is nothing to "
+            "compare. Were labels renamed since the fit, or these cells left out? Restore them, or fit again."
+        )
+        raise ValueError(msg)
+
+
+def warn_of_unknown(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
+    """Warn of cells whose labels, in the columns that a side names, are none of the fit."""
+    for column in named_levels(flow.design, side):
+        if column in flow.design.numeric:
+            continue
+        labels = read_labels(adata, (column,))
+        known = flow.design.levels[flow.design.columns.index(column)]
+        strange = labels.known[:, 0] & ~np.isin(labels.text[:, 0], known)
+        if strange.any():
+            msg = (
+                f"{strange.sum()} cells have labels in {column!r} that the flow was not fitted on "
+                f"({named(np.unique(labels.text[strange, 0]))}), and take no part."
+            )
+            warn(msg)
 
 
 def _check_known(adata: AnnData, flow: ConditionalFlow, column: str) -> None:

@@ -43,15 +43,20 @@ ALL_ZERO = (
     "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them equal: a "
     "difference too small for so many cells to show comes out as 0, too, and the standard error covers it in part only."
 )
+BY_HAND = (
+    "At bandwidth={:g} nothing of a difference is left, so all ratios are 0. bandwidth='auto' takes the widths that "
+    "tell held-out cells apart best."
+)
 BEATEN = (
     "On held-out cells {} the condition better than the ratio does (log-loss {:.3f} against {:.3f}). Do not build on "
-    "these ratios; more cells, or fewer dimensions (`n_comps`), may mend it."
+    "these ratios; {} may mend it."
 )
 OVERSTATED = (
     "Held-out cells say that the ratios are too large: they bear out {:.2f} ± {:.2f} times of them (the slope of "
-    "`pl.calibration`, ± one standard error). Signs and ranks stand, sizes do not; more cells, or fewer dimensions "
-    "(`n_comps`), may mend it."
+    "`pl.calibration`, ± one standard error). Signs and ranks stand, sizes do not; {} may mend it."
 )
+MENDS = "more cells, or fewer dimensions (`n_comps`),"
+MENDS_WIDTH = "bandwidth='auto' instead of {:g}"
 RIVALS = {
     "prior": "the class frequencies alone predict",
     "lda": "one Gaussian a condition (LDA) predicts",
@@ -81,11 +86,13 @@ def warn_of(
     confounded: float = 0.0,
     unlike: float = 0.0,
     nothing: bool = False,
+    width: float = 0.0,
 ) -> None:
     """Warn of numbers beyond the fit, of sides that hardly overlap, of a flow that a simpler model beats or overstates.
 
     `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
-    far from both sides; `nothing` says that all ratios are 0, which looks like certainty.
+    far from both sides; `nothing` says that all ratios are 0, which looks like certainty; `width` is a bandwidth that
+    the user chose, which may be to blame.
     """
     best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
@@ -101,9 +108,11 @@ def warn_of(
     elif not worthless and (overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED):
         warn(APART.format(overlap["extrapolated"]))
     elif nothing:
-        warn(ALL_ZERO)
+        warn(BY_HAND.format(width) if width else ALL_ZERO)
+        beaten = beaten and not width
+    mends = MENDS_WIDTH.format(width) if width else MENDS
     slope, slope_se = calibration["slope"], calibration["slope_se"]
     if beaten:
-        warn(BEATEN.format(RIVALS[best], rival, loss))
+        warn(BEATEN.format(RIVALS[best], rival, loss, mends))
     elif judged and slope + CLEARLY * slope_se < TOO_LARGE:
-        warn(OVERSTATED.format(slope, slope_se))
+        warn(OVERSTATED.format(slope, slope_se, mends))

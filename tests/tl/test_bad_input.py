@@ -188,7 +188,7 @@ def test_no_cells(fresh: AnnData, unchanged: Unchanged) -> None:
 
 def test_cells_without_labels_do_not_count_towards_a_level(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh.obs["donor"] = fresh.obs["donor"].where(np.arange(fresh.n_obs) >= 30)
-    with unchanged(fresh), raises(ValueError, r"'ctrl' \(15\)", "30 cells without a label", "at least 20"):
+    with unchanged(fresh), raises(ValueError, r"'ctrl' \(15\)", "30 cells with no label in .donor.", "at least 20"):
         tl.fit(fresh, "condition", covariates=["donor"], progress=False)
 
 
@@ -230,6 +230,23 @@ def test_cells_without_a_label_are_left_out_with_a_warning(fresh: AnnData) -> No
         tl.fit(fresh, "condition", max_steps=2, n_members=2, batch_size=64, progress=False)
     assert (fresh.obs["scratio_fold"] == -1).to_numpy().nonzero()[0].tolist() == [0, 1, 2]
     assert caught[0].filename == __file__
+
+
+def test_columns_without_missing_labels_are_not_named(fresh: AnnData) -> None:
+    fresh.obs["batch"] = pd.Series(np.repeat(["x", "y"], 30), fresh.obs_names).where(np.arange(fresh.n_obs) >= 3)
+    with pytest.warns(UserWarning, match="3 of 60 cells have no label in 'batch' and are left out"):
+        tl.fit(fresh, "condition", covariates=["batch"], max_steps=0, n_members=2, progress=False)
+
+
+def test_a_single_member_is_warned_of(fresh: AnnData) -> None:
+    with pytest.warns(UserWarning, match="one member has no standard errors"):
+        tl.fit(fresh, "condition", max_steps=0, n_members=1, progress=False)
+
+
+def test_names_of_cells_are_no_measurement(fresh: AnnData) -> None:
+    fresh.obs["condition"] = fresh.obs_names.to_numpy()
+    with pytest.raises(ValueError, match="It has 60 levels: name a column with few conditions"):
+        tl.fit(fresh, "condition", progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")

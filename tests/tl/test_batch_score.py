@@ -197,7 +197,7 @@ def test_log_names_the_slots(adata: AnnData, caplog: pytest.LogCaptureFixture) -
 
 def test_type_with_one_batch_is_nan_and_named(adata: AnnData) -> None:
     few = move(adata, "type_0", "batch_0", left=0)
-    with pytest.warns(UserWarning, match=r"one batch only are not scored \(NaN\).*'type_0'") as caught:
+    with pytest.warns(UserWarning, match=r"fewer than two batches of 20 cells are not scored.*'type_0'") as caught:
         scored = score(few)
     assert [warning.filename for warning in caught] == [score.__code__.co_filename]
     mine = scored.obs["cell_type"] == "type_0"

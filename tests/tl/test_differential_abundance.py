@@ -194,12 +194,13 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"key": "flow"}, KeyError, "No flow 'flow'"),
         ({"key_added": "a/b"}, ValueError, "a_b"),
         ({"groupby": "unknown", "sample_key": "sample"}, ValueError, "groupby='unknown': no cell of the target or"),
+        ({"groupby": "cell"}, ValueError, "'cell' has 480 levels in 480 cells"),
     ],
 )
 def test_bad_input_is_refused(
     donors: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
-    donors.obs["unknown"] = np.nan
+    donors.obs["unknown"], donors.obs["cell"] = np.nan, donors.obs_names.to_numpy()
     with unchanged(donors), warnings.catch_warnings(), pytest.raises(error, match=f"(?s){text}"):
         tl.differential_abundance(donors, **SIDES | options)
 
@@ -211,6 +212,21 @@ def test_side_whose_label_was_renamed_since_the_fit_is_refused(donors: AnnData, 
         pytest.raises(ValueError, match=r"No cell is of the reference 'ctrl'.*renamed since the fit"),
     ):
         tl.differential_abundance(donors, **SIDES, groupby="cell_type")
+
+
+@pytest.mark.filterwarnings("ignore:Samples of 'sample' are left out of the test")
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [(np.nan, "5 of 480 cells have no label in"), ("nan", "5 cells have the label 'nan' in")],
+)
+@pytest.mark.parametrize(("argument", "column"), [("sample_key", "sample"), ("groupby", "cell_type")])
+def test_cells_without_sample_or_group_are_counted(
+    donors: AnnData, *, missing: object, message: str, argument: str, column: str
+) -> None:
+    donors.obs[column] = donors.obs[column].astype(object)
+    donors.obs.loc[donors.obs_names[:5], column] = missing
+    with pytest.warns(UserWarning, match=f"{message} '{column}'"):
+        tl.differential_abundance(donors, **SIDES | {argument: column})
 
 
 def test_few_permutations_are_told_apart_from_few_samples(donors: AnnData) -> None:

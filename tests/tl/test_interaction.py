@@ -166,6 +166,7 @@ def test_round_trip(combined: AnnData, tmp_path: Path, file: str) -> None:
         ({"a": "a"}, KeyError, ["'a'", "Known levels"]),
         ({"b": "C", "a": "B"}, ValueError, ["'B' and 'C'", "`combination`", r"'A\+B'"]),
         ({"combination": "A"}, ValueError, ["combination and a are the same", "'A'"]),
+        ({"a": "B"}, ValueError, ["a and b are the same", "'B'"]),
         ({"reference": "B"}, ValueError, ["reference and b are the same"]),
         ({"combination": ["A", "A+B"]}, ValueError, ["250 cells are on both sides, combination .* and a ", "no level"]),
         ({"combination": ["none", "A+B"]}, ValueError, ["250 cells are on both sides, combination .* and reference "]),

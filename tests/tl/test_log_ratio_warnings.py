@@ -65,8 +65,8 @@ def test_nothing_found_is_no_proof_that_there_is_nothing() -> None:
     assert not adata.obs["log_ratio"].any()
 
 
-def three_conditions(*, place_of_third: float) -> AnnData:
-    rng = np.random.default_rng(0)
+def three_conditions(*, place_of_third: float, seed: int = 0) -> AnnData:
+    rng = np.random.default_rng(seed)
     condition = np.repeat(["a", "b", "c"], 100)
     x = rng.standard_normal((300, 2)) + place_of_third * (condition == "c")[:, None] + 0.5 * (condition == "b")[:, None]
     return ad.AnnData(obs=pd.DataFrame({"condition": condition}).rename(str), obsm={"X_pca": x})
@@ -74,14 +74,20 @@ def three_conditions(*, place_of_third: float) -> AnnData:
 
 @pytest.mark.filterwarnings("error")
 def test_new_cells_of_a_third_condition_of_the_fit_are_no_strangers() -> None:
-    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=30)
+    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=30, seed=1)
     tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
     tl.log_ratio(new, target="b", reference="a", flow=scratio.get.flow(fitted), progress=False)
     assert new.obs["log_ratio_extrapolated"][(new.obs["condition"] == "c").to_numpy()].all()
 
 
 def test_new_cells_like_none_of_the_fit_are_strangers_beside_a_third_condition() -> None:
-    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=-30)
+    fitted, new = three_conditions(place_of_third=30), three_conditions(place_of_third=-30, seed=1)
     tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
     with pytest.warns(UserWarning, match="33% of the cells are like no cells of the fit"):
         tl.log_ratio(new, target="b", reference="a", flow=scratio.get.flow(fitted), progress=False)
+
+
+def test_a_bandwidth_that_leaves_nothing_is_to_blame(fresh_fit: AnnData) -> None:
+    with pytest.warns(UserWarning, match=r"At bandwidth=1e\+09 nothing .* bandwidth='auto'") as caught:
+        tl.log_ratio(fresh_fit, target="stim", reference="ctrl", bandwidth=1e9, progress=False)
+    assert len(caught) == 1

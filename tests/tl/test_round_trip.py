@@ -132,6 +132,7 @@ def test_file_of_the_flow_alone(cells: AnnData, tmp_path: Path) -> None:
 def test_a_flow_from_a_file_scores_cells(cells: AnnData, tmp_path: Path) -> None:
     scratio.get.flow(cells).save(tmp_path / "flow.safetensors")
     flow, new = scratio.flow.ConditionalFlow.load(tmp_path / "flow.safetensors"), cells[:20].copy()
+    new.obsm["X_pca"] = new.obsm["X_pca"] + 0.1
     tl.log_ratio(new, target="stim", reference="ctrl", flow=flow, key_added="of_file", progress=False)
     tl.log_ratio(new, target="stim", reference="ctrl", flow=scratio.get.flow(cells), key_added="here", progress=False)
     np.testing.assert_array_equal(new.obs["of_file"], new.obs["here"])

@@ -298,3 +298,28 @@ def test_outlier_outweighs_nothing() -> None:
     assert beside["js"] == pytest.approx(without["js"], rel=0.2)
     assert beside["kl_reference"] == pytest.approx(without["kl_reference"], rel=0.2)
     assert beside["n_reference"] == without["n_reference"] - 1
+
+
+def test_effects_without_standard_error_are_not_said_to_be_none(mixture: AnnData) -> None:
+    alone = cells_at(mixture.obsm["X_pca"], condition=mixture.obs["condition"].to_numpy())
+    with pytest.warns(UserWarning, match="one member"):
+        tl.fit(alone, "condition", **FAST | {"n_members": 1})
+    table = effects(alone)
+    assert table["js"].notna().all()
+    assert table["responds"].isna().all()
+
+
+def test_cells_of_labels_that_the_fit_has_not_seen_are_counted(mixture: AnnData) -> None:
+    renamed = mixture.copy()
+    renamed.obs["condition"] = renamed.obs["condition"].astype(str).replace("response", "III")
+    with (
+        pytest.warns(UserWarning, match=r"600 cells have labels in 'condition' .* not fitted on \('III'\)"),
+        pytest.warns(UserWarning, match=NO_EFFECT),
+    ):
+        effects(renamed)
+
+
+def test_reference_without_cells_is_refused(mixture: AnnData) -> None:
+    left = mixture[mixture.obs["condition"] != "ctrl"].copy()
+    with pytest.raises(ValueError, match="No cell is of the reference 'ctrl'"):
+        effects(left)

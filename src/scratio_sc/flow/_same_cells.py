@@ -30,13 +30,24 @@ def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> 
     of what chance took into the sketch, and one at least: by chance none does. Very few cells say nothing.
     """
     claimed = x[fold >= 0]
-    sketched = len(flow.sketch) / max(flow.design.sizes.sum(), 1)
-    expected = len(claimed) * sketched
-    if expected < MIN_EXPECTED:
-        return True
+    return _expected(flow, claimed) < MIN_EXPECTED or _are_known(flow, claimed)
+
+
+def are_fitted(flow: ConditionalFlow, x: np.ndarray) -> bool:
+    """Whether cells ``(n, d)`` that say nothing are nearly all of the fit; False of very few."""
+    return _expected(flow, x) >= MIN_EXPECTED and _are_known(flow, x)
+
+
+def _expected(flow: ConditionalFlow, x: np.ndarray) -> float:
+    """How many of cells of the fit ``(n, d)`` to expect in the sketch."""
+    return float(len(x) * len(flow.sketch) / max(flow.design.sizes.sum(), 1))
+
+
+def _are_known(flow: ConditionalFlow, x: np.ndarray) -> bool:
+    expected = _expected(flow, x)
     scale = np.maximum(flow.sketch.std(0), np.finfo(float).tiny)
-    distance, _ = cKDTree(flow.sketch / scale).query(_along(claimed / flow.scale, flow.seed) / scale)
-    spread = np.sqrt(expected * max(1 - sketched, 0))
+    distance, _ = cKDTree(flow.sketch / scale).query(_along(x / flow.scale, flow.seed) / scale)
+    spread = np.sqrt(expected * max(1 - expected / max(len(x), 1), 0))
     return bool((distance < TOLERANCE).sum() >= max(MIN_SHARE * expected - SPREADS * spread, 1))
 
 

@@ -24,7 +24,10 @@ R = TypeVar("R")
 
 
 def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function a plot that refuses arguments of scanpy's plots by name, and says what to use `instead`."""
+    """Make a function a plot that refuses arguments of scanpy's plots by name, and says what to use `instead`.
+
+    And what is no axes for `ax`.
+    """
 
     def decorate(draw: Callable[P, R]) -> Callable[P, R]:
         name = f"scratio.pl.{draw.__name__}"
@@ -37,6 +40,8 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 if argument in advice:
                     msg = f"`{name}` has no argument `{argument}`. Instead, {advice[argument]}."
                     raise TypeError(msg)
+            if kwargs.get("ax") is not None:
+                check_axes(kwargs["ax"])
             return draw(*args, **kwargs)
 
         return checked
@@ -63,6 +68,15 @@ def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: i
     except BaseException:
         plt.close(figure)
         raise
+
+
+def check_axes(ax: object) -> None:
+    """Refuse what is no axes, such as the array that `plt.subplots` returns."""
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        msg = f"`ax` is of type {type(ax).__name__}, expected one axes of matplotlib, such as `axes[0]` of several."
+        raise TypeError(msg)
 
 
 def finish(axes: list[Axes], *, show: bool | None, return_fig: bool | None) -> Axes | list[Axes] | Figure | None:

@@ -42,7 +42,8 @@ _KEYS = "name the columns of `adata.obs` to draw with `keys`"
 _INSTEAD = {
     **dict.fromkeys(["vmin", "vcenter", "norm"], _LIMITS),
     **dict.fromkeys(["c", "color"], _KEYS),
-    "color_map": "name the colour map with `cmap`",
+    **dict.fromkeys(["color_map", "palette"], "name the colour map with `cmap`"),
+    **dict.fromkeys(["wspace", "hspace"], "the panels are laid out by themselves, and `ncols` says how many in a row"),
 }
 """Arguments of scatter plots that have another name here, or none."""
 

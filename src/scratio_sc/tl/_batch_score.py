@@ -263,8 +263,8 @@ def _comparable(labels: Labels) -> np.ndarray:
         )
     if single:
         warn(
-            f"Types of {groupby!r} that have one batch only are not scored (NaN), for there is nothing to compare, and "
-            f"do not count in the overall mean: {named(single)}."
+            f"Types of {groupby!r} that have fewer than two batches of {MIN_CELLS} cells are not scored (NaN), for "
+            f"there is nothing to compare, and do not count in the overall mean: {named(single)}."
         )
     alone = [f"{b!r} (of {kept.index[kept[b]][0]!r})" for b in kept.columns if kept[b].sum() == 1]
     if alone and len(single) < len(sizes) - 1:

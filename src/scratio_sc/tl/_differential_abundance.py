@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
-from scratio_sc._check import as_spec, check_differ, describe, read_labels
+from scratio_sc._check import as_spec, check_differ, check_groups, read_labels, warn_of_missing
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
+from scratio_sc._sides import check_any
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
@@ -153,7 +154,8 @@ def differential_abundance(
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
     side = read_sides(adata, flow, (target, reference))
-    _check_sides(side, {"target": target, "reference": reference})
+    check_any(side == 0, "target", target)
+    check_any(side == 1, "reference", reference)
     groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:
@@ -187,17 +189,6 @@ def differential_abundance(
     return adata if copy else None
 
 
-def _check_sides(side: np.ndarray, named: dict[str, Any]) -> None:
-    """Refuse sides without cells: there is nothing to count."""
-    for i, (name, spec) in enumerate(named.items()):
-        if not (side == i).any():
-            msg = (
-                f"No cell is of the {name} {describe(spec)!r} by its own labels in `adata.obs`, so there are no "
-                "abundances to compare. Were labels renamed since the fit? Give them their old names, or fit again."
-            )
-            raise ValueError(msg)
-
-
 def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:
     """Groups of the cells; a ValueError where no cell of either side has one."""
     groups = read_labels(adata, (groupby,))
@@ -207,6 +198,8 @@ def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:
             "groups to compare. Name a column with the groups of these cells, or leave `groupby` out."
         )
         raise ValueError(msg)
+    check_groups(groups)
+    warn_of_missing(groups, side >= 0, "the table of groups")
     return groups
 
 

@@ -12,6 +12,7 @@ from scratio_sc._embedding import check_varies, read_representation, warn_of_cop
 from scratio_sc._keys import FlowKeys
 from scratio_sc._numbers import numeric_of
 from scratio_sc._slots import check_slots, log_written
+from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._storage import to_dict
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+
+ONE_MEMBER = (
+    "A flow of one member has no standard errors, and most cells of the fit are scored by a member that has seen them: "
+    "their ratios are too large. Take two members or more, `n_members=16` by default."
+)
 
 
 def fit(
@@ -97,7 +104,8 @@ def fit(
     -----
     UserWarning
         If cells are left out, labels look like missing ones, covariates go with the condition, many cells are copies of
-        others, dimensions are of very different scales, or the embedding is made to be looked at (UMAP, t-SNE).
+        others, dimensions are of very different scales, the embedding is made to be looked at (UMAP, t-SNE), or there
+        is one member only.
 
     Raises
     ------
@@ -161,6 +169,8 @@ def fit(
     warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)
     warn_of_copies(x[fold >= 0], use_rep)
     warn_of_scales(x[fold >= 0], use_rep)
+    if n_members == 1:
+        warn(ONE_MEMBER)
     adata = adata.copy() if copy else adata
     params = {
         "condition": np.array(conditions, object),

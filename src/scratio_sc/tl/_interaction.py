@@ -190,14 +190,18 @@ def interaction(
 
 def _four_sides(flow: ConditionalFlow, a: Any, b: Any, *, reference: Any, combination: Any) -> dict[str, Any]:
     """The sides in the order of `SIGNS`; a KeyError or ValueError names what is unknown or the same."""
-    for side in (a, b, reference):
-        named_levels(flow.design, side)
+    _check_distinct(flow, {"reference": reference, "a": a, "b": b})
     both = _both(flow, a, b) if combination is None else as_spec(combination)
     alike = isinstance(reference, Mapping)
     sides = {
         name: {**reference, **side} if alike and isinstance(side, Mapping) else side
         for name, side in (("combination", both), ("reference", reference), ("a", a), ("b", b))
     }
+    _check_distinct(flow, sides)
+    return sides
+
+
+def _check_distinct(flow: ConditionalFlow, sides: Mapping[str, Any]) -> None:
     levels = {name: named_levels(flow.design, side) for name, side in sides.items()}
     for one, other in combinations(levels, 2):
         if levels[one] == levels[other]:
@@ -206,7 +210,6 @@ def _four_sides(flow: ConditionalFlow, a: Any, b: Any, *, reference: Any, combin
                 "treatment alone, both together and neither."
             )
             raise ValueError(msg)
-    return sides
 
 
 def _both(flow: ConditionalFlow, a: Any, b: Any) -> Any:

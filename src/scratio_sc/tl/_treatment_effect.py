@@ -9,10 +9,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_bandwidth, listed
-from scratio_sc._check import MIN_CELLS, as_spec, describe, read_labels, read_own_labels
+from scratio_sc._check import MIN_CELLS, as_spec, check_groups, describe, read_labels, read_own_labels
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
-from scratio_sc._sides import cells_of, check_has_cells, others
+from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.flow._member_scores import member_scores, observed
@@ -144,6 +144,8 @@ def treatment_effect(
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     check_has_cells(adata, flow, reference)
     in_reference = cells_of(adata, flow, reference)
+    check_any(in_reference, "reference", reference)
+    warn_of_unknown(adata, flow, reference)
     in_treatment = {name: cells_of(adata, flow, side) for name, side in treatments.items()}
     for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
         if column is not None:
@@ -198,6 +200,7 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
     if column is None:
         return np.full(adata.n_obs, "", object)
     labels = read_labels(adata, (column,))
+    check_groups(labels)
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
