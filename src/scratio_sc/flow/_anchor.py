@@ -32,21 +32,23 @@ LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 CLEARLY = 1.645
 """Standard errors by which labels have to serve held-out cells, for them to have a say."""
 MAX_JUDGED, MAX_CONTESTED = 5_000, 20_000
-PLAN_SWEEPS = 4
-TRIAL_SWEEPS = 3
+PLAN_SWEEPS, TRIAL_SWEEPS = 4, 3
 JUDGE_SHARE = 0.2
+"""Cells that judge how many components there are."""
 N_PARTITIONS = 4
 SAME = 1e-6
 """Mean squared difference of log densities, nats², below which two partitions are the same."""
 MAX_OWN_ELEMENTS = 2_000_000
+"""Numbers in the groups' own covariances above which none are tried: every member would have to keep them."""
 MEMBER_SWEEPS = 2
+"""More of them cost time, and do not serve new cells: the components are those of nearly the same cells."""
 
 
 @dataclass(frozen=True)
 class Anchor:
     """The mixture in the eigenbasis of the covariance within groups.
 
-    Coordinates are ``(x - center) @ basis``. Arrays are float64.
+    Coordinates are ``(x - center) @ basis``.
 
     Attributes
     ----------
@@ -147,7 +149,7 @@ def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Halves:
     """Cells to fit and cells to judge by, with the groups of both."""
 
     x: Tensor
@@ -157,7 +159,7 @@ class _Trial:
     design: Design
 
     @classmethod
-    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Trial:
+    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Halves:
         """Half of the cells of each group against the other half."""
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
@@ -239,7 +241,7 @@ class AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        trial = _Trial.of(z, group, design, rng=rng)
+        trial = _Halves.of(z, group, design, rng=rng)
         first, own_share = _choose(z, group, trial, rng=rng)
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
@@ -262,7 +264,7 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
     return float(apart.square().mean()) < SAME
 
 
-def _choose(x: Tensor, group: np.ndarray, trial: _Trial, *, rng: np.random.Generator) -> tuple[Mixture, float]:
+def _choose(x: Tensor, group: np.ndarray, trial: _Halves, *, rng: np.random.Generator) -> tuple[Mixture, float]:
     design = trial.design
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)

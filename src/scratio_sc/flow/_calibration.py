@@ -70,7 +70,7 @@ def mean_of(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def standard_error(values: np.ndarray) -> float:
+def error_of_mean(values: np.ndarray) -> float:
     """Standard error of the mean; NaN of fewer than two."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
@@ -145,7 +145,7 @@ def calibration(judged: Judged, baselines: dict[str, np.ndarray]) -> dict[str, o
         ),
         "log_loss": judged.log_loss,
         **{f"log_loss_{name}": mean_of(losses) for name, losses in others.items()},
-        **{f"log_loss_{name}_se": standard_error(losses - own) for name, losses in others.items()},
+        **{f"log_loss_{name}_se": error_of_mean(losses - own) for name, losses in others.items()},
         "curve": curve,
     }
 

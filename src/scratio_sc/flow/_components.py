@@ -28,6 +28,8 @@ PATIENCE = 4
 TOLERANCE = 1e-3
 MIN_SHARE = 1e-6
 VARIANCE_FLOOR = 1e-6
+MERGE_RIDGE = 1e-4
+"""Variance added where clusters are compared: one of few cells in a plane would seem infinitely dense."""
 MAX_APART = 1e3
 CLEARLY = 1.645
 """Standard errors by which a mixture has to explain held-out cells better than its rivals: it is the best of many."""
@@ -136,7 +138,7 @@ class _Clusters:
     @staticmethod
     def _log_det(scatter: Tensor, size: Tensor) -> Tensor:
         eye = torch.eye(scatter.shape[-1], dtype=scatter.dtype)
-        return torch.logdet(scatter / size[..., None, None] + 1e-4 * eye)
+        return torch.logdet(scatter / size[..., None, None] + MERGE_RIDGE * eye)
 
 
 def scatter_about(mean: Tensor, x: Tensor, share: Tensor) -> Tensor:

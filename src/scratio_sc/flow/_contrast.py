@@ -66,7 +66,7 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int | float]]
 def conditions_of(
     design: Design, target: Mapping[str, list[int | float]], reference: Mapping[str, list[int | float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Conditions of both sides, as indices; of none where the sides do not differ in the condition.
+    """Conditions of both sides, as indices; of none where the sides have one in common, as if they do not differ in it.
 
     A number stands for the bin that holds it.
     """

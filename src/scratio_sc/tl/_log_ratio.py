@@ -58,8 +58,8 @@ def log_ratio(
     flow
         A flow fitted elsewhere, to score these cells with; instead of `key`.
     method
-        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: about a
-        second a cell, less accurate, one level against one level only, and the finest bandwidth only.
+        ``"denoising"`` averages over noise. ``"ode"`` follows the probability flow, as the paper does: about a second a
+        cell and member, less accurate, one level against one level only, and the finest bandwidth only.
     bandwidth
         How finely to look. ``"auto"`` averages the bandwidths that tell held-out cells apart as well as the best; 0 is
         the plain ratio, a number is the width of the Gaussian kernel in units of the embedding.
