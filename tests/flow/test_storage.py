@@ -158,3 +158,8 @@ def test_loading_leaves_the_global_random_state_alone(flow: ConditionalFlow, tmp
     before = torch.get_rng_state()
     through_file(flow, tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_missing_folder_is_named(flow: ConditionalFlow, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere'"):
+        flow.save(tmp_path / "nowhere" / "flow.safetensors")

@@ -229,7 +229,8 @@ def test_reference_of_several_levels(fitted: AnnData) -> None:
 def test_cells_without_a_group_count_for_all_alone(mixture: AnnData) -> None:
     some = mixture.copy()
     some.obs["group"] = np.where(np.arange(some.n_obs) % 2, "half", None)
-    table = effects(some, groupby="group").loc["response"]
+    with pytest.warns(UserWarning, match="900 of 1800 cells have no label in 'group' and are left out of its rows"):
+        table = effects(some, groupby="group").loc["response"]
     assert set(table.index.get_level_values("group")) == {"half", "(all)"}
     assert table["n_target"]["(all)"].item() == 600 > table["n_target"]["half"].item()
 

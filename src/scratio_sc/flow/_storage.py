@@ -266,6 +266,9 @@ def _damaged(name: str, what: str) -> NoReturn:
 
 def save(flow: ConditionalFlow, path: Path) -> None:
     """Write a safetensors file: arrays as tensors, the rest as JSON in its header."""
+    if not path.parent.is_dir():
+        msg = f"There is no folder {str(path.parent)!r}. Make it first."
+        raise FileNotFoundError(msg)
     arrays: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {}
     _flatten(to_dict(flow), (), arrays=arrays, header=header)

@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_bandwidth, listed
-from scratio_sc._check import MIN_CELLS, as_spec, check_groups, describe, read_labels, read_own_labels
+from scratio_sc._check import MIN_CELLS, as_spec, check_groups, describe, read_labels, read_own_labels, warn_of_missing
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
@@ -201,6 +201,7 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
         return np.full(adata.n_obs, "", object)
     labels = read_labels(adata, (column,))
     check_groups(labels)
+    warn_of_missing(labels, np.ones(adata.n_obs, bool), "its rows")
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
