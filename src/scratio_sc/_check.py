@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,14 +138,15 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
             )
             raise ValueError(msg)
     if missing:
-        log = " The logarithm of 0 is infinite: `np.log1p` keeps zeros." if (labels.text == "-inf").any() else ""
+        logarithms = ((labels.text == "-inf") & ~labels.known).any()
+        log = " The logarithm of 0 is infinite: `np.log1p` keeps zeros." if logarithms else ""
         msg = f"{missing} of {len(labels.text)} cells have {labels.lacking} and are left out.{log}"
         warn(msg)
 
 
 def warn_of_missing(labels: Labels, cells: np.ndarray, what: str) -> None:
     """Warn of cells ``(n_cells,)`` that have no label, and of labels that may stand for none."""
-    _warn_of_text_for_missing(labels)
+    _warn_of_text_for_missing(replace(labels, known=labels.known & cells[:, None]))
     without = int((cells & ~labels.complete).sum())
     if without:
         warn(f"{without} of {cells.sum()} cells have {labels.lacking} and are left out of {what}.")
@@ -214,13 +215,13 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
     if small:
         way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
-        if len(sizes) > MANY_LEVELS:
+        if len(sizes) > MANY_LEVELS and len(small) > len(sizes) / 2:
             column = conditions[of_labels[0]]
-            way_out = f"It has {len(sizes)} levels: name a column with few conditions."
+            way_out = f"There are {len(sizes)} levels: name a column with fewer conditions."
             if _are_numbers(rows[:, of_labels[0]]):
                 way_out = (
-                    f"It has {len(sizes)} levels: if it is a measurement, say `numeric=[{column!r}]`, or cut it into "
-                    "classes first, with `pd.cut`."
+                    f"There are {len(sizes)} levels: if it is a measurement, say `numeric=[{column!r}]`, or cut it "
+                    "into classes first, with `pd.cut`."
                 )
         msg = (
             f"Too few cells in {condition} for {listed([f'{level} ({n})' for level, n in small])}{left_out}: "

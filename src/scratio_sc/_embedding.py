@@ -203,9 +203,9 @@ def _warn_of_own_cells(flow: ConditionalFlow, x: np.ndarray) -> None:
     """Cells scored by a flow that was passed, and may have been fitted on them."""
     if are_fitted(flow, x):
         msg = (
-            "`flow` was fitted on these very cells, and scored by it they are not out of fold: the ratios are too "
-            "large. Score them in the object of the fit without `flow`: by its folds, each cell is scored by members "
-            "that have not seen it."
+            "`flow` was fitted on these very cells, and scored by it they are not out of fold: what it says of them is "
+            "too certain. Score them in the object of the fit without `flow`: by its folds, each cell is scored by "
+            "members that have not seen it."
         )
         warn(msg)
 

@@ -57,7 +57,9 @@ def score_cells(
     counted = np.where(lost, 1 - others, 1.0)[near]
     of_near = {**covered, "extrapolated": _weighted_mean(ratio.extrapolated[near], counted)}
     unlike, nothing = _weighted_mean(lost[near], counted), all_zero(ratio.value)
-    width = 0.0 if bandwidth == "auto" else float(bandwidth)
+    width = None if bandwidth == "auto" or method == "ode" else float(bandwidth)
+    if nothing and all_zero(flow.judge(target, reference, np.ones_like(ratio.weights)).ratio):
+        width = None  # at the finest bandwidth there is nothing, either
     warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing, width=width)
     entry = {
         "calibration": checked,

@@ -86,13 +86,13 @@ def warn_of(
     confounded: float = 0.0,
     unlike: float = 0.0,
     nothing: bool = False,
-    width: float = 0.0,
+    width: float | None = None,
 ) -> None:
     """Warn of numbers beyond the fit, of sides that hardly overlap, of a flow that a simpler model beats or overstates.
 
     `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
     far from both sides; `nothing` says that all ratios are 0, which looks like certainty; `width` is a bandwidth that
-    the user chose, which may be to blame.
+    the user chose and that may be to blame.
     """
     best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
@@ -108,9 +108,9 @@ def warn_of(
     elif not worthless and (overlap["overlap"] < MIN_OVERLAP or overlap["extrapolated"] > MAX_EXTRAPOLATED):
         warn(APART.format(overlap["extrapolated"]))
     elif nothing:
-        warn(BY_HAND.format(width) if width else ALL_ZERO)
-        beaten = beaten and not width
-    mends = MENDS_WIDTH.format(width) if width else MENDS
+        warn(ALL_ZERO if width is None else BY_HAND.format(width))
+        beaten = beaten and width is None
+    mends = MENDS if width is None else MENDS_WIDTH.format(width)
     slope, slope_se = calibration["slope"], calibration["slope_se"]
     if beaten:
         warn(BEATEN.format(RIVALS[best], rival, loss, mends))

@@ -60,6 +60,15 @@ def test_slope_of_small_ratios_may_be_large() -> None:
     assert recalibration(judged(stretch=0.01))[0] == pytest.approx(100 * recalibration(judged())[0])
 
 
+def test_slope_of_large_ratios_and_rare_targets_is_found() -> None:
+    """Newton's steps, each cut off by itself, would go back and forth between two places here."""
+    rng = np.random.default_rng(9)
+    target = rng.random(20_000) < 0.01
+    ratio = 5 * (4 * (rng.standard_normal(20_000) + 4 * target) - 8)
+    slope, error, _ = recalibration(Judged(ratio, target, np.full(20_000, np.log(0.01 / 0.99))))
+    assert abs(slope - 0.2) < 4 * error < 0.4
+
+
 def test_slope_is_unknown_where_the_ratio_tells_all_labels() -> None:
     apart = Judged(np.array([-2.0, -1.0, 1.0, 3.0]), np.array([False, False, True, True]), np.zeros(4))
     assert np.isnan(recalibration(apart)).all()

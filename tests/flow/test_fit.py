@@ -224,10 +224,10 @@ def test_columns_without_names_are_numbered(fit: Fit) -> None:
     [
         ({"x": np.zeros(4)}, "x has shape"),
         ({"x": np.zeros((0, 2)), "labels": []}, "x has shape"),
-        ({"x": np.array([[0.0, 1], [np.nan, 0], [1, 1], [2, 2]])}, "1 cells that are not finite"),
+        ({"x": np.array([[0.0, 1], [np.nan, 0], [1, 1], [2, 2]])}, "not finite in 1 of 4 cells"),
         ({"labels": ["a", "b"]}, "labels have shape"),
         ({"labels": np.full((4, 1, 1), "a")}, "labels have shape"),
-        ({"columns": ["condition", "donor"]}, "names 2, but labels have 1"),
+        ({"columns": ["condition", "donor"]}, "expected 1 different names"),
         ({"n_condition_columns": 0}, "expected 1 to 1"),
         ({"n_condition_columns": 2}, "expected 1 to 1"),
     ],

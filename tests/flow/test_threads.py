@@ -9,7 +9,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from scratio_sc.flow._threads import _openblas, one_numpy_thread
+from scratio_sc.flow._threads import _openblas, one_numpy_thread, torch_threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,3 +52,15 @@ def test_torch_keeps_its_threads() -> None:
     before = torch.get_num_threads()
     with one_numpy_thread():
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("n_dims", "inside"), [(30, 1), (31, 2)])
+def test_torch_has_one_thread_in_few_dimensions(n_dims: int, inside: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch_threads_for(n_dims):
+            found = torch.get_num_threads()
+        assert (found, torch.get_num_threads()) == (inside, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -245,7 +245,7 @@ def test_a_single_member_is_warned_of(fresh: AnnData) -> None:
 
 def test_names_of_cells_are_no_measurement(fresh: AnnData) -> None:
     fresh.obs["condition"] = fresh.obs_names.to_numpy()
-    with pytest.raises(ValueError, match="It has 60 levels: name a column with few conditions"):
+    with pytest.raises(ValueError, match="There are 60 levels: name a column with fewer conditions"):
         tl.fit(fresh, "condition", progress=False)
 
 

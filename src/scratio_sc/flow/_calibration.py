@@ -88,13 +88,20 @@ def recalibration(judged: Judged) -> tuple[float, float, float]:
     center, scale = judged.ratio.mean(), judged.ratio.std()
     design = np.column_stack([(judged.ratio - center) / scale, np.ones(len(judged.ratio))])
     beta = np.zeros(2)
+
+    def loss(coefficients: np.ndarray) -> float:
+        return float(log_losses(design @ coefficients + judged.log_prior_odds, judged.is_target).sum())
+
     for _ in range(N_NEWTON):
         p = expit(design @ beta + judged.log_prior_odds)
         information = (design * (p * (1 - p))[:, None]).T @ design
         if np.linalg.eigvalsh(information)[0] < MIN_INFORMATION:
             return nothing
         step = np.linalg.solve(information, design.T @ (judged.is_target - p))
-        beta += np.clip(step, -1, 1)
+        step /= max(np.abs(step).max(), 1.0)
+        while loss(beta + step) > loss(beta) + TOLERANCE and np.abs(step).max() >= TOLERANCE:
+            step /= 2
+        beta += step
         if np.abs(step).max() < TOLERANCE:
             slope = beta[0] / scale
             error = np.sqrt(np.linalg.inv(information)[0, 0]) / scale

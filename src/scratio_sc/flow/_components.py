@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_COMPONENTS = 40
 MAX_SEARCHED = 10_000
-MAX_JUDGED = 5_000
+MIN_JUDGED, MAX_JUDGED = 10, 5_000
 MAX_SWEEPS = 30
 SWEEPS_PER_MERGE = 3
 PATIENCE = 4
@@ -198,7 +198,7 @@ def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], r
     x = x[torch.as_tensor(rng.permutation(len(x))[:MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
     single = _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
-    if not len(judge):
+    if len(judge) < MIN_JUDGED:
         return single
     n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, MAX_COMPONENTS))
     share = _first_shares(x, n_start, rng=rng)
@@ -212,7 +212,7 @@ def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], r
         scores.append(path[-1].log_likelihood(judge))
         best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
     gains = [scores[best] - rival.log_likelihood(judge) for rival in rivals]
-    clear = all(float(gain.mean()) > CLEARLY * float(gain.std(correction=0)) / math.sqrt(len(gain)) for gain in gains)
+    clear = all(float(gain.mean()) > CLEARLY * float(gain.std()) / math.sqrt(len(gain)) for gain in gains)
     return path[best] if clear else single
 
 

@@ -21,7 +21,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import one_numpy_thread
+from scratio_sc.flow._threads import one_numpy_thread, torch_threads_for
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united
@@ -122,7 +122,8 @@ def fit_flow(
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
-        plan = AnchorPlan.of(scaled, group, design, rng=rng)
+        with torch_threads_for(scaled.shape[1]):
+            plan = AnchorPlan.of(scaled, group, design, rng=rng)
         new = partial(new_member, design=design, plan=plan, device=place)
         members, records = _fit_members(
             scaled, group, folds, design=design, new=new, schedule=schedule, rng=rng, bar=bar
@@ -189,11 +190,11 @@ def checked(x: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     if cells.ndim != 2 or not cells.size:
         msg = f"x has shape {cells.shape}, expected (n_cells, n_dims)."
         raise ValueError(msg)
-    if text.ndim not in {1, 2} or len(text) != len(cells):
+    if text.ndim not in {1, 2} or len(text) != len(cells) or not text.size:
         msg = f"labels have shape {text.shape}, expected ({len(cells)},) or ({len(cells)}, n_columns), as x has cells."
         raise ValueError(msg)
     if not np.isfinite(cells).all():
-        msg = f"x has {(~np.isfinite(cells)).any(1).sum()} cells that are not finite. Leave them out."
+        msg = f"x is not finite in {(~np.isfinite(cells)).any(1).sum()} of {len(cells)} cells. Leave them out."
         raise ValueError(msg)
     return cells, text.reshape(len(text), -1)
 
@@ -203,10 +204,11 @@ def names_of(labels: np.ndarray, columns: Sequence[str] | None) -> tuple[str, ..
     n = labels.shape[1]
     if columns is None:
         return ("condition",) if n == 1 else tuple(f"column{j}" for j in range(n))
-    if len(columns) != n:
-        msg = f"columns={list(columns)!r} names {len(columns)}, but labels have {n} columns."
+    columns = (columns,) if isinstance(columns, str) else tuple(columns)
+    if len(columns) != n or len(set(columns)) < n:
+        msg = f"columns={list(columns)!r}, expected {n} different names, one for each column of labels."
         raise ValueError(msg)
-    return tuple(columns)
+    return columns
 
 
 def auto_steps(n_cells: int) -> int:
@@ -256,7 +258,8 @@ def new_member(
     device: torch.device,
 ) -> Member:
     """A member whose network still says nothing: its anchor."""
-    anchor = Anchor.fit(x, group, design, plan=plan)
+    with torch_threads_for(x.shape[1]):
+        anchor = Anchor.fit(x, group, design, plan=plan)
     seed = int(rng.integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -15,6 +15,8 @@ MAX_CELLS = 20_000
 TOLERANCE = 1e-4
 """Of the standard deviation along a direction: more than rounding, and less than how close cells lie."""
 MIN_EXPECTED, MIN_SHARE, SPREADS = 10, 0.9, 3
+MIN_CLAIMED = 50
+"""Cells to expect in the sketch, below which chance might take new cells for those of the fit."""
 
 
 def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
@@ -34,8 +36,14 @@ def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> 
 
 
 def are_fitted(flow: ConditionalFlow, x: np.ndarray) -> bool:
-    """Whether cells ``(n, d)`` that say nothing are nearly all of the fit; False of very few."""
-    return _expected(flow, x) >= MIN_EXPECTED and _are_known(flow, x)
+    """Whether nearly all of some cells ``(n, d)`` are clearly those of the fit.
+
+    False of few cells, of such as have copies, and of those that lie on a line, where strangers meet by chance.
+    """
+    once = np.unique(x, axis=0)
+    alone = len(once) == len(x) and len(np.unique(flow.sketch, axis=0)) == len(flow.sketch)
+    on_a_line = np.linalg.matrix_rank(once - once.mean(0)) < N_DIRECTIONS - 1
+    return _expected(flow, x) >= MIN_CLAIMED and alone and not on_a_line and _are_known(flow, x)
 
 
 def _expected(flow: ConditionalFlow, x: np.ndarray) -> float:

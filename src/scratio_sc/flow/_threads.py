@@ -1,16 +1,19 @@
-"""Threads of NumPy beside those of torch."""
+"""Threads of NumPy and of torch, as far as they serve."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import torch
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+MAX_DIMS_ALONE = 30
 
 
 @cache
@@ -22,31 +25,55 @@ def _openblas() -> ThreadpoolController:
 class _Limit:
     """The number of threads is one for the whole process, so that the last one out has to restore it."""
 
-    def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
-        self._limiter: Any = None
+    def __init__(self, to_one: Callable[[], Callable[[], None]]) -> None:
+        self._to_one, self._lock, self._inside = to_one, Lock(), 0
+        self._restore: Callable[[], None] | None = None
 
     def enter(self) -> None:
         with self._lock:
             if not self._inside:
-                self._limiter = _openblas().limit(limits=1)
+                self._restore = self._to_one()
             self._inside += 1
 
     def leave(self) -> None:
         with self._lock:
             self._inside -= 1
-            if not self._inside:
-                self._limiter.restore_original_limits()
+            if not self._inside and self._restore is not None:
+                self._restore()
 
 
-_LIMIT = _Limit()
+def _torch_to_one() -> Callable[[], None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return partial(torch.set_num_threads, before)
+
+
+_NUMPY = _Limit(lambda: _openblas().limit(limits=1).restore_original_limits)
+_TORCH = _Limit(_torch_to_one)
 
 
 @contextmanager
 def one_numpy_thread() -> Iterator[None]:
     """Keep NumPy to one thread: after a product of matrices its threads spin for a while, and hold up torch's."""
-    _LIMIT.enter()
+    _NUMPY.enter()
     try:
         yield
     finally:
-        _LIMIT.leave()
+        _NUMPY.leave()
+
+
+@contextmanager
+def torch_threads_for(n_dims: int) -> Iterator[None]:
+    """Keep torch to one thread for mixtures in few dimensions.
+
+    Their products of matrices are so small that a second thread saves a tenth of the time; and where another process
+    has its core, each product waits for it, and the fit takes several times as long.
+    """
+    if n_dims > MAX_DIMS_ALONE:
+        yield
+        return
+    _TORCH.enter()
+    try:
+        yield
+    finally:
+        _TORCH.leave()

@@ -149,6 +149,8 @@ def fit(
     check_levels(labels, len(conditions))
     check_varies(x[labels.complete], use_rep)
     warn_of_nested(labels, len(conditions))
+    if n_members == 1:
+        warn(ONE_MEMBER)
     flow, fitted_fold = fit_flow(
         x[labels.complete],
         labels.text[labels.complete],
@@ -169,8 +171,6 @@ def fit(
     warn_of_outliers(adata.obs_names[labels.complete & (fold < 0)], use_rep)
     warn_of_copies(x[fold >= 0], use_rep)
     warn_of_scales(x[fold >= 0], use_rep)
-    if n_members == 1:
-        warn(ONE_MEMBER)
     adata = adata.copy() if copy else adata
     params = {
         "condition": np.array(conditions, object),

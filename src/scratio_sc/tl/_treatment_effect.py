@@ -150,6 +150,7 @@ def treatment_effect(
     for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
         if column is not None:
             sides = in_reference, np.any([*in_treatment.values()], axis=0)
+            warn_of_missing(read_labels(adata, (column,)), sides[0] | sides[1], "its rows")
             _check_across(parts[part], sides, argument=f"{argument}={column!r}")
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
@@ -200,8 +201,8 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
     if column is None:
         return np.full(adata.n_obs, "", object)
     labels = read_labels(adata, (column,))
-    check_groups(labels)
-    warn_of_missing(labels, np.ones(adata.n_obs, bool), "its rows")
+    if argument == "groupby":
+        check_groups(labels)
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
