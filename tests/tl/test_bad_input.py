@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 from helpers.errors import raises
 from scipy import sparse
 
@@ -16,8 +17,6 @@ from scratio_sc import tl
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    from anndata import AnnData
 
     Unchanged = Callable[[AnnData], AbstractContextManager[None]]
 
@@ -247,6 +246,13 @@ def test_names_of_cells_are_no_measurement(fresh: AnnData) -> None:
     fresh.obs["condition"] = fresh.obs_names.to_numpy()
     with pytest.raises(ValueError, match="There are 60 levels: name a column with fewer conditions"):
         tl.fit(fresh, "condition", progress=False)
+
+
+def test_a_small_level_of_many_is_to_be_dropped() -> None:
+    guide = np.repeat([f"guide{i}" for i in range(60)], 20)[:-5]
+    adata = AnnData(obs=pd.DataFrame({"guide": guide}).rename(str), obsm={"X_pca": np.zeros((len(guide), 2))})
+    with pytest.raises(ValueError, match=r"Too few cells in 'guide' for 'guide59' \(15\).*Drop these cells"):
+        tl.fit(adata, "guide", progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")

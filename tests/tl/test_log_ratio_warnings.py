@@ -91,3 +91,12 @@ def test_a_bandwidth_that_leaves_nothing_is_to_blame(fresh_fit: AnnData) -> None
     with pytest.warns(UserWarning, match=r"At bandwidth=1e\+09 nothing .* bandwidth='auto'") as caught:
         tl.log_ratio(fresh_fit, target="stim", reference="ctrl", bandwidth=1e9, progress=False)
     assert len(caught) == 1
+
+
+def test_a_bandwidth_is_not_to_blame_where_there_is_nothing() -> None:
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(obs=pd.DataFrame({"condition": np.repeat(["a", "b"], 150)}).rename(str))
+    adata.obsm["X_pca"] = rng.standard_normal((300, 2))
+    tl.fit(adata, "condition", max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="That does not prove them equal"):
+        tl.log_ratio(adata, target="a", reference="b", bandwidth=0.5, progress=False)
