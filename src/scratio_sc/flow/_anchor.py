@@ -34,7 +34,7 @@ CLEARLY = 1.645
 MAX_JUDGED, MAX_CONTESTED = 5_000, 20_000
 PLAN_SWEEPS, TRIAL_SWEEPS = 4, 3
 JUDGE_SHARE = 0.2
-"""Cells that judge how many components there are."""
+"""Share of the cells that judge how many components there are."""
 N_PARTITIONS = 4
 SAME = 1e-6
 """Mean squared difference of log densities, nats², below which two partitions are the same."""

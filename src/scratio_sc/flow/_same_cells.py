@@ -40,10 +40,10 @@ def are_fitted(flow: ConditionalFlow, x: np.ndarray) -> bool:
 
     False of few cells, of such as have copies, and of those that lie on a line, where strangers meet by chance.
     """
-    once = np.unique(x, axis=0)
-    alone = len(once) == len(x) and len(np.unique(flow.sketch, axis=0)) == len(flow.sketch)
-    on_a_line = np.linalg.matrix_rank(once - once.mean(0)) < N_DIRECTIONS - 1
-    return _expected(flow, x) >= MIN_CLAIMED and alone and not on_a_line and _are_known(flow, x)
+    if _expected(flow, x) < MIN_CLAIMED or not _are_known(flow, x):
+        return False
+    alone = all(len(np.unique(cells, axis=0)) == len(cells) for cells in (x, flow.sketch))
+    return alone and bool(np.linalg.matrix_rank(x - x.mean(0)) >= N_DIRECTIONS - 1)
 
 
 def _expected(flow: ConditionalFlow, x: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -29,17 +29,19 @@ class _Limit:
         self._to_one, self._lock, self._inside = to_one, Lock(), 0
         self._restore: Callable[[], None] | None = None
 
-    def enter(self) -> None:
+    @contextmanager
+    def held(self) -> Iterator[None]:
         with self._lock:
             if not self._inside:
                 self._restore = self._to_one()
             self._inside += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside and self._restore is not None:
-                self._restore()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside and self._restore is not None:
+                    self._restore()
 
 
 def _torch_to_one() -> Callable[[], None]:
@@ -55,11 +57,8 @@ _TORCH = _Limit(_torch_to_one)
 @contextmanager
 def one_numpy_thread() -> Iterator[None]:
     """Keep NumPy to one thread: after a product of matrices its threads spin for a while, and hold up torch's."""
-    _NUMPY.enter()
-    try:
+    with _NUMPY.held():
         yield
-    finally:
-        _NUMPY.leave()
 
 
 @contextmanager
@@ -69,11 +68,5 @@ def torch_threads_for(n_dims: int) -> Iterator[None]:
     Their products of matrices are so small that a second thread saves a tenth of the time; and where another process
     has its core, each product waits for it, and the fit takes several times as long.
     """
-    if n_dims > MAX_DIMS_ALONE:
+    with _TORCH.held() if n_dims <= MAX_DIMS_ALONE else nullcontext():
         yield
-        return
-    _TORCH.enter()
-    try:
-        yield
-    finally:
-        _TORCH.leave()

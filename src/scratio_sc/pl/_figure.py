@@ -41,7 +41,7 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     msg = f"`{name}` has no argument `{argument}`. Instead, {advice[argument]}."
                     raise TypeError(msg)
             if kwargs.get("ax") is not None:
-                check_axes(kwargs["ax"])
+                _check_axes(kwargs["ax"])
             return draw(*args, **kwargs)
 
         return checked
@@ -70,7 +70,7 @@ def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: i
         raise
 
 
-def check_axes(ax: object) -> None:
+def _check_axes(ax: object) -> None:
     """Refuse what is no axes, such as the array that `plt.subplots` returns."""
     from matplotlib.axes import Axes
 

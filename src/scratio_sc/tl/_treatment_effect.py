@@ -102,16 +102,17 @@ def treatment_effect(
     Warns
     -----
     UserWarning
-        Names the effects that could not be measured, and those that are negative beyond their error.
+        Names the effects that could not be measured, and those that are negative beyond their error; counts cells
+        without a group or sample, and those of conditions that the fit has not seen.
 
     Raises
     ------
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the reference leaves nothing to compare or names a number that no cells have, no cell has a label of the fit,
-        `groupby` or `sample_key` is a column of the condition or has no level with cells of both sides, or an argument
-        is out of range.
+        If the reference leaves nothing to compare, has no cells or names a number that no cells have, no cell has a
+        label of the fit, `groupby` has too many levels for 20 cells each, it or `sample_key` is a column of the condition
+        or has no level with cells of both sides, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 
@@ -136,22 +137,18 @@ def treatment_effect(
     check_slots(adata, key_added, "treatment_effect", copy=copy)
     reference = as_spec(reference)
     treatments = others(flow, reference)
-    parts = {
-        "group": _read_parts(adata, treatments, groupby=groupby),
-        "sample": _read_parts(adata, treatments, sample_key=sample_key),
-    }
-    labels = pd.DataFrame(parts)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     check_has_cells(adata, flow, reference)
     in_reference = cells_of(adata, flow, reference)
     check_any(in_reference, "reference", reference)
-    warn_of_unknown(adata, flow, reference)
     in_treatment = {name: cells_of(adata, flow, side) for name, side in treatments.items()}
-    for argument, part, column in (("groupby", "group", groupby), ("sample_key", "sample", sample_key)):
-        if column is not None:
-            sides = in_reference, np.any([*in_treatment.values()], axis=0)
-            warn_of_missing(read_labels(adata, (column,)), sides[0] | sides[1], "its rows")
-            _check_across(parts[part], sides, argument=f"{argument}={column!r}")
+    sides = in_reference, np.any([*in_treatment.values()], axis=0)
+    parts = {
+        "group": _read_parts(adata, treatments, sides, groupby=groupby),
+        "sample": _read_parts(adata, treatments, sides, sample_key=sample_key),
+    }
+    labels = pd.DataFrame(parts)
+    warn_of_unknown(adata, flow, reference)
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
@@ -195,8 +192,16 @@ def treatment_effect(
     return adata if copy else None
 
 
-def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **asked: str | None) -> np.ndarray:
-    """Labels ``(n_cells,)`` of the column that an argument names, empty where a cell has none."""
+def _read_parts(
+    adata: AnnData,
+    treatments: Mapping[str, Mapping[str, str]],
+    sides: tuple[np.ndarray, np.ndarray],
+    **asked: str | None,
+) -> np.ndarray:
+    """Labels ``(n_cells,)`` of the column that an argument names, empty where a cell has none.
+
+    Refused where no label has cells of both sides, ``(n_cells,)`` each.
+    """
     ((argument, column),) = asked.items()
     if column is None:
         return np.full(adata.n_obs, "", object)
@@ -213,6 +218,8 @@ def _read_parts(adata: AnnData, treatments: Mapping[str, Mapping[str, str]], **a
     if ALL in text:
         msg = f"{argument}={column!r} has the label {ALL!r}, which stands for all of them together. Rename it."
         raise ValueError(msg)
+    _check_across(text, sides, argument=f"{argument}={column!r}")
+    warn_of_missing(labels, sides[0] | sides[1], "its rows")
     return text
 
 
