@@ -91,7 +91,26 @@ def test_cost_of_sets_is_what_they_leave_and_the_price_of_each_but_one() -> None
     mean, size = np.array([[3.0, 0], [-3, 0.5], [0, -4]]), np.array([100, 100, 100])
     shrunken, cost = shrunken_means(mean, size, whiten=np.eye(2))
     left = (size * ((mean - shrunken) ** 2).sum(1)).sum()
-    assert cost == pytest.approx(left + 2 * price(2))
+    choice = 2 * np.log(3 * 2 / 2**2)  # ways to order three, and each of two cuts may fall either way
+    assert cost == pytest.approx(left + 2 * price(2) + choice)
+
+
+def test_many_levels_are_no_reason_to_see_sets_in_chance() -> None:
+    """Among 60 levels some two are far apart, and halves of them that are can be chosen, whatever the truth."""
+    moved = [
+        shrunken_means(cell_means(np.zeros((60, 10)), 30, seed=seed), np.full(60, 30), whiten=np.eye(10))[0]
+        for seed in range(10)
+    ]
+    assert np.mean([(each != 0).any() for each in moved]) < 0.25
+    assert 30 * np.square(moved).sum(2).mean() < 0.01 * 10
+
+
+def test_one_of_many_levels_that_moves_is_found() -> None:
+    truth = np.zeros((60, 10))
+    truth[7, 0] = 1.5
+    shrunken, _ = shrunken_means(cell_means(truth, 30), np.full(60, 30), whiten=np.eye(10))
+    assert len(np.unique(np.delete(shrunken, 7, axis=0), axis=0)) == 1
+    assert 0.75 < shrunken[7, 0] - shrunken[0, 0] < 2
 
 
 @pytest.mark.parametrize(("place", "together"), [(0.32, True), (0.36, False)])

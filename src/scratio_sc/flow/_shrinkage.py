@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.special import gammaln
 
 from scratio_sc.flow._columns import Column, turns
 
@@ -31,7 +32,7 @@ def shrink_means(
     Levels that cannot be told apart in a component share their mean there; what is left is shrunk by James and Stein.
     Components count the squared distances of others as far as they move ``alike (m, m)``. `whiten (m, d, d)` makes the
     covariances of the cells the identity. Also what the result costs: the squared distances that it leaves unexplained,
-    and for each set of levels with a mean of its own as much as the gate.
+    and what the sets would explain of chance.
     """
     d, n, whitened = mean.shape[2], size.astype(float), np.einsum("lmd,mde->lme", mean, whiten)
     both = n[:, None] * n / np.maximum(n[:, None] + n, 1e-9)
@@ -47,8 +48,8 @@ def shrink_means(
     found = _over_sets(n * (distance @ alike.T), sets) / np.maximum(cells, 1e-9)
     z *= _james_stein(found, alike, d=d)[..., None]
     left = (n * ((whitened - z) ** 2).sum(2)).sum()
-    n_moved = sum(len(np.unique(column)) - 1 for column in sets.T)
-    return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + _gate(d) * n_moved
+    price = sum(_price(column, d) for column in sets.T)
+    return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + price
 
 
 def _over_sets(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
@@ -69,6 +70,21 @@ def _gate(d: int, weight: np.ndarray | float = 1.0) -> float:
     return float(d * np.sum(weight) + GATE * np.sqrt(2 * d * np.sum(np.square(weight))))
 
 
+def _choice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distance that the choice of two sets of so many levels can make of chance, 2 log(ways to choose).
+
+    By the rate-distortion function of a Gaussian (Cover & Thomas 2006), sets told in R nats explain 2 R at most.
+    """
+    return 2 * (gammaln(a + b + 1) - gammaln(a + 1) - gammaln(b + 1) - np.log(2))
+
+
+def _price(sets: np.ndarray, d: int) -> float:
+    """What chance makes of the squared distances that sets ``(n_levels,)`` explain, and some more."""
+    _, levels = np.unique(sets, return_counts=True)
+    before = np.cumsum(levels)[:-1]
+    return float(_gate(d) * len(before) + _choice(before, levels[1:]).sum())
+
+
 def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np.ndarray:
     """Which levels of a component share their mean, ``(n_levels,)``: the closest two, as long as chance explains them.
 
@@ -77,13 +93,14 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     """
     heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
-    member, alive = np.arange(len(n)), list(range(len(n)))
+    member, alive, levels = np.arange(len(n)), list(range(len(n))), np.ones(len(n))
     while len(alive) > 1:
-        total = apart[np.ix_(alive, alive)] @ weight
+        total = apart[np.ix_(alive, alive)] @ weight - _choice(levels[alive][:, None], levels[alive])
         np.fill_diagonal(total, np.inf)
         i, j = sorted(alive[k] for k in divmod(int(total.argmin()), len(alive)))
         if total.min() > _gate(d, weight):
             break
+        levels[i] += levels[j]
         merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
         apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
         n[i] += n[j]
@@ -162,5 +179,6 @@ def _common_effects(
     total = pooled.sum(0) / max(n.sum(), 1e-9)
     whiten = np.linalg.cholesky(total + eye)[None]
     shared, _ = shrink(common[:, None], n.sum(1, keepdims=True), whiten=whiten, alike=np.ones((1, 1)))
-    n_moved = len(np.unique(shared, axis=0)) - 1 if shrink is shrink_means else int(shared.any())
-    return shared, _gate(d) * n_moved
+    if shrink is shrink_trend:
+        return shared, _gate(d) * int(shared.any())
+    return shared, _price(np.unique(shared, axis=0, return_inverse=True)[1].reshape(-1), d)
