@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import ConditionalFlow, _anchor, _components, _fit, _training, fit_flow
+from scratio_sc.flow import ConditionalFlow, _anchor, _components, _fit, _held_out, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -36,9 +36,8 @@ def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
     ) -> tuple[ConditionalFlow, np.ndarray]:
         defaults = {"max_steps": 0, "n_members": 4, "batch_size": 256, "device": "cpu", "precision": "float32"}
         with pytest.MonkeyPatch.context() as patch:
-            for limit in ("MAX_HELD_OUT_SCORES", "MAX_NETWORK_SCORES", "MIN_HELD_OUT"):
-                patch.setattr(_fit, limit, judged)
-            patch.setattr(_fit, "N_SHARES", 1)
+            patch.setattr(_held_out, "how_many", lambda *_, **__: judged)
+            patch.setattr(_held_out, "N_SHARES", 1)
             return fit_flow(x, labels, **{**defaults, **options})
 
     return quick

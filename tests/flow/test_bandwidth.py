@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
+from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
 from scratio_sc.flow._denoising_ratio import N_COARSE, nodes
+from scratio_sc.flow._held_out import BASELINES, HeldOut
 
 N_NODES = 8
 BANDWIDTHS = nodes().bandwidth
@@ -21,7 +22,8 @@ def held_out(parts: np.ndarray, condition: np.ndarray, *, log_prior: float = np.
 
 
 def with_prior(parts: np.ndarray, condition: np.ndarray, log_prior: np.ndarray) -> HeldOut:
-    return HeldOut(parts, condition, log_prior, baselines=np.zeros((*parts.shape[:2], len(BASELINES))))
+    baselines = np.zeros((*parts.shape[:2], len(BASELINES)))
+    return HeldOut(parts, condition, log_prior, baselines=baselines, kept=np.ones(parts.shape[1]))
 
 
 def signal_at(node: int, *, noise_at: int | None = None, n: int = 2000) -> HeldOut:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from scratio_sc.flow._bandwidth import HeldOut
 from scratio_sc.flow._calibration import Judged, calibration, log_loss, overlap, recalibration, reliability
+from scratio_sc.flow._held_out import HeldOut
 
 
 def judged(*, stretch: float = 1.0, shift: float = 0.0, n: int = 20_000) -> Judged:
@@ -21,9 +21,8 @@ def judged(*, stretch: float = 1.0, shift: float = 0.0, n: int = 20_000) -> Judg
 def held_out() -> HeldOut:
     rng = np.random.default_rng(1)
     log_prior = np.tile(np.log([0.5, 0.3, 0.2]), (6, 1))
-    return HeldOut(
-        rng.normal(size=(6, 3, 4)), np.array([0, 1, 2, 2, 1, 0]), log_prior, baselines=rng.normal(size=(6, 3, 2))
-    )
+    parts, baselines = rng.normal(size=(6, 3, 4)), rng.normal(size=(6, 3, 2))
+    return HeldOut(parts, np.array([0, 1, 2, 2, 1, 0]), log_prior, baselines=baselines, kept=np.ones(3))
 
 
 def test_log_loss_of_the_truth_is_less_than_that_of_a_stretched_ratio() -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers.flows import small
+from scipy.stats import norm
 
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut
-from scratio_sc.flow._fit import find_support
+from scratio_sc.flow._calibration import Judged, recalibration
+from scratio_sc.flow._held_out import BASELINES, HeldOut, find_support, how_many, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,40 @@ def test_held_out_cells_are_limited(fit: Fit) -> None:
     assert flow.held_out.parts.shape[:2] == (20, 2)
 
 
+def test_rare_conditions_are_judged_first(fit: Fit) -> None:
+    x, labels = small()
+    rare = np.flatnonzero(labels == "b")[:12]
+    cells = np.r_[np.flatnonzero(labels == "a"), rare]
+    flow, _ = fit(x[cells], labels[cells], judged=30)
+    assert np.bincount(flow.held_out.condition).tolist() == [18, 12]
+    np.testing.assert_allclose(flow.held_out.kept, [18 / (labels == "a").sum(), 1])
+
+
+@pytest.mark.parametrize(
+    ("n_conditions", "in_closed_form", "n_cells"), [(2, True, 30_000), (100, True, 5_000), (2, False, 3_000)]
+)
+def test_many_conditions_have_cells_of_their_own(n_conditions: int, n_cells: int, *, in_closed_form: bool) -> None:
+    assert how_many(n_conditions, in_closed_form=in_closed_form) == n_cells
+
+
+@pytest.mark.parametrize("reference", [[1], [1, 2]])
+def test_exact_ratio_is_calibrated_on_cells_drawn_by_condition(reference: list[int]) -> None:
+    """Of rare conditions more cells are judged than there are in proportion, alone and in a mixture."""
+    rng, n, mean = np.random.default_rng(0), np.array([60_000, 30_000, 6_000]), np.array([0.0, 1.0, 3.0])
+    of_all = rng.permutation(np.repeat([0, 1, 2], n))
+    condition = of_all[in_turn(of_all)[:20_000]]
+    kept = np.bincount(condition) / n
+    x = rng.normal(mean[condition])
+    parts = norm.logpdf(x[:, None], mean)[..., None]
+    frequency = np.tile(np.log(n / n.sum()), (len(x), 1))
+    held = HeldOut(parts, condition, frequency, np.zeros((len(x), 3, len(BASELINES))), kept)
+    slope, error, intercept = recalibration(Judged.of(held, (np.array([0]), np.array(reference)), parts[..., 0]))
+    assert slope == pytest.approx(1, abs=3 * error)
+    assert intercept == pytest.approx(0, abs=0.1)
+    constant = held.losses(np.zeros(1)).mean()
+    assert constant == pytest.approx(-np.sum(np.bincount(condition) / len(x) * np.log(np.bincount(condition) / len(x))))
+
+
 def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
     donor_flow: ConditionalFlow, donor_labels: np.ndarray
 ) -> None:
@@ -62,7 +97,8 @@ def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
 
 def held_out(condition: np.ndarray) -> HeldOut:
     n = len(condition)
-    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), baselines=np.zeros((n, 2, len(BASELINES))))
+    baselines = np.zeros((n, 2, len(BASELINES)))
+    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), baselines=baselines, kept=np.ones(2))
 
 
 def test_support_lies_below_nearly_all_cells_of_a_condition() -> None:

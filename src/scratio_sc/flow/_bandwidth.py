@@ -7,61 +7,21 @@ conditions of held-out cells; those that do so as well as the best, as far as th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
 from scratio_sc.flow._denoising_ratio import N_COARSE
 
-BASELINES = ("lda", "qda")
-"""Gaussian conditions with a shared covariance, and with covariances of their own."""
+if TYPE_CHECKING:
+    from scratio_sc.flow._held_out import HeldOut
+
 CLEARLY_WORSE = 1.645
 """Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
 MAX_WORSE = 0.001
 """Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
 CERTAIN = 0.02
 """Variance p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Log likelihoods of cells under every condition, by members that had not seen them.
-
-    Attributes
-    ----------
-    parts
-        Log likelihood by node ``(n, n_conditions, n_nodes)``, each cell's own covariates kept.
-    condition
-        Condition of each cell ``(n,)``.
-    log_prior
-        Log frequency of each condition among the cells with its covariates ``(n, n_conditions)``; -inf where there are
-        none.
-    baselines
-        Log likelihood by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``.
-    """
-
-    parts: np.ndarray
-    condition: np.ndarray
-    log_prior: np.ndarray
-    baselines: np.ndarray
-
-    def of(self, conditions: np.ndarray) -> HeldOut:
-        """The cells of some conditions that have a choice between them, and these conditions as the only rivals."""
-        contested = np.isfinite(self.log_prior[:, conditions]).sum(1) > 1
-        cells = np.isin(self.condition, conditions) & contested
-        return HeldOut(
-            self.parts[cells][:, conditions],
-            np.searchsorted(conditions, self.condition[cells]),
-            self.log_prior[cells][:, conditions],
-            self.baselines[cells][:, conditions],
-        )
-
-    def losses(self, weights: np.ndarray) -> np.ndarray:
-        """Log-loss of each cell's condition under prior odds times likelihood ratio, nats ``(n,)``."""
-        joint = self.parts.astype(np.float64) @ weights + self.log_prior
-        total: np.ndarray = logsumexp(joint, axis=1)
-        return total - joint[np.arange(len(joint)), self.condition]
 
 
 def cut_weights(position: float, n_nodes: int) -> np.ndarray:

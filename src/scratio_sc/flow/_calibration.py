@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 if TYPE_CHECKING:
-    from scratio_sc.flow._bandwidth import HeldOut
+    from scratio_sc.flow._held_out import HeldOut
 
 N_BINS = 10
 N_NEWTON = 100
@@ -31,7 +31,8 @@ class Judged:
     @classmethod
     def of(cls, held: HeldOut, sides: tuple[np.ndarray, np.ndarray], log_likelihood: np.ndarray) -> Judged:
         """Sides given as conditions, judged by log likelihoods ``(n, n_conditions)`` of all held-out cells."""
-        cells = np.isin(held.condition, np.concatenate(sides))
+        (target, log_kept), (reference, log_kept_reference) = (held.side(side) for side in sides)
+        cells = target | reference
         log_prior, log_likelihood = held.log_prior[cells].astype(np.float64), log_likelihood[cells]
         # `logsumexp` of older SciPy fails where there are no cells
         priors, joint = (
@@ -42,7 +43,7 @@ class Judged:
             odds = priors[0] - priors[1]
             ratio = joint[0] - joint[1] - odds
         both = np.isfinite(odds)  # with a covariate of which one side has no cells, there is nothing to compare
-        return cls(ratio[both], np.isin(held.condition[cells], sides[0])[both], odds[both])
+        return cls(ratio[both], target[cells][both], odds[both] + log_kept - log_kept_reference)
 
     @property
     def log_loss(self) -> float:

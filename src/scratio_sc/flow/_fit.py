@@ -11,12 +11,10 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor, AnchorPlan
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut
-from scratio_sc.flow._components import component_log_density, gaussian_groups
-from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
+from scratio_sc.flow._held_out import find_support, score_held_out
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
@@ -31,20 +29,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-MIN_HELD_OUT = 500
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 16
 ROUNDING, MIN_PER_GROUP = 1e-5, 2
 FOLDS_OF_ONE = 8
 """A single member leaves out so large a part, for the cells in it to say what cells are rare."""
-MAX_HELD_OUT_SCORES, MAX_NETWORK_SCORES = 60_000, 6_000
-N_SHARES = 2
-"""Parts that the directions are cut into, of which one is enough for what many cells say together."""
 OUTLIER = -1
 """Fold of a cell that the fit leaves out."""
-UNSEEN = -1e4
-"""Log density by a baseline under a condition without cells in the other folds."""
-SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
 
 
 @dataclass(frozen=True)
@@ -277,66 +268,6 @@ def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: 
         strata.append(Stratum(*(torch.as_tensor(part, device=member.device) for part in (rows, groups, prior))))
     code = torch.as_tensor(group, device=member.device)
     return TrainingCells(member.coordinates(x), code, member.groups(design, design.groups), strata)
-
-
-def score_held_out(
-    members: list[Member],
-    x: np.ndarray,
-    design: Design,
-    *,
-    group: np.ndarray,
-    folds: Folds,
-    seed: int,
-    progress: bool = False,
-) -> tuple[HeldOut, np.ndarray]:
-    """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
-
-    Of many cells, a random part. A cell keeps its own covariates.
-    """
-    conditions = design.conditions
-    judged = np.flatnonzero(np.isin(folds.of_cell, folds.left_out))
-    n_scores = MAX_HELD_OUT_SCORES if all(member.network.silent for member in members) else MAX_NETWORK_SCORES
-    limit = max(n_scores // len(conditions), MIN_HELD_OUT)
-    cells = np.random.default_rng(seed).permutation(judged)[:limit]
-    covariates = design.groups[group[cells], design.n_condition_columns :]
-    left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
-    parts = np.zeros((len(cells), len(conditions), N_NODES))
-    log_prior = np.empty((len(cells), len(conditions)), np.float32)
-    directions, *_ = draw_directions(x.shape[1], N_SHARES, rng=np.random.default_rng(seed))
-    with tqdm(total=int(left_out.sum()), desc="judging", unit="cell", disable=not progress) as bar:
-        for own in np.unique(covariates, axis=0):
-            same = (covariates == own).all(1)
-            rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
-            log_prior[same] = design.log_frequencies(rows)
-            for m, member in enumerate(members):
-                asked = np.flatnonzero(same & left_out[m])
-                groups = member.groups(design, rows)
-                found = node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
-                parts[asked] += found.mean(0)
-                bar.update(len(asked))
-    parts /= left_out.sum(0)[:, None, None]
-    all_conditions = design.condition_of(design.groups[group])
-    condition = all_conditions[cells]
-    baselines = np.full((len(cells), len(conditions), len(BASELINES)), UNSEEN, np.float32)
-    for f in np.unique(folds.of_cell[cells]):
-        mine, seen = folds.of_cell[cells] == f, folds.of_cell != f
-        rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
-        for b, rival in enumerate(rivals):
-            density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
-            baselines[np.ix_(mine, np.unique(all_conditions[seen]), np.array([b]))] = density.numpy()[..., None]
-    held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines)
-    return held_out, parts.sum(2)[np.arange(len(cells)), condition]
-
-
-def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
-    """Log density below which hardly any cell of a condition lies, ``(n_conditions,)``, with a margin."""
-    n_conditions = held_out.parts.shape[1]
-    out = np.full(n_conditions, -np.inf)
-    for c in range(n_conditions):
-        own = total[held_out.condition == c]
-        if len(own):
-            out[c] = np.quantile(own, SUPPORT_QUANTILE) - SUPPORT_MARGIN
-    return out
 
 
 def _history(records: list[Progress]) -> dict[str, np.ndarray]:

@@ -13,12 +13,13 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut, choose_weights, cut_at, cut_weights
+from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
 from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device, usual_torch
+from scratio_sc.flow._held_out import BASELINES, HeldOut
 from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._bandwidth import BASELINES, HeldOut
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device, usual_torch
+from scratio_sc.flow._held_out import BASELINES, HeldOut
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._numeric import Numeric
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _ANCHOR_ARRAYS = (
     "center",
     "basis",
@@ -48,7 +48,7 @@ _ANCHOR_ARRAYS = (
     "own_rotation",
 )
 _SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
-_HELD_OUT = ("parts", "condition", "log_prior", "baselines")
+_HELD_OUT = ("parts", "condition", "log_prior", "baselines", "kept")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
 
@@ -127,6 +127,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
             "held_out.baselines": (held_out.baselines, (n_judged, n_conditions, len(BASELINES))),
+            "held_out.kept": (held_out.kept, (n_conditions,)),
         }
     )
     for name, array in (("sketch", sketch), ("withheld", withheld)):

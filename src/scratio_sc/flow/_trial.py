@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scratio_sc.flow._bandwidth import HeldOut, cut_weights
+from scratio_sc.flow._bandwidth import cut_weights
 from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, draw_directions, node_log_likelihoods
+from scratio_sc.flow._held_out import HeldOut
 from scratio_sc.flow._training import MIN_GAIN_SE
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     anchor = anchor_parts(x, groups).cpu().numpy()
     network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions).mean(0)
     by = (network, anchor, np.zeros_like(anchor))
-    held_out = [HeldOut(parts, own, prior, np.empty((*prior.shape, 0))) for parts in by]
+    no_baselines, all_kept = np.empty((*prior.shape, 0)), np.ones(prior.shape[1])
+    held_out = [HeldOut(parts, own, prior, no_baselines, all_kept) for parts in by]
     cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]
     return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])

@@ -1,0 +1,166 @@
+"""Cells judged by members that had not seen them: they choose bandwidths, and say whether ratios can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from tqdm.auto import tqdm
+
+from scratio_sc.flow._components import component_log_density, gaussian_groups
+from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
+
+if TYPE_CHECKING:
+    from scratio_sc.flow._design import Design
+    from scratio_sc.flow._fit import Folds
+    from scratio_sc.flow._member import Member
+
+BASELINES = ("lda", "qda")
+"""Gaussian conditions with a shared covariance, and with covariances of their own."""
+MIN_HELD_OUT, MIN_PER_CONDITION = 500, 50
+MAX_SCORES, MAX_NETWORK_SCORES, MAX_CONDITION_SCORES = 60_000, 6_000, 500_000
+"""Log likelihoods of a cell under a condition: in closed form, by networks, and for want of cells a condition."""
+N_SHARES = 2
+"""Parts that the directions are cut into, of which one is enough for what many cells say together."""
+UNSEEN = -1e4
+"""Log density by a baseline under a condition without cells in the other folds."""
+SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Log likelihoods of cells under every condition, by members that had not seen them.
+
+    Attributes
+    ----------
+    parts
+        Log likelihood by node ``(n, n_conditions, n_nodes)``, each cell's own covariates kept.
+    condition
+        Condition of each cell ``(n,)``.
+    log_prior
+        Log frequency of each condition among the cells with its covariates ``(n, n_conditions)``; -inf where there are
+        none.
+    baselines
+        Log likelihood by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``.
+    kept
+        Share of the cells of each condition that are among these, drawn at random, ``(n_conditions,)``.
+    """
+
+    parts: np.ndarray
+    condition: np.ndarray
+    log_prior: np.ndarray
+    baselines: np.ndarray
+    kept: np.ndarray
+
+    @property
+    def log_odds(self) -> np.ndarray:
+        """Log frequency of each condition among these cells, up to a constant of each ``(n, n_conditions)``."""
+        return self.log_prior + np.log(self.kept)
+
+    def of(self, conditions: np.ndarray) -> HeldOut:
+        """The cells of some conditions that have a choice between them, and these conditions as the only rivals."""
+        contested = np.isfinite(self.log_prior[:, conditions]).sum(1) > 1
+        cells = np.isin(self.condition, conditions) & contested
+        return HeldOut(
+            self.parts[cells][:, conditions],
+            np.searchsorted(conditions, self.condition[cells]),
+            self.log_prior[cells][:, conditions],
+            self.baselines[cells][:, conditions],
+            self.kept[conditions],
+        )
+
+    def side(self, conditions: np.ndarray) -> tuple[np.ndarray, float]:
+        """Which cells stand for a mixture of conditions ``(n,)``: of each the same share; and the log of it.
+
+        Cells come in random order, so the first of a condition are as good as any.
+        """
+        share, cells = self.kept[conditions].min(initial=1.0), np.zeros(len(self.condition), bool)
+        for c in conditions:
+            own = np.flatnonzero(self.condition == c)
+            cells[own[: round(len(own) * share / self.kept[c])]] = True
+        return cells, float(np.log(share))
+
+    def losses(self, weights: np.ndarray) -> np.ndarray:
+        """Log-loss of each cell's condition under prior odds times likelihood ratio, nats ``(n,)``."""
+        joint = self.parts.astype(np.float64) @ weights + self.log_odds
+        total: np.ndarray = logsumexp(joint, axis=1)
+        return total - joint[np.arange(len(joint)), self.condition]
+
+
+def score_held_out(
+    members: list[Member],
+    x: np.ndarray,
+    design: Design,
+    *,
+    group: np.ndarray,
+    folds: Folds,
+    seed: int,
+    progress: bool = False,
+) -> tuple[HeldOut, np.ndarray]:
+    """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
+
+    Of many cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates.
+    """
+    conditions, all_conditions = design.conditions, design.condition_of(design.groups[group])
+    judged = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(folds.of_cell, folds.left_out)))
+    limit = how_many(len(conditions), in_closed_form=all(member.network.silent for member in members))
+    cells = judged[in_turn(all_conditions[judged])[:limit]]
+    condition = all_conditions[cells]
+    n_kept, n_judged = (np.bincount(part, minlength=len(conditions)) for part in (condition, all_conditions[judged]))
+    kept = np.maximum(n_kept, 1) / np.maximum(n_judged, 1)
+    covariates = design.groups[group[cells], design.n_condition_columns :]
+    left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
+    parts = np.zeros((len(cells), len(conditions), N_NODES))
+    log_prior = np.empty((len(cells), len(conditions)), np.float32)
+    directions, *_ = draw_directions(x.shape[1], N_SHARES, rng=np.random.default_rng(seed))
+    with tqdm(total=int(left_out.sum()), desc="judging", unit="cell", disable=not progress) as bar:
+        for own in np.unique(covariates, axis=0):
+            same = (covariates == own).all(1)
+            rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
+            log_prior[same] = design.log_frequencies(rows)
+            for m, member in enumerate(members):
+                asked = np.flatnonzero(same & left_out[m])
+                groups = member.groups(design, rows)
+                found = node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
+                parts[asked] += found.mean(0)
+                bar.update(len(asked))
+    parts /= left_out.sum(0)[:, None, None]
+    baselines = np.full((len(cells), len(conditions), len(BASELINES)), UNSEEN, np.float32)
+    for f in np.unique(folds.of_cell[cells]):
+        mine, seen = folds.of_cell[cells] == f, folds.of_cell != f
+        rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
+        for b, rival in enumerate(rivals):
+            density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
+            baselines[np.ix_(mine, np.unique(all_conditions[seen]), np.array([b]))] = density.numpy()[..., None]
+    held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines, kept)
+    return held_out, parts.sum(2)[np.arange(len(cells)), condition]
+
+
+def how_many(n_conditions: int, *, in_closed_form: bool) -> int:
+    """How many cells are judged at most, under so many conditions each."""
+    if not in_closed_form:
+        return max(MAX_NETWORK_SCORES // n_conditions, MIN_HELD_OUT)
+    enough = min(MIN_PER_CONDITION * n_conditions, MAX_CONDITION_SCORES // n_conditions)
+    return max(MAX_SCORES // n_conditions, enough, MIN_HELD_OUT)
+
+
+def in_turn(condition: np.ndarray) -> np.ndarray:
+    """Order of cells of conditions ``(n,)`` in which each condition that has cells left takes its turn, ``(n,)``."""
+    turn = np.empty(len(condition), np.int64)
+    for c in np.unique(condition):
+        turn[condition == c] = np.arange((condition == c).sum())
+    return np.argsort(turn, kind="stable")
+
+
+def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
+    """Log density below which hardly any cell of a condition lies, ``(n_conditions,)``, with a margin."""
+    n_conditions = held_out.parts.shape[1]
+    out = np.full(n_conditions, -np.inf)
+    for c in range(n_conditions):
+        own = total[held_out.condition == c]
+        if len(own):
+            out[c] = np.quantile(own, SUPPORT_QUANTILE) - SUPPORT_MARGIN
+    return out
