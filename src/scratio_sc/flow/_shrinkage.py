@@ -70,7 +70,7 @@ def _gate(d: int, weight: np.ndarray | float = 1.0) -> float:
     return float(d * np.sum(weight) + GATE * np.sqrt(2 * d * np.sum(np.square(weight))))
 
 
-def _choice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _choice(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
     """Squared distance that the choice of two sets of so many levels can make of chance, 2 log(ways to choose).
 
     By the rate-distortion function of a Gaussian (Cover & Thomas 2006), sets told in R nats explain 2 R at most.
@@ -93,19 +93,21 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     """
     heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
-    member, alive, levels = np.arange(len(n)), list(range(len(n))), np.ones(len(n))
-    while len(alive) > 1:
-        total = apart[np.ix_(alive, alive)] @ weight - _choice(levels[alive][:, None], levels[alive])
-        np.fill_diagonal(total, np.inf)
-        i, j = sorted(alive[k] for k in divmod(int(total.argmin()), len(alive)))
-        if total.min() > _gate(d, weight):
+    member, levels, gone = np.arange(len(n)), np.ones(len(n)), np.zeros(len(n), bool)
+    total = apart @ weight - _choice(levels[:, None], levels)
+    np.fill_diagonal(total, np.inf)
+    for _ in levels[1:]:
+        i, j = sorted(divmod(int(total.argmin()), len(n)))
+        if total[i, j] > _gate(d, weight):
             break
-        levels[i] += levels[j]
         merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
         apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
         n[i] += n[j]
+        levels[i] += levels[j]
         member[member == j] = i
-        alive.remove(j)
+        gone[j] = True
+        total[i] = total[:, i] = np.where(gone, np.inf, apart[i] @ weight - _choice(levels[i], levels))
+        total[j] = total[:, j] = total[i, i] = np.inf
     return member
 
 
