@@ -105,6 +105,13 @@ def test_many_levels_are_no_reason_to_see_sets_in_chance() -> None:
     assert 30 * np.square(moved).sum(2).mean() < 0.01 * 10
 
 
+@pytest.mark.parametrize(("n", "moves"), [(2, False), (4, True)])
+def test_one_or_two_cells_are_no_move_however_far_away(n: int, *, moves: bool) -> None:
+    mean = np.array([[30.0, 0], [0.1, 0], [-0.1, 0]])
+    shrunken, _ = shrunken_means(mean, np.array([n, 50, 50]), whiten=np.eye(2))
+    assert (shrunken[0] != shrunken[1]).any() == moves
+
+
 def test_one_of_many_levels_that_moves_is_found() -> None:
     truth = np.zeros((60, 10))
     truth[7, 0] = 1.5

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
+FEW_CELLS = 3
+"""Fewer cells have no mean of their own, however far away: they may be of another type."""
 SWEEPS = 20
 MIN_ALIKE = 1e-3
 """Components that move less alike do not count for which levels share their mean."""
@@ -86,10 +88,10 @@ def _price(sets: np.ndarray, d: int) -> float:
 
 
 def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np.ndarray:
-    """Which levels of a component share their mean, ``(n_levels,)``: the closest two, as long as chance explains them.
+    """Which levels of a component share their mean, ``(n_levels,)``.
 
-    Squared distances ``apart (n_levels, n_levels, m)`` count by ``weight (m,)``; those of a new set are Ward's (Lance &
-    Williams 1967).
+    The closest two, as long as chance explains them or one of them has hardly any cells. Squared distances ``apart
+    (n_levels, n_levels, m)`` count by ``weight (m,)``; those of a new set are Ward's (Lance & Williams 1967).
     """
     heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
@@ -97,8 +99,10 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     total = apart @ weight - _choice(levels[:, None], levels)
     np.fill_diagonal(total, np.inf)
     for _ in levels[1:]:
-        i, j = sorted(divmod(int(total.argmin()), len(n)))
-        if total[i, j] > _gate(d, weight):
+        few = n @ weight < FEW_CELLS
+        alike = np.where((total <= _gate(d, weight)) | few[:, None] | few, total, np.inf)
+        i, j = sorted(divmod(int(alike.argmin()), len(n)))
+        if np.isinf(alike[i, j]):
             break
         merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
         apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
