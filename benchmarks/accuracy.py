@@ -99,6 +99,69 @@ def many(seed: int) -> Iterator[Figure]:
     yield Figure("12 conditions", "all", "seconds of fitting", train.uns["seconds"], high=300)
 
 
+def screen(seed: int) -> Iterator[Figure]:
+    """A hundred perturbations of a hundred cells: a quarter change numbers, a quarter move a type, half do nothing."""
+    rng = np.random.default_rng(seed)
+    means, covariances = _cell_types(8, 20, rng)
+    proportions = rng.dirichlet(np.full(8, 3.0))
+    conditions = {"control": GaussianMixture(proportions, means, covariances)}
+    for i in range(100):
+        kind = ("number", "move", "nothing", "nothing")[i % 4]
+        changed, moved = proportions * np.exp(rng.normal(0, 0.4, size=8)), means.copy()
+        moved[0] += _direction(20, rng)
+        conditions[f"{kind} {i}"] = GaussianMixture(
+            changed / changed.sum() if kind == "number" else proportions,
+            moved if kind == "move" else means,
+            covariances,
+        )
+    contrasts = {f"exact {name}": (name, "control") for name in [*conditions][1:25]}
+    cells = simulate(
+        conditions, {name: 4_000 if name == "control" else 100 for name in conditions}, rng, contrasts=contrasts
+    )
+    errors: dict[str, list[tuple[float, float]]] = {}
+    for column, (target, reference) in contrasts.items():
+        ratio, _ = scored(cells, cells, target=target, reference=reference, seed=seed)
+        asked = cells.obs["condition"].isin([target, reference]).to_numpy()
+        exact = cells.obs[column].to_numpy()[asked]
+        both = float(np.mean((ratio[asked] - exact) ** 2)), float(np.mean(exact**2))
+        errors.setdefault(target.split()[0], []).append(both)
+    for kind, each in errors.items():
+        error, of_zero = np.mean(each, axis=0)
+        yield Figure("100 perturbations", f"{kind}/control", "mse", error, high=0.1 if kind == "nothing" else np.inf)
+        if of_zero:
+            yield Figure("100 perturbations", f"{kind}/control", "mse over that of 0", error / of_zero, high=1)
+    yield Figure("100 perturbations", "all", "seconds of fitting", cells.uns["seconds"], high=300)
+
+
+def donors(seed: int) -> Iterator[Figure]:
+    """Two conditions within each of 20 donors, whose types lie elsewhere and are of other numbers."""
+    rng = np.random.default_rng(seed)
+    means, covariances = _cell_types(8, 20, rng)
+    proportions, change, move = rng.dirichlet(np.full(8, 3.0)), np.exp(rng.normal(0, 0.5, size=8)), _direction(20, rng)
+    conditions = {}
+    for donor in range(20):
+        mine, there = proportions * np.exp(rng.normal(0, 0.5, size=8)), means + rng.normal(0, 0.3, size=means.shape)
+        moved = there.copy()
+        moved[0] += move
+        conditions[f"control {donor}"] = GaussianMixture(mine / mine.sum(), there, covariances)
+        mine = mine * change
+        conditions[f"treated {donor}"] = GaussianMixture(mine / mine.sum(), moved, covariances)
+    contrasts = {f"exact {donor}": (f"treated {donor}", f"control {donor}") for donor in range(20)}
+    cells = simulate(conditions, dict.fromkeys(conditions, 200), rng, contrasts=contrasts)
+    cells.obs[["condition", "donor"]] = cells.obs["condition"].astype(str).str.split(" ", expand=True).to_numpy()
+    exact = np.array([cells.obs[f"exact {donor}"].iloc[i] for i, donor in enumerate(cells.obs["donor"])])
+    scratio.tl.fit(cells, "condition", covariates=["donor"], rng=seed, progress=False)
+    ratio, sd = scored(cells, cells, target="treated", reference="control", seed=seed)
+    yield Figure("20 donors", "treated/control", "mse", float(np.mean((ratio - exact) ** 2)), high=0.1)
+    yield Figure("20 donors", "treated/control", "coverage", covered(ratio, sd, exact), 0.85, 0.95)
+
+
+def _direction(n_dims: int, rng: np.random.Generator) -> np.ndarray:
+    """A move of 1.5 in a direction of its own ``(n_dims,)``."""
+    move = rng.standard_normal(n_dims)
+    return 1.5 * move / np.linalg.norm(move)
+
+
 def shift(seed: int) -> Iterator[Figure]:
     """Gaussians at a distance: coverage."""
     for n_dims, distance in SHIFTS:
@@ -199,6 +262,8 @@ def parts_of(cells: str | None) -> dict[str, Callable[[int], Iterator[Figure]]]:
             seed, problem="few cells, weak effects", bounds=NO_AIM, abundance=0.2, response=0.3, **FEW
         ),
         "many": many,
+        "screen": screen,
+        "donors": donors,
         "shift": shift,
         "repeated": repeated,
     }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
-FEW_CELLS = 3
+MIN_CELLS = 3
 """Fewer cells have no mean of their own, however far away: they may be of another type."""
 SWEEPS = 20
 MIN_ALIKE = 1e-3
@@ -99,7 +99,7 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     total = apart @ weight - _choice(levels[:, None], levels)
     np.fill_diagonal(total, np.inf)
     for _ in levels[1:]:
-        few = n @ weight < FEW_CELLS
+        few = n @ weight < MIN_CELLS
         alike = np.where((total <= _gate(d, weight)) | few[:, None] | few, total, np.inf)
         i, j = sorted(divmod(int(alike.argmin()), len(n)))
         if np.isinf(alike[i, j]):
