@@ -56,8 +56,8 @@ class HeldOut:
     kept: np.ndarray
 
     @property
-    def log_odds(self) -> np.ndarray:
-        """Log frequency of each condition among these cells, up to a constant of each ``(n, n_conditions)``."""
+    def log_frequency(self) -> np.ndarray:
+        """Log frequency of each condition among the cells kept, up to a constant of each cell ``(n, n_conditions)``."""
         return self.log_prior + np.log(self.kept)
 
     def of(self, conditions: np.ndarray) -> HeldOut:
@@ -85,7 +85,7 @@ class HeldOut:
 
     def losses(self, weights: np.ndarray) -> np.ndarray:
         """Log-loss of each cell's condition under prior odds times likelihood ratio, nats ``(n,)``."""
-        joint = self.parts.astype(np.float64) @ weights + self.log_odds
+        joint = self.parts.astype(np.float64) @ weights + self.log_frequency
         total: np.ndarray = logsumexp(joint, axis=1)
         return total - joint[np.arange(len(joint)), self.condition]
 

@@ -69,6 +69,12 @@ def log_density(
     `adata.uns[key_added]['params']` : :class:`dict`
         Condition, the flow's key (empty where `flow` is given), embedding and method.
 
+    Warns
+    -----
+    UserWarning
+        If cells have no density for want of a level of their own, the embedding is not that of the fit, or `flow` was
+        fitted on these very cells.
+
     Raises
     ------
     KeyError

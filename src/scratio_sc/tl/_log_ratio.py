@@ -102,8 +102,9 @@ def log_ratio(
         Labels of held-out cells of the fit, whichever cells are scored, against the ratio: slope (1 is right, below 1
         ratios are too large) with its standard error, intercept, expected calibration error, reliability curve, and the
         log-loss beside that of class frequencies and of Gaussian conditions (``log_loss_lda``, ``log_loss_qda``). See
-        :func:`scratio_sc.pl.calibration`. NaN where no cell could judge: the sides share a level, differ in covariates
-        alone, or lie in one bin of a number (``n_cells`` is 0).
+        :func:`scratio_sc.pl.calibration`. Of many cells, as many of rare conditions are held out as of frequent ones,
+        and class frequencies are those of the held-out cells. NaN where no cell could judge: the sides share a level,
+        differ in covariates alone, or lie in one bin of a number (``n_cells`` is 0).
     `adata.uns[key_added]['overlap']` : :class:`dict`
         ``overlap`` of the two sides (1 equal, 0 apart), ``imbalance`` (0 for the exact ratio), ``effective_target`` and
         ``effective_reference`` (effective share of one side's cells when they stand for the other side), and
