@@ -104,12 +104,11 @@ def score_held_out(
 
     Of many cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates.
     """
-    conditions, all_conditions = design.conditions, design.condition_of(design.groups[group])
+    conditions, condition = design.conditions, design.condition_of(design.groups[group])
     judged = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(folds.of_cell, folds.left_out)))
     limit = how_many(len(conditions), in_closed_form=all(member.network.silent for member in members))
-    cells = judged[in_turn(all_conditions[judged])[:limit]]
-    condition = all_conditions[cells]
-    n_kept, n_judged = (np.bincount(part, minlength=len(conditions)) for part in (condition, all_conditions[judged]))
+    cells = judged[in_turn(condition[judged])[:limit]]
+    n_kept, n_judged = (np.bincount(condition[part], minlength=len(conditions)) for part in (cells, judged))
     kept = np.maximum(n_kept, 1) / np.maximum(n_judged, 1)
     covariates = design.groups[group[cells], design.n_condition_columns :]
     left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
@@ -128,15 +127,23 @@ def score_held_out(
                 parts[asked] += found.mean(0)
                 bar.update(len(asked))
     parts /= left_out.sum(0)[:, None, None]
-    baselines = np.full((len(cells), len(conditions), len(BASELINES)), UNSEEN, np.float32)
-    for f in np.unique(folds.of_cell[cells]):
-        mine, seen = folds.of_cell[cells] == f, folds.of_cell != f
-        rivals = gaussian_groups(torch.as_tensor(x[seen]), all_conditions[seen])
+    baselines = _baselines(x, condition, cells, n_conditions=len(conditions), fold=folds.of_cell)
+    held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept)
+    return held_out, parts.sum(2)[np.arange(len(cells)), condition[cells]]
+
+
+def _baselines(
+    x: np.ndarray, condition: np.ndarray, cells: np.ndarray, *, n_conditions: int, fold: np.ndarray
+) -> np.ndarray:
+    """Log likelihood of some cells by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``."""
+    out = np.full((len(cells), n_conditions, len(BASELINES)), UNSEEN, np.float32)
+    for f in np.unique(fold[cells]):
+        mine, seen = fold[cells] == f, fold != f
+        rivals = gaussian_groups(torch.as_tensor(x[seen]), condition[seen])
         for b, rival in enumerate(rivals):
             density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
-            baselines[np.ix_(mine, np.unique(all_conditions[seen]), np.array([b]))] = density.numpy()[..., None]
-    held_out = HeldOut(parts.astype(np.float32), condition, log_prior, baselines, kept)
-    return held_out, parts.sum(2)[np.arange(len(cells)), condition]
+            out[np.ix_(mine, np.unique(condition[seen]), np.array([b]))] = density.numpy()[..., None]
+    return out
 
 
 def how_many(n_conditions: int, *, in_closed_form: bool) -> int:

@@ -95,22 +95,22 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     """
     heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
-    member, levels, gone = np.arange(len(n)), np.ones(len(n)), np.zeros(len(n), bool)
+    member, levels, gate = np.arange(len(n)), np.ones(len(n)), _gate(d, weight)
     total = apart @ weight - _choice(levels[:, None], levels)
     np.fill_diagonal(total, np.inf)
     for _ in levels[1:]:
         few = n @ weight < MIN_CELLS
-        alike = np.where((total <= _gate(d, weight)) | few[:, None] | few, total, np.inf)
-        i, j = sorted(divmod(int(alike.argmin()), len(n)))
-        if np.isinf(alike[i, j]):
+        open_to_merge = np.where((total <= gate) | few[:, None] | few, total, np.inf)
+        i, j = sorted(divmod(int(open_to_merge.argmin()), len(n)))
+        if np.isinf(open_to_merge[i, j]):
             break
         merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
         apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
         n[i] += n[j]
         levels[i] += levels[j]
+        levels[j] = 0
         member[member == j] = i
-        gone[j] = True
-        total[i] = total[:, i] = np.where(gone, np.inf, apart[i] @ weight - _choice(levels[i], levels))
+        total[i] = total[:, i] = np.where(levels > 0, apart[i] @ weight - _choice(levels[i], levels), np.inf)
         total[j] = total[:, j] = total[i, i] = np.inf
     return member
 
