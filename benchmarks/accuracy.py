@@ -118,18 +118,22 @@ def screen(seed: int) -> Iterator[Figure]:
     cells = simulate(
         conditions, {name: 4_000 if name == "control" else 100 for name in conditions}, rng, contrasts=contrasts
     )
-    errors: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     for column, (target, reference) in contrasts.items():
-        ratio, _ = scored(cells, cells, target=target, reference=reference, seed=seed)
+        ratio, sd = scored(cells, cells, target=target, reference=reference, seed=seed)
         asked = cells.obs["condition"].isin([target, reference]).to_numpy()
-        exact = cells.obs[column].to_numpy()[asked]
-        both = float(np.mean((ratio[asked] - exact) ** 2)), float(np.mean(exact**2))
-        errors.setdefault(target.split()[0], []).append(both)
-    for kind, each in errors.items():
-        error, of_zero = np.mean(each, axis=0)
+        ratio, sd, exact = ratio[asked], sd[asked], cells.obs[column].to_numpy()[asked]
+        each = float(np.mean((ratio - exact) ** 2)), float(np.mean(exact**2)), covered(ratio, sd, exact)
+        found.setdefault(target.split()[0], []).append(each)
+    for kind, of_kind in found.items():
+        error, of_zero, coverage = np.mean(of_kind, axis=0)
         yield Figure("100 perturbations", f"{kind}/control", "mse", error, high=0.1 if kind == "nothing" else np.inf)
         if of_zero:
             yield Figure("100 perturbations", f"{kind}/control", "mse over that of 0", error / of_zero, high=1)
+        # the size of an effect is expected over all perturbations, so no kind has to have a coverage of its own
+        yield Figure("100 perturbations", f"{kind}/control", "coverage", coverage)
+    coverage = float(np.mean([one[2] for of_kind in found.values() for one in of_kind]))
+    yield Figure("100 perturbations", "any/control", "coverage", coverage, 0.85, 0.95)
     yield Figure("100 perturbations", "all", "seconds of fitting", cells.uns["seconds"], high=300)
 
 

@@ -14,6 +14,7 @@ from scratio_sc.flow import _discriminative
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
+from scratio_sc.flow._proportions import EffectPrior
 
 THREE = np.array([["a"], ["b"], ["c"]])
 PAIRS = np.array([("a", "x"), ("b", "x"), ("a", "y"), ("b", "y")])
@@ -35,7 +36,7 @@ def mixture_of(moves: np.ndarray, *, seed: int = 0) -> Fitted:
         np.zeros((1, m, d, d)),
         np.zeros((1, m)),
         np.zeros((1, 2), int),
-        Prior(np.zeros((1, m, m)), np.eye(m)),
+        Prior([EffectPrior.broad(m)], np.eye(m)),
         np.zeros((n_features, m, m)),
     )
 

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
+from scratio_sc.flow._proportions import EffectPrior
 
 LABELS = np.repeat(["a", "b"], 500)
 DESIGN, GROUP = Design.of(LABELS[:, None], ("condition",), 1)
@@ -175,7 +176,8 @@ def test_group_without_cells_has_finite_parameters() -> None:
     """A member may not have seen the only cells of a group."""
     x, group = cells(PROPORTIONS)[:500], GROUP[:500]
     result = Fitted.of(start(), x, group, design=DESIGN, n_sweeps=2)
-    for value in (result.own, *vars(result.prior).values(), *vars(result.mixture).values()):
+    of_effects = (value for prior in result.prior.effects for value in vars(prior).values())
+    for value in (result.own, result.prior.alike, *of_effects, *vars(result.mixture).values()):
         assert np.isfinite(value).all()
 
 
@@ -198,7 +200,7 @@ def test_scatter_is_no_less_than_nothing_where_shares_are_tiny(distance: float, 
 def test_cells_of_a_condition_count_once_whatever_their_numbers() -> None:
     """Groups that differ in numbers alone have their cells together: each of them has all cells of the others."""
     one = Components(torch.ones(1).double(), torch.zeros(1, 2).double(), torch.eye(2)[None].double())
-    mixture, prior = Mixture.start(one, 1), Prior(np.zeros((1, 1, 1)), np.eye(1))
+    mixture, prior = Mixture.start(one, 1), Prior([EffectPrior.broad(1)], np.eye(1))
     scatter, size = np.full((1, 1, 2, 2), 4.0) + 40 * np.eye(2), np.full((1, 1), 8.0)
     withheld = np.zeros((1, 1, 1))
     alone = Fitted(mixture, scatter, size, np.zeros((1, 2), int), prior, withheld)

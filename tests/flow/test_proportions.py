@@ -8,20 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from scipy.stats import multivariate_normal, norm
 
-from scratio_sc.flow import _proportions
+from scratio_sc.flow import _proportions, _sizes
 from scratio_sc.flow._columns import Column
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._distances import Neighbours
 from scratio_sc.flow._proportions import (
-    SPREADS,
+    EffectPrior,
     _Known,
     _Scoring,
     fit_effects,
     log_weights,
 )
+from scratio_sc.flow._sizes import SPREADS, Sizes
 
 ONE, _ = Design.of(np.array([["a"], ["b"], ["c"]]), ("condition",), 1)
 PAIR, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), 1)
@@ -69,6 +70,14 @@ def test_gradient_is_that_of_the_log_likelihood() -> None:
         np.testing.assert_allclose(scoring.gradient[g], found, atol=1e-5)
 
 
+def test_steady_information_counts_the_cells_that_are_expected_and_missing() -> None:
+    """Of a hundred cells ten, twenty and seventy are expected; the first component has none."""
+    weight = np.array([0.1, 0.2, 0.7])
+    scoring = _Scoring.at(np.log(weight)[None], [torch.as_tensor(np.repeat(np.eye(3), [0, 25, 75], axis=0))])
+    apart = np.eye(3) - weight
+    np.testing.assert_allclose(scoring.steady[0], apart.T @ np.diag([10, 25, 75]) @ apart)
+
+
 def test_shares_of_most_likelihood_have_no_gradient() -> None:
     count = np.array([[10, 20, 30], [5, 5, 50]])
     density = [torch.as_tensor(np.repeat(np.eye(3), row, axis=0)) for row in count]
@@ -93,10 +102,10 @@ def measured(seed: int = 0, *, scale: float = 1.0) -> tuple[_Known, np.ndarray, 
     estimate = scale * rng.standard_normal((3, 2))
     (column,) = Column.all_of(ONE)
     pull = np.einsum("gkl,gl->gk", information, estimate)
-    scoring = _Scoring(pull @ ACROSS.T, ACROSS @ information @ ACROSS.T)
     # a level belongs to all cells, which it is compared with
     variance = np.linalg.inv(information) - np.linalg.inv(information.sum(0))
-    return _Known.of(column, scoring, np.zeros((3, 3))), estimate, variance
+    gradient, information = pull @ ACROSS.T, ACROSS @ information @ ACROSS.T
+    return _Known.of(column, gradient, information, moved=np.zeros((3, 3))), estimate, variance
 
 
 @pytest.fixture
@@ -126,7 +135,36 @@ def test_prior_is_that_of_most_likelihood(scale: float) -> None:
         return sum(multivariate_normal(cov=prior + v).logpdf(e) for v, e in zip(variance, estimate, strict=True))
 
     best = max((tau * root for root in roots for tau in SPREADS), key=likelihood)
-    assert likelihood(known.best_root(roots)) == pytest.approx(likelihood(best))
+    sizes = Sizes.alike(known.evidence(roots))
+    for root in known.roots(EffectPrior(roots[sizes.kernel], sizes.share)):
+        np.testing.assert_allclose(root @ root.T, best @ best.T, atol=1e-12)
+
+
+@pytest.mark.usefixtures("exact")
+def test_levels_of_different_sizes_are_expected_to_do_what_all_sizes_say_on_average() -> None:
+    """Each size as likely as the effects of the level say, among the shares of all levels."""
+    known, *_ = measured(scale=2.0)
+    roots = neighbours([[0.0], [1.0], [5.0]]).roots
+    share = np.random.default_rng(0).dirichlet(np.ones(len(SPREADS)))
+    weight = softmax(known.evidence(roots)[:, 1] + np.log(share), axis=1)
+    of_each = np.stack([known.expected(tau * roots[1]) for tau in SPREADS])
+    found = known.expected(known.roots(EffectPrior(roots[1], share)))
+    np.testing.assert_allclose(found, np.einsum("lt,tlm->lm", weight, of_each))
+
+
+def test_scale_of_levels_with_roots_of_their_own_is_that_of_all() -> None:
+    known, *_ = measured(scale=2.0)
+    roots = np.random.default_rng(1).standard_normal((3, 3, 3))
+    near, weight = np.eye(3), np.full(3, 1 / 3)
+    square = 0.0
+    for level, root in enumerate(roots):
+        one = _Known(known.precision[[level]], known.pull[[level]], 1)
+        along = root - weight @ root
+        covariance = along @ np.linalg.inv(np.eye(3) + root.T @ known.precision[level] @ root) @ along.T
+        mean = one.expected(root)[0]
+        square = square + np.diag(covariance) + (mean - weight @ mean) ** 2
+    found = known.scale(roots, near=near, weight=weight)
+    np.testing.assert_allclose(found**2, square / (weight @ square))
 
 
 @pytest.mark.usefixtures("exact")
@@ -150,17 +188,17 @@ def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
     rng = np.random.default_rng(0)
     half = rng.standard_normal((3, 2, 4))
     information, moved = half @ half.swapaxes(1, 2), rng.standard_normal((3, 2))
-    scoring = _Scoring(np.einsum("gkl,gl->gk", information, moved), information)
+    gradient = np.einsum("gkl,gl->gk", information, moved)
     (column,) = Column.all_of(ONE)
-    np.testing.assert_allclose(_Known.of(column, scoring, moved).pull, 0, atol=1e-9)
+    np.testing.assert_allclose(_Known.of(column, gradient, information, moved=moved).pull, 0, atol=1e-9)
 
 
 # --- the fit
 
 
 def fitted(
-    count: list[list[int]], design: Design = PAIR, *, prior: Neighbours | np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    count: list[list[int]], design: Design = PAIR, *, prior: Neighbours | list[EffectPrior] | None = None
+) -> tuple[np.ndarray, list[EffectPrior]]:
     """Log weights of groups ``(n_groups, m)`` with so many cells of each component, and the prior."""
     density = [torch.as_tensor(np.repeat(np.eye(len(row)), row, axis=0)) for row in count]
     base, m = np.log(np.sum(count, axis=0) / np.sum(count)), len(count[0])
@@ -169,6 +207,11 @@ def fitted(
         density, base, start, design=design, prior=strangers(m) if prior is None else prior
     )
     return log_weights(base + design.features(design.groups) @ effects, np.zeros(m, int)), chosen
+
+
+def of_size(tau: float) -> EffectPrior:
+    """Of two components that have nothing to do with each other; tau as large as a size that is tried."""
+    return EffectPrior(tau / SPREADS[9] * np.eye(2), np.eye(len(SPREADS))[9])
 
 
 def shares(count: list[list[int]]) -> np.ndarray:
@@ -182,13 +225,13 @@ def test_proportions_of_many_cells_are_kept() -> None:
 
 def test_proportions_that_differ_by_chance_are_the_same() -> None:
     found, prior = fitted([[505, 300, 195], [495, 303, 202]])
-    np.testing.assert_array_equal(prior, 0)
+    np.testing.assert_array_equal(SPREADS @ prior[0].share, 0)
     np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_proportions_lie_between_all_cells_and_the_group() -> None:
     count = [[60, 40], [40, 60]]
-    found = np.exp(fitted(count, prior=0.2 * np.eye(2)[None])[0])
+    found = np.exp(fitted(count, prior=[of_size(0.2)])[0])
     assert 0.5 < found[0, 0] < 0.6
     np.testing.assert_allclose(found[0], found[1, ::-1])
 
@@ -225,8 +268,43 @@ def test_group_without_cells_has_the_proportions_of_the_others() -> None:
 
 
 def test_prior_that_is_given_comes_back() -> None:
-    prior = 0.3 * np.eye(2)[None]
-    np.testing.assert_array_equal(fitted([[60, 40], [40, 60]], prior=prior)[1], prior)
+    (given,) = prior = [of_size(0.3)]
+    (found,) = fitted([[60, 40], [40, 60]], prior=prior)[1]
+    assert found is given
+
+
+def test_what_is_expected_of_a_level_comes_from_its_own_cells_alone() -> None:
+    """A prior tells of sizes that levels may have, and so nothing of which level has which."""
+    prior = [EffectPrior(np.eye(2), np.full(len(SPREADS), 1 / len(SPREADS)))]
+    assert np.ptp(fitted([[50, 50], [50, 50]], prior=prior)[0], axis=0) == pytest.approx(0)
+    apart = fitted([[90, 10], [10, 90]], prior=prior)[0]
+    np.testing.assert_allclose(np.exp(apart), shares([[90, 10], [10, 90]]), atol=0.03)
+
+
+@pytest.mark.parametrize("n_scoring", [9, 20])
+def test_effects_of_levels_without_cells_in_a_component_settle(monkeypatch: pytest.MonkeyPatch, n_scoring: int) -> None:
+    """Three levels of a hundred do much, and most levels lack one component or another."""
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, np.repeat([2.5, 0.0], [3, 37])[:, None], size=(40, 12))
+    count = np.stack([rng.multinomial(60, p) for p in softmax(odds, axis=1)])
+    design, _ = Design.of(np.array([[f"p{i:02}"] for i in range(40)]), ("condition",), 1)
+    found = fitted(count.tolist(), design)[0]
+    monkeypatch.setattr(_proportions, "N_SCORING", n_scoring)
+    np.testing.assert_allclose(fitted(count.tolist(), design)[0], found, atol=0.02)
+
+
+def test_levels_that_do_nothing_are_not_made_to_by_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thirty levels one has other proportions, as clearly as a hundred cells tell; the others differ by chance."""
+    rng = np.random.default_rng(0)
+    usual, other = np.full(6, 1 / 6), np.array([0.35, 0.05, 0.3, 0.05, 0.2, 0.05])
+    design, _ = Design.of(np.array([[f"p{i:02}"] for i in range(30)]), ("condition",), 1)
+    count = np.stack([rng.multinomial(100, other if i == 7 else usual) for i in range(30)])
+    found = np.exp(fitted(count.tolist(), design)[0])
+    monkeypatch.setattr(_sizes, "PRICE", np.inf)
+    of_one_size = np.exp(fitted(count.tolist(), design)[0])
+    others = [np.delete(shares, 7, 0).std(0).max() for shares in (found, of_one_size)]
+    assert others[0] < 0.5 * others[1]
+    assert np.abs(found[7] - other).max() < np.abs(of_one_size[7] - other).max()
 
 
 def test_effects_of_columns_add_up() -> None:
@@ -235,7 +313,7 @@ def test_effects_of_columns_add_up() -> None:
     count = np.column_stack([1e6 * odds / (1 + odds), 1e6 / (1 + odds)]).round().astype(int) // 100
     found, prior = fitted(count.tolist(), DONORS)
     np.testing.assert_allclose(np.exp(found[:, 0] - found[:, 1]), odds, rtol=0.05)
-    assert np.abs(prior[2]).max() < 0.1
+    assert SPREADS @ prior[2].share < 0.1
 
 
 def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import multivariate_normal, norm
 
-from scratio_sc.flow._proportions import SPREADS, _Known
+from scratio_sc.flow._proportions import _Known
+from scratio_sc.flow._sizes import SPREADS, Sizes
 from scratio_sc.flow._withheld import united, withheld_from
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 def known(precision: float, estimate: float, *, n_free: float = 1) -> _Known:
     """One level, one component."""
     return _Known(np.full((1, 1, 1), float(precision)), np.full((1, 1), precision * estimate), n_free)
+
+
+def lacking(known: _Known, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """What is withheld where levels have one size."""
+    return known.withheld(roots, chosen, sizes=Sizes.alike(known.evidence(roots)))
 
 
 def expected_square(precision: float, estimate: float, tau: float) -> float:
@@ -46,7 +52,7 @@ def expected_square(precision: float, estimate: float, tau: float) -> float:
 def test_it_is_the_expected_square_less_the_variance_of_the_estimate(
     precision: float, estimate: float, tau: float
 ) -> None:
-    found = known(precision, estimate).withheld(np.eye(1)[None], np.full((1, 1), tau))
+    found = lacking(known(precision, estimate), np.eye(1)[None], np.full((1, 1), tau))
     np.testing.assert_allclose(found, expected_square(precision, estimate, tau), rtol=1e-9, atol=1e-12)
 
 
@@ -56,7 +62,7 @@ def test_components_lack_what_bayes_theorem_says_of_all_of_them() -> None:
     kernels = [np.array([[1.0, 0.8], [0.8, 1.0]]), np.eye(2)]
     roots = np.stack([np.linalg.cholesky(kernel) for kernel in kernels])
     chosen = SPREADS[6] * roots[0]
-    found = _Known(precision[None], (precision @ estimate)[None], 1).withheld(roots, chosen)[0]
+    found = lacking(_Known(precision[None], (precision @ estimate)[None], 1), roots, chosen)[0]
     variance = np.linalg.inv(precision)
     keep = chosen @ chosen.T @ np.linalg.inv(chosen @ chosen.T + variance)
     tried = [(tau**2 * kernel, tau**2 * kernel + variance) for kernel in kernels for tau in SPREADS]
@@ -70,12 +76,12 @@ def test_components_lack_what_bayes_theorem_says_of_all_of_them() -> None:
 
 
 def test_many_cells_leave_nothing_to_withhold() -> None:
-    assert abs(known(1e6, 0.5).withheld(np.eye(1)[None], np.full((1, 1), 0.5))).max() < 1e-9
+    assert abs(lacking(known(1e6, 0.5), np.eye(1)[None], np.full((1, 1), 0.5))).max() < 1e-9
 
 
 def test_it_says_how_large_an_effect_may_be_that_was_shrunk_to_nothing() -> None:
     """Standard errors of .1: effects up to about that are not ruled out."""
-    (found,) = known(100, 0.05).withheld(np.eye(1)[None], np.zeros((1, 1))).ravel()
+    (found,) = lacking(known(100, 0.05), np.eye(1)[None], np.zeros((1, 1))).ravel()
     assert 0.03 < np.sqrt(found) < 0.1
 
 
@@ -85,8 +91,21 @@ def test_levels_that_make_up_all_cells_err_against_each_other(n_levels: int, fac
     each = known(100, 0.2, n_free=n_levels - 1)
     together = _Known(each.precision.repeat(n_levels, 0), each.pull.repeat(n_levels, 0), n_levels - 1)
     root = np.full((1, 1), SPREADS[5])
-    alone = _Known(each.precision, each.pull, n_levels - 1).withheld(root[None] / SPREADS[5], root)
-    np.testing.assert_allclose(together.withheld(root[None] / SPREADS[5], root), factor * alone.repeat(n_levels, 0))
+    alone = lacking(_Known(each.precision, each.pull, n_levels - 1), root[None] / SPREADS[5], root)
+    np.testing.assert_allclose(lacking(together, root[None] / SPREADS[5], root), factor * alone.repeat(n_levels, 0))
+
+
+def test_levels_of_different_sizes_lack_by_what_size_each_may_have() -> None:
+    """One level of fifty does much; a single one of the others may."""
+    estimate = np.append(0.1 * np.random.default_rng(0).standard_normal(49), 2.0)[:, None]
+    levels = _Known(np.full((50, 1, 1), 100.0), 100 * estimate, 49)
+    roots, chosen = np.eye(1)[None], np.zeros((50, 1, 1))
+    sizes, variance = Sizes.of(levels.evidence(roots)), SPREADS**2 + 1 / 100
+    weight = softmax(49 / 50 * norm(0, np.sqrt(variance)).logpdf(estimate) + np.log(sizes.share), axis=1)
+    kept = SPREADS**2 / variance
+    expected = (weight * (kept / 100 + (kept * estimate) ** 2)).sum(1) * 50 / 49
+    assert sizes.differ
+    np.testing.assert_allclose(levels.withheld(roots, chosen, sizes=sizes)[:, 0, 0], expected)
 
 
 # --- what the ratios lack

@@ -20,7 +20,7 @@ from scratio_sc.flow._components import (
     scatter_about,
 )
 from scratio_sc.flow._distances import Neighbours, moving_alike
-from scratio_sc.flow._proportions import fit_effects, log_weights
+from scratio_sc.flow._proportions import EffectPrior, fit_effects, log_weights
 from scratio_sc.flow._shrinkage import mean_effects
 
 if TYPE_CHECKING:
@@ -130,14 +130,14 @@ class Mixture:
         )
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
-        of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.roots
-        weight_effect, roots, withheld = fit_effects(
+        of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.effects
+        weight_effect, priors, withheld = fit_effects(
             densities, base, self.weight_effect, design=design, prior=of_weights
         )
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
         size, scatter = design.over_numbers(size), design.over_numbers(scatter)
-        return Fitted(mixture, scatter, size, kinds, Prior(roots, alike), withheld)
+        return Fitted(mixture, scatter, size, kinds, Prior(priors, alike), withheld)
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -161,11 +161,10 @@ def _drawn_towards(target: np.ndarray, scatter: np.ndarray, size: np.ndarray) ->
 class Prior:
     """What is expected of groups before their cells are seen.
 
-    Roots of the prior covariances of the effects on log weights ``(n_columns, m, m)``, and how far components move
-    alike ``(m, m)``.
+    Of the effects of each column on log weights, and how far components move alike ``(m, m)``.
     """
 
-    roots: np.ndarray
+    effects: Sequence[EffectPrior]
     alike: np.ndarray
 
 

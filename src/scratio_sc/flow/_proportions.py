@@ -3,10 +3,11 @@
 Component k has the log weight b_k + sum_f feature_gf effect_fk in group g, up to a constant. Components that lie close
 together tend to change alike: the effects of a level are a Gaussian process over the components (Rasmussen & Williams
 2006), N(0, tau^2 S K S) with K_kl = exp(-D_kl / reach), D the Bhattacharyya distance and S = diag(s). tau and the
-reach, the same for all levels of a column, are those of most marginal likelihood by Laplace's approximation. So small
-components learn from their neighbours how they change, and where labels are random, tau is 0. Often a few types change
-and the others do not: s_k^2 is the expected square of the effects about component k, found together with them
-(expectation-maximisation), so that changes are shrunk less where they are large.
+reach are those of most marginal likelihood by Laplace's approximation; the reach is the same for all levels of a
+column, and so is tau unless the levels tell otherwise (see `Sizes`). So small components learn from their neighbours
+how they change, and where labels are random, tau is 0. Often a few types change and the others do not: s_k^2 is the
+expected square of the effects about component k, found together with them (expectation-maximisation), so that changes
+are shrunk less where they are large.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from scratio_sc.flow._columns import Column, turns
+from scratio_sc.flow._distances import Neighbours
+from scratio_sc.flow._sizes import SPREADS, Sizes, prior_variance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scratio_sc.flow._design import Design
-    from scratio_sc.flow._distances import Neighbours
 
-SPREADS = np.r_[0.0, np.geomspace(0.025, 3.2, 15)]
-"""Standard deviations tau of effects, in nats."""
 BROAD = 10.0
-N_SCORING = 8
+N_SCORING, N_SEEKING = 8, 3
+"""Steps to the effects, and those after which sizes that differ between levels stay: else they may go to and fro."""
 N_BACKFITTING = 3
 MAX_STEP = 1.5
 TOLERANCE = 1e-8
@@ -48,11 +49,33 @@ def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class EffectPrior:
+    """Prior of the effects of the levels of a column: N(0, tau^2 R R^T), tau of a share of them.
+
+    ``root (m, m)`` is R, ``share (n_spreads,)`` that of the levels of each size. Nothing in it is of a single level, so
+    that what is expected of one comes from the cells that are fitted alone.
+    """
+
+    root: np.ndarray
+    share: np.ndarray
+
+    @classmethod
+    def broad(cls, m: int) -> EffectPrior:
+        """Of effects that are hardly shrunk."""
+        return cls(BROAD / SPREADS[-1] * np.eye(m), (np.arange(len(SPREADS)) == len(SPREADS) - 1).astype(float))
+
+
+@dataclass(frozen=True)
 class _Scoring:
-    """Gradient ``(n_groups, m)`` and Fisher information ``(n_groups, m, m)`` of the likelihood in the log weights."""
+    """Gradient ``(n_groups, m)`` and Fisher information ``(n_groups, m, m)`` of the likelihood in the log weights.
+
+    ``steady`` is the information with the cells that the weights expect of a component beyond those that it has:
+    without them steps overshoot where a component is empty.
+    """
 
     gradient: np.ndarray
     information: np.ndarray
+    steady: np.ndarray
 
     @classmethod
     def at(cls, log_weight: np.ndarray, density: Sequence[Tensor]) -> _Scoring:
@@ -62,8 +85,11 @@ class _Scoring:
             share = cells * weight
             share /= share.sum(1, keepdim=True).clamp(min=1e-300)
             surplus.append(share.sub_(weight))
-        gradient, information = [s.sum(0) for s in surplus], [s.T @ s for s in surplus]
-        return cls(torch.stack(gradient).numpy(), torch.stack(information).numpy())
+        gradient = torch.stack([s.sum(0) for s in surplus]).numpy()
+        information = torch.stack([s.T @ s for s in surplus]).numpy()
+        lacking, weight = np.maximum(-gradient, 0), np.exp(log_weight)
+        beside = np.eye(log_weight.shape[1]) - weight[:, None]
+        return cls(gradient, information, information + (beside * lacking[..., None]).swapaxes(1, 2) @ beside)
 
 
 @dataclass(frozen=True)
@@ -79,10 +105,10 @@ class _Known:
     n_free: float
 
     @classmethod
-    def of(cls, column: Column, scoring: _Scoring, moved: np.ndarray) -> _Known:
-        """At scorings of groups whose log weights have since been ``moved (n_groups, m)`` by all other columns."""
-        pull = column.total(scoring.gradient - np.einsum("gkl,gl->gk", scoring.information, moved))
-        own = column.information(scoring.information)
+    def of(cls, column: Column, gradient: np.ndarray, information: np.ndarray, *, moved: np.ndarray) -> _Known:
+        """Of groups whose log weights have since been ``moved (n_groups, m)`` by all other columns."""
+        pull = column.total(gradient - np.einsum("gkl,gl->gk", information, moved))
+        own = column.information(information)
         if column.kind in {"trend", "constant"}:
             return cls(own, pull, 1)
         # the weights are taken from those of all cells, to which a level belongs: its variance is 1 / own - 1 / all
@@ -92,61 +118,66 @@ class _Known:
         return cls(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), int(own.any((1, 2)).sum()) - 1)
 
     def evidence(self, roots: np.ndarray) -> np.ndarray:
-        """Log marginal likelihood of each tau R, ``(n_roots, n_spreads)``."""
-        tau, out = SPREADS[:, None, None], []
-        for root in roots:
-            value, _, pull = self._along(root)
-            gain = (tau * pull) ** 2 / (1 + tau**2 * value) - np.log1p(tau**2 * value)
-            out.append(gain.sum((1, 2)) * self.n_free / len(value) / 2)
-        return np.stack(out)
+        """Log marginal likelihood of each tau R for the effects of each level, ``(n_levels, n_roots, n_spreads)``."""
+        return np.stack([self._evidence(*self._along(root)) for root in roots], axis=1)
 
-    def best_root(self, roots: np.ndarray) -> np.ndarray:
-        """tau R of most marginal likelihood."""
-        kernel, spread = np.unravel_index(np.argmax(self.evidence(roots)), (len(roots), len(SPREADS)))
-        best: np.ndarray = SPREADS[spread] * roots[kernel]
-        return best
+    def _evidence(self, value: np.ndarray, _: np.ndarray, pull: np.ndarray) -> np.ndarray:
+        tau, value, pull = SPREADS[:, None], value[:, None], pull[:, None]
+        gain = (tau * pull) ** 2 / (1 + tau**2 * value) - np.log1p(tau**2 * value)
+        evidence: np.ndarray = gain.sum(2) * self.n_free / len(value) / 2
+        return evidence
+
+    def roots(self, prior: EffectPrior) -> np.ndarray:
+        """Roots of the prior covariances of the effects of each level, ``(n_levels, m, m)``."""
+        value, vector, pull = self._along(prior.root)
+        variance = prior_variance(prior.share, self._evidence(value, vector, pull), value)
+        roots: np.ndarray = prior.root @ (vector * np.sqrt(variance)[:, None])
+        return roots
 
     def expected(self, root: np.ndarray) -> np.ndarray:
         """Expected effects ``(n_levels, m)`` under the prior N(0, R R^T)."""
         value, vector, pull = self._along(root)
-        effects: np.ndarray = np.einsum("lij,lj->li", vector, pull / (1 + value)) @ root.T
+        effects: np.ndarray = np.einsum("lij,lj->li", root @ vector, pull / (1 + value))
         return effects
 
-    def withheld(self, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """What shrinking by the ``chosen`` root is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
+    def withheld(self, roots: np.ndarray, chosen: np.ndarray, *, sizes: Sizes) -> np.ndarray:
+        """What shrinking by ``chosen`` roots is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
 
-        Expected over all tau R, by their evidence, is the squared distance of the effects from the estimates; what the
-        choice of the cells adds to it (S V S of estimates S e of covariance V) is another part of their error. Levels
-        that make up all cells err against each other, and n of them by n / (n - 1) of what each would by itself.
+        Expected over all tau R, as likely as they are, is the squared distance of the effects from the estimates; what
+        the choice of the cells adds to it (S V S of estimates S e of covariance V) is another part of their error.
+        Levels that make up all cells err against each other, and n of them by n / (n - 1) of what each would by itself.
         """
-        estimate, weight = self.expected(chosen), softmax(self.evidence(roots))
+        estimate, likely = self.expected(chosen), sizes.likely(self.evidence(roots))
         out = np.zeros_like(self.precision)
         tau = SPREADS[:, None, None]
-        for root, by_spread in zip(roots, weight, strict=True):
+        for root, by_spread in zip(roots, likely.swapaxes(0, 1), strict=True):
             value, vector, pull = self._along(root)
             into = root @ vector
             variance = tau**2 / (1 + tau**2 * value)
-            out += _between(into, np.tensordot(by_spread, variance, 1))
+            out += _between(into, np.einsum("lt,tlk->lk", by_spread, variance))
             apart = np.einsum("lik,tlk->tli", into, variance * pull) - estimate
-            out += np.einsum("t,tli,tlj->lij", by_spread, apart, apart)
+            out += np.einsum("lt,tli,tlj->lij", by_spread, apart, apart)
         value, vector, _ = self._along(chosen)
         out -= _between(chosen @ vector, value / (1 + value) ** 2)
         return out * (1 + 1 / self.n_free) if len(out) > 1 and self.n_free > 0 else out
 
     def scale(self, root: np.ndarray, *, near: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Root of the expected square of the effects about each component, ``(m,)``, one on average."""
+        """Root of the expected square of the effects about each component, ``(m,)``, one on average.
+
+        Of all levels together, so that those of large effects decide.
+        """
         # an effect that all components share is none
         value, vector, pull = self._along(root)
-        along = np.einsum("ki,lij->lkj", root - weight @ root, vector)
+        along = (root - (weight @ root)[..., None, :]) @ vector
         mean = np.einsum("lkj,lj->lk", along, pull / (1 + value))
         square = near @ (mean**2 + np.einsum("lkj,lj->lk", along**2, 1 / (1 + value))).mean(0)
         out: np.ndarray = np.sqrt(square / np.maximum(weight @ square, 1e-300))
         return out
 
     def _along(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Eigenvalues and eigenvectors of R^T precision R, and the pull along them."""
-        value, vector = np.linalg.eigh(root.T @ self.precision @ root)
-        return np.maximum(value, 0), vector, np.einsum("lij,li->lj", vector, self.pull @ root)
+        """Eigenvalues and eigenvectors of R^T precision R, and the pull along them; R of all levels or of each."""
+        value, vector = np.linalg.eigh(root.swapaxes(-1, -2) @ self.precision @ root)
+        return np.maximum(value, 0), vector, (self.pull[:, None] @ root @ vector)[:, 0]
 
 
 def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -161,20 +192,21 @@ def fit_effects(
     start: np.ndarray,
     *,
     design: Design,
-    prior: Neighbours | np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    prior: Neighbours | Sequence[EffectPrior],
+) -> tuple[np.ndarray, list[EffectPrior], np.ndarray]:
     """Effects on log weights about ``base (m,)`` of most posterior density, by Fisher scoring.
 
-    Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. The prior is given
-    by roots of its covariances ``(n_columns, m, m)``, or the best is sought among neighbours. Returns the effects, the
-    roots, and where these were sought, the square of what shrinking withholds of each effect ``(n_features, m, m)``.
+    Of cells of ``density (n_cells, m)`` in each group, from the effects ``start (n_features, m)``. The prior of each
+    column is given, or the best is sought among neighbours. Returns the effects, the priors, and where these were
+    sought, the square of what shrinking withholds of each effect ``(n_features, m, m)``.
     """
     columns, features = Column.all_of(design), design.features(design.groups)
-    neighbours = None if isinstance(prior, np.ndarray) else prior
-    chosen = prior.copy() if isinstance(prior, np.ndarray) else np.zeros((len(columns), len(base), len(base)))
+    neighbours = prior if isinstance(prior, Neighbours) else None
+    priors = [EffectPrior.broad(len(base)) for _ in columns] if isinstance(prior, Neighbours) else [*prior]
+    roots, sizes = [np.zeros(0)] * len(columns), dict[int, Sizes]()
     scale, weight = np.ones((len(columns), len(base))), np.exp(base)
     one, effects = np.zeros(len(base), np.int64), start
-    for _ in range(N_SCORING):
+    for n_done in range(N_SCORING):
         last, before = effects, features @ effects
         scoring = _Scoring.at(log_weights(base + before, one), density)
         effects = last.copy()
@@ -182,16 +214,22 @@ def fit_effects(
             if column.kind == "rest":
                 effects[column.features] = 0
         for j in turns(columns, effects, n_sweeps=N_BACKFITTING):
-            column = columns[j]
+            column, seeking = columns[j], n_done < N_SEEKING
             effects[column.features] = 0
-            known = _Known.of(column, scoring, features @ effects - before)
-            if column.kind == "constant":
-                chosen[j] = BROAD * np.eye(len(base))
-            elif neighbours:
-                chosen[j] = known.best_root(scale[j, :, None] * neighbours.roots)
-                if chosen[j].any():
-                    scale[j] = known.scale(chosen[j], near=neighbours.near, weight=weight)
-            effects[column.features] = known.expected(chosen[j])
+            moved = features @ effects - before
+            known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
+            if neighbours and column.kind != "constant" and (seeking or not sizes[j].differ):
+                tried = scale[j, :, None] * neighbours.roots
+                evidence = known.evidence(tried)
+                sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
+                priors[j] = EffectPrior(tried[sizes[j].kernel], sizes[j].share)
+                roots[j] = known.roots(priors[j])
+                if roots[j].any():
+                    scale[j] = known.scale(roots[j], near=neighbours.near, weight=weight)
+            elif seeking:
+                roots[j] = known.roots(priors[j])
+            steady = _Known.of(column, scoring.gradient, scoring.steady, moved=moved)
+            effects[column.features] = steady.expected(roots[j])
         step = np.abs(features @ effects - before).max(initial=0)
         if step > MAX_STEP:
             effects = last + (effects - last) * MAX_STEP / step
@@ -200,9 +238,9 @@ def fit_effects(
     withheld = np.zeros((len(effects), len(base), len(base)))
     if neighbours:
         scoring = _Scoring.at(log_weights(base + features @ effects, one), density)
-        for j, column in enumerate(columns):
-            if column.kind != "constant":
-                own = features[:, column.features] @ effects[column.features]
-                known = _Known.of(column, scoring, -own)
-                withheld[column.features] = known.withheld(scale[j, :, None] * neighbours.roots, chosen[j])
-    return effects, chosen, withheld
+        for j, found in sizes.items():
+            column = columns[j]
+            own = features[:, column.features] @ effects[column.features]
+            known = _Known.of(column, scoring.gradient, scoring.information, moved=-own)
+            withheld[column.features] = known.withheld(scale[j, :, None] * neighbours.roots, roots[j], sizes=found)
+    return effects, priors, withheld
