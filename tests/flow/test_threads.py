@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from scratio_sc.flow._threads import _openblas, one_numpy_thread, torch_threads_for
+from scratio_sc.flow._threads import _openblas, at_once, one_numpy_thread, side_by_side, torch_threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,3 +66,48 @@ def test_torch_has_one_thread_in_few_dimensions(n_dims: int, inside: int) -> Non
         assert (found, torch.get_num_threads()) == (inside, 2)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[None]:
+    """Three threads of torch, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_results_come_in_order_from_workers_of_one_torch_thread_each() -> None:
+    meet = threading.Barrier(3)
+
+    def work(item: int) -> tuple[int, int]:
+        meet.wait(timeout=30)  # of three at a time
+        time.sleep(0.01 * (3 - item % 3))  # the first is the last to end
+        return item, torch.get_num_threads()
+
+    assert list(side_by_side(work, range(6), at_most=3)) == [(item, 1) for item in range(6)]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_error_of_a_worker_is_raised_and_torch_has_its_threads_again() -> None:
+    def work(item: int) -> int:
+        return 1 // item
+
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(work, [1, 0, 1], at_most=2))
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("torch_threads")
+@pytest.mark.parametrize(("at_most", "n_items"), [(1, 3), (3, 1)])
+def test_one_at_a_time_is_done_where_it_was_asked_for_by_one_torch_thread(at_most: int, n_items: int) -> None:
+    workers = side_by_side(lambda _: (threading.get_ident(), torch.get_num_threads()), range(n_items), at_most=at_most)
+    assert list(workers) == [(threading.get_ident(), 1)] * n_items
+
+
+@pytest.mark.usefixtures("torch_threads")
+@pytest.mark.parametrize(("device", "small", "expected"), [("cpu", False, 3), ("cpu", True, 1), ("meta", False, 1)])
+def test_as_much_is_done_at_once_as_serves(device: str, *, small: bool, expected: int) -> None:
+    assert at_once(torch.device(device), small=small) == expected

@@ -19,7 +19,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import one_numpy_thread, torch_threads_for
+from scratio_sc.flow._threads import at_once, one_numpy_thread, side_by_side, torch_threads_for
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united
@@ -117,7 +117,7 @@ def fit_flow(
             plan = AnchorPlan.of(scaled, group, design, rng=rng)
         new = partial(new_member, design=design, plan=plan, device=place)
         members, records = _fit_members(
-            scaled, group, folds, design=design, new=new, schedule=schedule, rng=rng, bar=bar
+            scaled, group, folds, design=design, new=new, device=place, schedule=schedule, rng=rng, bar=bar
         )
     seed = int(rng.integers(2**31))
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
@@ -145,6 +145,7 @@ def _fit_members(
     *,
     design: Design,
     new: Callable[..., Member],
+    device: torch.device,
     schedule: Schedule,
     rng: np.random.Generator,
     bar: tqdm[Any],
@@ -153,25 +154,30 @@ def _fit_members(
 
     Where the first network has nothing to add, the others have not either, and are not trained.
     """
-    members: list[Member] = []
-    records: list[Progress] = []
-    for m, left_out in enumerate(folds.left_out):
-        what = f"network {m + 1} of {len(folds.left_out)}"
-        bar.set_postfix_str(f"{what}, its anchor")
-        seen = folds.of_cell != left_out
-        (member_rng,) = rng.spawn(1)
-        member = new(x[seen], group[seen], rng=member_rng)
-        generator = torch.Generator().manual_seed(int(member_rng.integers(2**62)))
-        bar.set_postfix_str(what)
-        bar.unpause()  # what an anchor takes says nothing of the steps to come
-        if not members or not members[0].network.silent:
-            cells = [training_cells(member, x[part], group[part], design=design) for part in (seen, ~seen)]
-            records.append(train(member, *cells, schedule=schedule, generator=generator, on_step=bar.update))
-            first = not members and not member.network.silent
-            if first and not tells_conditions_better(member, cells[1], seed=int(member_rng.integers(2**62))):
-                member.network.silence()
-        members.append(member)
-        bar.update((m + 1) * schedule.n_steps - bar.n)  # of a network that stopped early, or was not trained
+    n_members, member_rngs = len(folds.left_out), rng.spawn(len(folds.left_out))
+    seen = [folds.of_cell != left_out for left_out in folds.left_out]
+    members = []
+    for m, mine in enumerate(seen):
+        bar.set_postfix_str(f"anchor {m + 1} of {n_members}")
+        members.append(new(x[mine], group[mine], rng=member_rngs[m]))
+    generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in member_rngs]
+    bar.unpause()  # what an anchor takes says nothing of the steps to come
+
+    def trained(m: int) -> tuple[Progress, TrainingCells]:
+        parts = [training_cells(members[m], x[cells], group[cells], design=design) for cells in (seen[m], ~seen[m])]
+        record = train(members[m], *parts, schedule=schedule, generator=generators[m], on_step=bar.update)
+        return record, parts[1]
+
+    bar.set_postfix_str("first network")
+    first = members[0].network
+    ((record, judge),) = side_by_side(trained, [0], at_most=1)
+    records = [record]
+    if not first.silent and not tells_conditions_better(members[0], judge, seed=int(member_rngs[0].integers(2**62))):
+        first.silence()
+    if not first.silent:
+        bar.set_postfix_str("other networks")
+        records += [record for record, _ in side_by_side(trained, range(1, n_members), at_most=at_once(device))]
+    bar.update(n_members * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
     return members, records
 
 

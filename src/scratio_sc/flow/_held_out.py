@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from scratio_sc.flow._components import component_log_density, gaussian_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
+from scratio_sc.flow._threads import at_once, side_by_side
 
 if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
@@ -115,17 +116,24 @@ def score_held_out(
     parts = np.zeros((len(cells), len(conditions), N_NODES))
     log_prior = np.empty((len(cells), len(conditions)), np.float32)
     directions, *_ = draw_directions(x.shape[1], N_SHARES, rng=np.random.default_rng(seed))
+
+    def of_member(asked: tuple[Member, np.ndarray, np.ndarray]) -> np.ndarray:
+        member, mine, rows = asked
+        found = node_log_likelihoods(member, x[cells[mine]], member.groups(design, rows), directions=directions)
+        mean: np.ndarray = found.mean(0)
+        return mean
+
+    asked = []
+    for own in np.unique(covariates, axis=0):
+        same = (covariates == own).all(1)
+        rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
+        log_prior[same] = design.log_frequencies(rows)
+        asked += [(member, np.flatnonzero(same & left_out[m]), rows) for m, member in enumerate(members)]
+    at_most = at_once(members[0].device)
     with tqdm(total=int(left_out.sum()), desc="judging", unit="cell", disable=not progress) as bar:
-        for own in np.unique(covariates, axis=0):
-            same = (covariates == own).all(1)
-            rows = np.column_stack([conditions, np.tile(own, (len(conditions), 1))])
-            log_prior[same] = design.log_frequencies(rows)
-            for m, member in enumerate(members):
-                asked = np.flatnonzero(same & left_out[m])
-                groups = member.groups(design, rows)
-                found = node_log_likelihoods(member, x[cells[asked]], groups, directions=directions)
-                parts[asked] += found.mean(0)
-                bar.update(len(asked))
+        for (_, mine, _), found in zip(asked, side_by_side(of_member, asked, at_most=at_most), strict=True):
+            parts[mine] += found
+            bar.update(len(mine))
     parts /= left_out.sum(0)[:, None, None]
     baselines = _baselines(x, condition, cells, n_conditions=len(conditions), fold=folds.of_cell)
     held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept)

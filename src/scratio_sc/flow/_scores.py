@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
-from scratio_sc.flow._threads import one_numpy_thread
+from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, side_by_side
 from scratio_sc.flow._withheld import withheld_from
 
 if TYPE_CHECKING:
@@ -75,17 +75,20 @@ def denoising_scores(
         mixed = [np.logaddexp.reduce(density[..., mine] + side.log_weights, axis=-1) for side, mine in each]
         return np.stack(mixed, axis=-1)
 
-    by_member, by_partition, finest = [], [], []
-    for member, directions, judges in zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True):
+    def of_member(asked: tuple[Member, Directions, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Log densities of the sides, of the sides by partition, and of the rows at the finest if the member judges."""
+        member, directions, judges = asked
         groups = member.groups(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
         seen = parts @ weights
-        by_partition.append(of_sides(seen))
-        by_member.append(of_sides(seen.mean(0)))
-        if judges:
-            finest.append(parts.mean(0).sum(-1))
+        return of_sides(seen.mean(0)), of_sides(seen), parts.mean(0).sum(-1) if judges else None
+
+    asked = [*zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True)]
+    first = flow.members[0]
+    at_most = at_once(first.device, small=first.network.silent and flow.n_dims <= MAX_DIMS_ALONE)
+    by_member, by_partition, finest = zip(*side_by_side(of_member, asked, at_most=at_most), strict=True)
     members = np.stack(by_member)
-    far = _outside(flow, of_sides(np.mean(finest, axis=0)), sides=sides)
+    far = _outside(flow, of_sides(np.mean([part for part in finest if part is not None], axis=0)), sides=sides)
     within = _Within.of(flow, x, batch, sides=sides)
     far |= _expected(flow, within, sides=sides, density=members[batch.unseen].mean(0)) < MIN_NEARBY
     unit = flow.n_dims * np.log(flow.scale)
