@@ -74,7 +74,7 @@ def test_slope_that_may_be_near_one_or_is_unknown_or_above_is_not_warned_of(slop
 
 
 def test_few_cells_do_not_judge() -> None:
-    few: dict[str, Any] = {**FINE, "n_cells": 50, "slope": 0.1, "log_loss_lda": 0.1}
+    few: dict[str, Any] = {**FINE, "n_cells": 79, "slope": 0.1, "log_loss_lda": 0.1}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of(few, COVERED)

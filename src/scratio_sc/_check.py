@@ -132,10 +132,13 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
         if j < n_condition_columns or column in labels.numeric:
             continue
         if len(values) > max(MANY_LEVELS, len(rows) / MIN_CELLS):
-            msg = (
-                f"The covariate {column!r} has {len(values)} levels in {len(rows)} cells: it looks like a measurement. "
-                f"If it is one, say `numeric=[{column!r}]`; or cut it into classes with `pd.cut`, or leave it out."
-            )
+            way_out = "too few cells have each. Name a coarser one, such as a donor or a batch, or leave it out."
+            if _are_numbers(rows[:, j]):
+                way_out = (
+                    f"it looks like a measurement. If it is one, say `numeric=[{column!r}]`; or cut it into classes "
+                    "with `pd.cut`, or leave it out."
+                )
+            msg = f"The covariate {column!r} has {len(values)} levels in {len(rows)} cells: {way_out}"
             raise ValueError(msg)
     if missing:
         logarithms = ((labels.text == "-inf") & ~labels.known).any()
@@ -235,9 +238,7 @@ def _are_numbers(text: np.ndarray) -> bool:
 
 
 def _dropping(labels: Labels, columns: list[str]) -> str:
-    """Code that keeps the cells of which there are enough; of several columns, in the same combination."""
-    if len(columns) == 1:
-        return f"`adata = adata[~adata.obs[{columns[0]!r}].isin([...])].copy()`"
+    """Code that keeps the cells of which there are enough, of several columns in the same combination."""
     size = f"adata.obs.groupby({columns}, observed=True)[{columns[0]!r}].transform('size')"
     enough = f"`adata = adata[{size} >= {MIN_CELLS}].copy()`"
     if labels.complete.all():

@@ -88,12 +88,15 @@ def check_any(cells: np.ndarray, name: str, side: Any) -> None:
 
 
 def warn_of_unknown(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
-    """Warn of cells whose labels, in the columns that a side names, are none of the fit."""
+    """Warn of cells whose labels, in the columns that a side names, are missing or none of the fit."""
     for column in named_levels(flow.design, side):
         if column in flow.design.numeric:
             continue
         labels = read_labels(adata, (column,))
         known = flow.design.levels[flow.design.columns.index(column)]
+        missing = int((~labels.complete).sum())
+        if missing:
+            warn(f"{missing} cells have no label in {column!r}, and take no part.")
         strange = labels.known[:, 0] & ~np.isin(labels.text[:, 0], known)
         if strange.any():
             msg = (

@@ -15,10 +15,12 @@ MIN_OVERLAP = 0.02
 MAX_EXTRAPOLATED = 0.5
 MAX_CONFOUNDED = 0.25
 MAX_UNLIKE = 0.125
-MIN_JUDGED = 200
+MIN_JUDGED = 80
+"""Held-out cells below which nothing is said of calibration; standard errors of fewer are no guide."""
 NOTHING = 1e-6
 BEATEN_BY = 0.01
 TOO_LARGE, CLEARLY = 0.8, 3.0
+"""Slope below which ratios are too large, and standard errors that make a rival or a slope clear."""
 
 BEYOND = (
     "No cell was fitted anywhere near {}: the ratios continue a straight line and are no evidence. All cells are "
@@ -97,7 +99,7 @@ def warn_of(
     best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
     judged = calibration["n_cells"] >= MIN_JUDGED
-    beaten = judged and loss - rival > max(BEATEN_BY, 2 * rival_se)
+    beaten = judged and loss - rival > max(BEATEN_BY, CLEARLY * rival_se)
     worthless = beaten and loss - calibration["log_loss_prior"] > BEATEN_BY  # then it does not tell the sides apart
     if beyond:
         warn(BEYOND.format(beyond))

@@ -60,6 +60,23 @@ def test_interaction_without_a_summary_says_why(combined: AnnData) -> None:
     assert not means(ax)
 
 
+def test_extrapolated_interaction_is_hollow_and_says_so(combined: AnnData) -> None:
+    combined.uns["far"] = entry(2.0, 0.1, "A+F", "extrapolated")
+    figure = pl.interaction(combined, ["more", "far"], return_fig=True)
+    (ax,) = figure.axes
+    assert [to_rgba(line.get_markerfacecolor()) == to_rgba(_MORE) for line in means(ax)] == [True, False]
+    assert "extrapolated: size unknown" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_label_of_the_axis_is_not_cut(combined: AnnData) -> None:
+    combined.uns["more"]["params"]["combination"] = "a long name of one drug + a long name of another"
+    figure = pl.interaction(combined, KEYS, return_fig=True)
+    figure.canvas.draw()
+    label = figure.axes[0].xaxis.label.get_window_extent()
+    assert label.x0 >= 0
+    assert label.x1 <= figure.bbox.x1
+
+
 def test_combinations_of_one_name_are_told_apart(combined: AnnData) -> None:
     combined.uns["again"] = entry(0.5, 0.1, "A+B")
     combined.uns["again"]["params"]["b"] = "X"

@@ -73,6 +73,38 @@ def test_missing_effects_are_crosses(effects: AnnData) -> None:
     assert cross.get_offsets().tolist() == [[1, 1]]
 
 
+def test_extrapolated_sizes_do_not_fade_the_others(effects: AnnData) -> None:
+    """T under drug$1 is extrapolated: its KL divergence is no size, its JS divergence is one."""
+    effects.uns["treatment_effect"]["table"].loc["2", "kl_target"] = 14.0
+    tops = {name: dots(pl.treatment_effect(effects, effect=name, show=False)).norm.vmax for name in ("js", "kl_target")}
+    assert tops == {"js": 0.6, "kl_target": 0.4}
+
+
+def test_effects_none_of_which_could_be_measured_are_all_crosses(effects: AnnData) -> None:
+    effects.uns["treatment_effect"]["table"][["js", "js_se"]] = np.nan
+    ax = pl.treatment_effect(effects, show=False)
+    assert sum(len(points.get_offsets()) for points in ax.collections) == 4
+
+
+def test_a_cross_says_why(effects: AnnData) -> None:
+    effects.uns["treatment_effect"]["table"].loc["5", ["js", "flag"]] = [np.nan, "confounded"]
+    figure = pl.treatment_effect(effects, return_fig=True)
+    entries = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert entries[-1] == "too few cells or\nconfounded"
+
+
+@pytest.mark.parametrize("effect", ["js", "kl_target", "kl_reference"])
+def test_long_name_of_the_reference_stays_beside_the_bar(effects: AnnData, effect: str) -> None:
+    effects.uns["treatment_effect"]["params"]["reference"] = "non-targeting control (pooled guides) + HK2 + MAP2K6"
+    figure = pl.treatment_effect(effects, effect=effect, return_fig=True)
+    figure.canvas.draw()
+    bar = figure.axes[1]
+    label, legend = bar.yaxis.label.get_window_extent(), bar.get_legend().get_window_extent()
+    assert "[nats]" in bar.get_ylabel()
+    assert label.y1 <= figure.bbox.y1
+    assert label.y0 >= legend.y1
+
+
 def test_samples(effects: AnnData) -> None:
     assert labels(pl.treatment_effect(effects, rows="sample", show=False)) == (["d1"], ["other"])
 
@@ -88,7 +120,7 @@ def test_groups_and_samples_of_one_treatment(effects: AnnData) -> None:
 def test_other_effect_is_named_with_the_reference(effects: AnnData) -> None:
     figure = pl.treatment_effect(effects, effect="kl_reference", return_fig=True)
     (bar,) = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
-    assert bar.get_ylabel() == "KL(ctrl || target)  [nats]"
+    assert bar.get_ylabel().split() == ["KL(ctrl", "||", "target)", "[nats]"]
 
 
 def test_return_types(effects: AnnData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,8 +252,19 @@ def test_names_of_cells_are_no_measurement(fresh: AnnData) -> None:
 def test_a_small_level_of_many_is_to_be_dropped() -> None:
     guide = np.repeat([f"guide{i}" for i in range(60)], 20)[:-5]
     adata = AnnData(obs=pd.DataFrame({"guide": guide}).rename(str), obsm={"X_pca": np.zeros((len(guide), 2))})
-    with pytest.raises(ValueError, match=r"Too few cells in 'guide' for 'guide59' \(15\).*Drop these cells"):
+    with pytest.raises(ValueError, match=r"Too few cells in 'guide' for 'guide59' \(15\).*Drop these cells") as caught:
         tl.fit(adata, "guide", progress=False)
+    scope = {"adata": adata}
+    exec(re.findall("`(adata = .*?)`", str(caught.value))[0], scope)
+    assert sorted(set(scope["adata"].obs["guide"])) == sorted(f"guide{i}" for i in range(59))
+
+
+def test_covariate_of_many_texts_is_no_measurement() -> None:
+    obs = pd.DataFrame({"condition": ["a", "b"] * 100, "guide": [f"sg{i // 3}" for i in range(200)]}).rename(str)
+    adata = AnnData(obs=obs, obsm={"X_pca": np.zeros((200, 2))})
+    with pytest.raises(ValueError, match="'guide' has 67 levels in 200 cells: too few cells have each") as caught:
+        tl.fit(adata, "condition", covariates=["guide"], progress=False)
+    assert "numeric" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:Target and reference hardly overlap")

@@ -128,6 +128,22 @@ def test_levels_of_two_columns_are_combined() -> None:
     assert params["a"] == "drug=yes, cytokine=no"
 
 
+def test_names_in_either_order_are_one_combination(combined: AnnData) -> None:
+    label = combined.obs["condition"].astype(str)
+    label.iloc[np.flatnonzero(label == "A+B")[::2]] = "B+A"
+    combined.obs["condition"] = label
+    tl.fit(combined, "condition", max_steps=0, n_members=2, progress=False)
+    summary_of(combined)
+    assert combined.uns["interaction"]["params"]["combination"] == "A+B + B+A"
+    assert combined.uns["interaction"]["table"].loc["combination / reference", "n_target"] == 250
+
+
+def test_side_without_cells_is_asked_after(combined: AnnData) -> None:
+    left = combined[combined.obs["condition"] != "none"].copy()
+    with pytest.warns(UserWarning, match=r"reference 'none' \(0 of 0\)\. Were labels renamed since the fit"):
+        summary_of(left)
+
+
 def test_too_few_cells_leave_no_summary(combined: AnnData) -> None:
     own = np.flatnonzero(combined.obs["condition"] == "A+B")
     some = combined[np.setdiff1d(np.arange(combined.n_obs), own[5:])].copy()

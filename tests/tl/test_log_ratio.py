@@ -305,10 +305,12 @@ def test_condition_can_be_held_while_a_covariate_is_compared(cells: AnnData) -> 
     np.testing.assert_array_equal(own, named)
 
 
+@pytest.mark.filterwarnings("ignore:On held-out cells")
 def test_bandwidth_beyond_all_cells_sees_nothing(cells: AnnData) -> None:
     assert np.abs(ratio(cells, bandwidth=1e4)).max() < 0.01 < np.abs(ratio(cells, bandwidth=0)).max()
 
 
+@pytest.mark.filterwarnings("ignore:On held-out cells")
 def test_a_wider_bandwidth_says_less(cells: AnnData) -> None:
     narrow, wide = (np.abs(ratio(cells, bandwidth=width)).mean() for width in (0, 2.0))
     assert wide < narrow

@@ -320,6 +320,13 @@ def test_cells_of_labels_that_the_fit_has_not_seen_are_counted(mixture: AnnData)
         effects(renamed)
 
 
+def test_cells_that_lost_their_label_are_counted(mixture: AnnData) -> None:
+    lost = mixture.copy()
+    lost.obs.loc[lost.obs_names[(lost.obs["condition"] == "response").to_numpy()][:70], "condition"] = np.nan
+    with pytest.warns(UserWarning, match="70 cells have no label in 'condition', and take no part"):
+        effects(lost)
+
+
 def test_reference_without_cells_is_refused(mixture: AnnData) -> None:
     left = mixture[mixture.obs["condition"] != "ctrl"].copy()
     with pytest.raises(ValueError, match="No cell is of the reference 'ctrl'"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import finish, panels, plot
+from ._figure import EXTRAPOLATED, finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 _MORE, _LESS, _UNCLEAR = "#D55E00", "#0072B2", "0.35"
 _PALE = 0.22
-_ROW = 0.42
+_ROW, _WIDTH, _LETTER = 0.42, 4.2, 0.085
+"""Inches: a row, the panel without names, a letter of a name."""
 _CLEAR = 1.96
+_MEAN: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 3}
 
 
 @plot()
@@ -33,7 +35,8 @@ def interaction(
     """Draw interactions: their distribution over the cells of each combination, with mean and interval.
 
     Right of 0 the combination makes its cells more likely than the sum of both treatments says (orange), left of it
-    less likely (blue); grey where the 95 % interval of the mean reaches 0. Combinations are sorted by their mean.
+    less likely (blue); grey where the 95 % interval of the mean reaches 0. Hollow where the summary is flagged as
+    extrapolated: its size is no evidence. Combinations are sorted by their mean.
 
     Parameters
     ----------
@@ -76,17 +79,19 @@ def interaction(
         msg = "`keys` has to name at least one interaction in `adata.uns`."
         raise ValueError(msg)
     entries = sorted((_entry(adata, key) for key in keys), key=_mean)
-    with panels(1, ax=ax, panel_size=(5.2, max(_ROW * len(entries) + 1.0, 1.8))) as axes:
+    names = [_name(entry, entries) for entry in entries]
+    size = (_WIDTH + _LETTER * max(map(len, names)), max(_ROW * len(entries) + 1.0, 1.8))
+    with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
         for y, entry in enumerate(entries):
             _draw(panel, y, entry["summary"])
-        panel.set_yticks(range(len(entries)), [_name(entry, entries) for entry in entries], parse_math=False)
+        panel.set_yticks(range(len(entries)), names, parse_math=False)
         panel.set_ylim(-0.6, len(entries) - 0.4)
         panel.set_xlabel("interaction in cells of the combination  [nats]\nlog ratio less the sum of both treatments'")
         panel.tick_params(axis="y", length=0)
         panel.spines[["top", "right", "left"]].set_visible(False)
-        _draw_legend(panel)
+        _draw_legend(panel, extrapolated=any(_extrapolated(entry["summary"]) for entry in entries))
     return finish(axes, show=show, return_fig=return_fig)
 
 
@@ -113,22 +118,39 @@ def _name(entry: Any, entries: Sequence[Any]) -> str:
     return name if names.count(name) == 1 else f"{name} ({params['a']}, {params['b']})"
 
 
+def _extrapolated(summary: Any) -> bool:
+    return bool(summary["flag"] == "extrapolated")
+
+
 def _draw(panel: Axes, y: int, summary: Any) -> None:
     mean, half = summary["interaction"], _CLEAR * summary["interaction_se"]
     if not np.isfinite(mean):
-        panel.text(0, y, summary["flag"], color=_UNCLEAR, va="center", fontsize="small")
+        panel.annotate(
+            summary["flag"],
+            (0, y),
+            xytext=(4, 0),
+            textcoords="offset points",
+            color=_UNCLEAR,
+            va="center",
+            fontsize="small",
+        )
         return
     low, lower, _, upper, high = np.asarray(summary["quantiles"])
     colour = _UNCLEAR if abs(mean) <= half or not np.isfinite(half) else _MORE if mean > 0 else _LESS
     panel.plot([low, high], [y, y], color=colour, alpha=_PALE, linewidth=4, solid_capstyle="butt")
     panel.plot([lower, upper], [y, y], color=colour, alpha=_PALE, linewidth=13, solid_capstyle="butt")
-    panel.errorbar(mean, y, xerr=np.nan_to_num(half), color=colour, marker="o", markersize=5, capsize=3, linewidth=1.5)
+    face = panel.get_facecolor() if _extrapolated(summary) else colour
+    interval = np.nan_to_num(half)
+    panel.errorbar(mean, y, xerr=interval, color=colour, markerfacecolor=face, **_MEAN, linewidth=1.5)
 
 
-def _draw_legend(panel: Axes) -> None:
-    panel.errorbar([], [], xerr=[], color=_UNCLEAR, marker="o", markersize=5, capsize=3, label="mean, 95 % interval")
+def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
+    panel.errorbar([], [], xerr=[], color=_UNCLEAR, **_MEAN, label="mean, 95 % interval")
     panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=8, label="half of the cells")
     panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=3, label="90 % of the cells")
-    panel.figure.legend(
-        *panel.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize="x-small"
-    )
+    if extrapolated:
+        hollow = {"marker": _MEAN["marker"], "markersize": _MEAN["markersize"], "markerfacecolor": "none"}
+        panel.plot([], [], color=_UNCLEAR, linestyle="", label=EXTRAPOLATED, **hollow)
+    handles, labels = panel.get_legend_handles_labels()
+    ncols = 2 if extrapolated else 3
+    panel.figure.legend(handles, labels, loc="outside upper center", ncols=ncols, frameon=False, fontsize="x-small")

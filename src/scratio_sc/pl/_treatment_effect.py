@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,10 +28,12 @@ _CUTS = (2.0, 5.0)
 _CELL = 0.34
 _LEAST = 0.05
 """Effect that the colours reach to at least, nats."""
-_LETTER = 0.085
+_LETTER, _SMALL_LETTER = 0.085, 0.065
 _BAR = (1.5, 2.4)
 _LEGEND = 1.3
-"""Inches: a row or column, a letter, the shortest and longest colour bar, and what the legend below it takes."""
+"""Inches: a row or column, a letter and a small one, the shortest and longest colour bar, and the legend below it."""
+_WITHOUT = {"few cells": "too few cells", "one side only": "one side only", "confounded": "confounded"}
+"""What a cross stands for, by the flag of its row."""
 
 
 @plot()
@@ -49,8 +52,9 @@ def treatment_effect(
     """Draw a dot for each treatment and cell type, or donor.
 
     The colour is the effect, the size says by how many of its standard errors it exceeds 0. A rim marks effects
-    that rest on extrapolation, a cross the lack of enough cells. Treatments, types and donors with large effects come
-    first.
+    that rest on extrapolation, a cross an effect that could not be measured (column ``flag``). Treatments, types and
+    donors with large effects come first. KL divergences that rest on extrapolation do not stretch the colours
+    unless all do.
 
     Parameters
     ----------
@@ -114,11 +118,26 @@ def treatment_effect(
         _decorate(panel, names[rows], names[columns])
         length = float(np.clip(height - _LEGEND, *_BAR))
         bar = panel.figure.colorbar(
-            points, ax=panel, shrink=length / height, aspect=length / 0.13, pad=0.03, anchor=(0.0, 1.0)
+            points,
+            ax=panel,
+            shrink=length / height,
+            aspect=length / 0.13,
+            pad=0.03,
+            anchor=(0.0, 1.0),
+            extend="max" if (points.get_array() > points.norm.vmax).any() else "neither",
         )
-        bar.set_label(_LABELS[effect].format(entry["params"]["reference"]), parse_math=False, fontsize="small")
+        label = _label(effect, str(entry["params"]["reference"]), width=int(length / _SMALL_LETTER))
+        bar.set_label(label, parse_math=False, fontsize="small")
         _draw_legend(bar.ax, table, effect)
     return finish(axes, show=show, return_fig=return_fig)
+
+
+def _label(effect: str, reference: str, *, width: int) -> str:
+    """Label of the colour bar in lines of so many letters; of a long name of the reference, the beginning."""
+    room = width - len("KL( ||")
+    if len(reference) > room:
+        reference = reference[: room - 1].rstrip() + "…"
+    return "\n".join(fill(line, width) for line in _LABELS[effect].format(reference).split("\n"))
 
 
 def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
@@ -156,7 +175,9 @@ def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap
         certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
     size = np.array([*_SIZES.values()])[np.digitize(certainty, _CUTS)]
     edges = [ink() if flag == "extrapolated" else "none" for flag in table["flag"][known]]
-    top = max(float(value[known].max()) if known.any() else 0.0, _LEAST)
+    # of an extrapolated effect only the JS divergence, a bound, says how large it is
+    sized = known & (table["flag"] != "extrapolated").to_numpy() if effect != "js" else known
+    top = max(float(value[sized if sized.any() else known].max(initial=0)), _LEAST)
     x, y = xy.T
     panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
     return panel.scatter(
@@ -193,8 +214,9 @@ def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
     handles = [handle(name, size, color="0.5", markeredgewidth=0) for name, size in _SIZES.items()]
     if (table["flag"] == "extrapolated").any():
         handles.append(handle("extrapolated", 75, markerfacecolor="none", markeredgecolor=ink(), markeredgewidth=1.2))
-    if table[effect].isna().any():
-        handles.append(handle("too few cells", 25, color="0.6", marker="x", markeredgewidth=1))
+    without = [name for flag, name in _WITHOUT.items() if flag in set(table["flag"][table[effect].isna()])]
+    if without:
+        handles.append(handle(" or\n".join(without), 25, color="0.6", marker="x", markeredgewidth=1))
     bar.legend(
         handles=handles,
         title="effect / standard error",

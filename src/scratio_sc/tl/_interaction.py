@@ -46,10 +46,10 @@ CONTRASTS = (
 def interaction(
     adata: AnnData,
     *,
-    a: str | Mapping[str, Any],
-    b: str | Mapping[str, Any],
+    a: str | Sequence[str] | Mapping[str, Any],
+    b: str | Sequence[str] | Mapping[str, Any],
     reference: str | Sequence[str] | Mapping[str, Any],
-    combination: str | Mapping[str, Any] | None = None,
+    combination: str | Sequence[str] | Mapping[str, Any] | None = None,
     key: str = "scratio",
     bandwidth: float | Literal["auto"] = "auto",
     progress: bool = True,
@@ -67,13 +67,14 @@ def interaction(
     adata
         Cells. Reads `adata.uns[key]`, the embedding and the columns of the fit.
     a, b
-        Each treatment alone: a level of the condition, or {column: level}.
+        Each treatment alone: a level of the condition, a list of levels (their mixture), or {column: level}.
     reference
         Cells with neither of them.
     combination
-        Cells with both. By default the level called "a+b" or "b+a"; where `a`, `b` and `reference` name columns, the
-        levels of `a` and `b` together: ``a={"drug_1": "yes"}, b={"drug_2": "yes"}, reference={"drug_1": "no",
-        "drug_2": "no"}``. Columns that `a`, `b` or the combination do not name are as in the reference.
+        Cells with both. By default the level called "a+b" or "b+a", or both where there are both; where `a`, `b` and
+        `reference` name columns, the levels of `a` and `b` together: ``a={"drug_1": "yes"}, b={"drug_2": "yes"},
+        reference={"drug_1": "no", "drug_2": "no"}``. Columns that `a`, `b` or the combination do not name are as in the
+        reference.
     key
         Slot of `adata.uns` with the fitted flow.
     bandwidth
@@ -217,9 +218,9 @@ def _both(flow: ConditionalFlow, a: Any, b: Any) -> Any:
         return {**a, **b}
     known = flow.design.levels[0]
     if isinstance(a, str) and isinstance(b, str):
-        for name in (f"{a}{JOINED_BY}{b}", f"{b}{JOINED_BY}{a}"):
-            if name in known:
-                return name
+        together = [name for name in (f"{a}{JOINED_BY}{b}", f"{b}{JOINED_BY}{a}") if name in known]
+        if together:
+            return together if len(together) > 1 else together[0]
     msg = (
         f"No level is called after both {describe(a)!r} and {describe(b)!r}. Name the side of both together with "
         f"`combination` (levels of {flow.design.columns[0]!r}: {named(known)})."
@@ -274,6 +275,8 @@ def _flag_of(
         why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
         need = f"at least {MIN_CELLS} cells a side are needed {why}"
         msg = f"No summary of the interaction (NaN): {need}; too few in {each}."
+        if not all(n_scored[name] for name in small):
+            msg += " Were labels renamed since the fit, or these cells left out?"
         warn(msg)
     elif extrapolated > MAX_EXTRAPOLATED:
         flag = "extrapolated"

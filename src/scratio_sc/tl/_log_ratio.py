@@ -115,8 +115,8 @@ def log_ratio(
     UserWarning
         If the ratios should not be taken at face value: a side is a number beyond the fit or has none of the cells'
         covariates, the cells are like none of the fit, the sides hardly overlap or cannot be told apart at all (ratios
-        of 0), a simpler model predicts better, held-out cells say that the ratios are too large, the embedding is
-        not that of the fit, or `flow` was fitted on these very cells.
+        of 0), a simpler model predicts better or the ratios are too large, as far as at least 80 held-out cells can
+        tell, the embedding is not that of the fit, or `flow` was fitted on these very cells.
 
     Raises
     ------

@@ -84,6 +84,10 @@ def ratio_genes(
 
     Notes
     -----
+    Every cell with a ratio counts, of whatever condition, and extrapolated or not. Among many conditions, such as the
+    perturbations of a screen, genes that tell the others apart would rank high: take the cells of both sides alone, as
+    ``scratio.tl.ratio_genes(adata[adata.obs["condition"].isin(["KLF1", "control"])].copy())`` does.
+
     The p-values take cells as the unit, not donors, and the ratio comes from an embedding of the same genes. They sort
     genes that go with the map from genes that do not; they do not test whether a treatment changes a gene.
 

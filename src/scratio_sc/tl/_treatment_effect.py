@@ -14,7 +14,7 @@ from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import BEATEN_BY, warn
+from scratio_sc._warn import warn
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
+
+FAR_BELOW = 0.05
+"""Nats below 0 from which cells look like those of the other side; no effect at all scatters around 0."""
 
 
 def treatment_effect(
@@ -102,8 +105,8 @@ def treatment_effect(
     Warns
     -----
     UserWarning
-        Names the effects that could not be measured, and those that are negative beyond their error; counts cells
-        without a group or sample, and those of conditions that the fit has not seen.
+        Names the effects that could not be measured, and those that are negative beyond their error and .05 nats;
+        counts cells without a group, sample or condition, and those of conditions that the fit has not seen.
 
     Raises
     ------
@@ -245,7 +248,7 @@ def _why_none(row: Any) -> str:
 
 def _warn_of_negative(table: pd.DataFrame) -> None:
     """Say where divergences are far below 0, as they are where labels are not those of the fit."""
-    wrong = table[table["js"] < -np.fmax(3 * table["js_se"], BEATEN_BY)]
+    wrong = table[table["js"] < -np.fmax(3 * table["js_se"], FAR_BELOW)]
     if len(wrong):
         each = [_name_of(row) for row in wrong.itertuples()]
         msg = (
