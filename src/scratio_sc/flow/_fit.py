@@ -117,7 +117,7 @@ def fit_flow(
             plan = AnchorPlan.of(scaled, group, design, rng=rng)
         new = partial(new_member, design=design, plan=plan, device=place)
         members, records = _fit_members(
-            scaled, group, folds, design=design, new=new, device=place, schedule=schedule, rng=rng, bar=bar
+            scaled, group, folds, design=design, new=new, schedule=schedule, rng=rng, bar=bar
         )
     seed = int(rng.integers(2**31))
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
@@ -145,7 +145,6 @@ def _fit_members(
     *,
     design: Design,
     new: Callable[..., Member],
-    device: torch.device,
     schedule: Schedule,
     rng: np.random.Generator,
     bar: tqdm[Any],
@@ -176,7 +175,8 @@ def _fit_members(
         first.silence()
     if not first.silent:
         bar.set_postfix_str("other networks")
-        records += [record for record, _ in side_by_side(trained, range(1, n_members), at_most=at_once(device))]
+        at_most = at_once(members[0].device)
+        records += [record for record, _ in side_by_side(trained, range(1, n_members), at_most=at_most)]
     bar.update(n_members * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
     return members, records
 

@@ -217,17 +217,17 @@ def fit_effects(
             column, seeking = columns[j], n_done < N_SEEKING
             effects[column.features] = 0
             moved = features @ effects - before
-            known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
-            if neighbours and column.kind != "constant" and (seeking or not sizes[j].differ):
-                tried = scale[j, :, None] * neighbours.roots
-                evidence = known.evidence(tried)
-                sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
-                priors[j] = EffectPrior(tried[sizes[j].kernel], sizes[j].share)
+            sought = neighbours and column.kind != "constant" and (seeking or not sizes[j].differ)
+            if sought or seeking:
+                known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
+                if neighbours and sought:
+                    tried = scale[j, :, None] * neighbours.roots
+                    evidence = known.evidence(tried)
+                    sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
+                    priors[j] = EffectPrior(tried[sizes[j].kernel], sizes[j].share)
                 roots[j] = known.roots(priors[j])
-                if roots[j].any():
+                if neighbours and sought and roots[j].any():
                     scale[j] = known.scale(roots[j], near=neighbours.near, weight=weight)
-            elif seeking:
-                roots[j] = known.roots(priors[j])
             steady = _Known.of(column, scoring.gradient, scoring.steady, moved=moved)
             effects[column.features] = steady.expected(roots[j])
         step = np.abs(features @ effects - before).max(initial=0)

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scratio_sc._check import read_labels
 from scratio_sc._keys import BatchScoreKeys
 
-from ._figure import finish, ink, panels, plot
+from ._figure import finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def batch_score(
                 _draw_information(panel, found, place, height=height)
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
-        _decorate(panel, [_short(group) for group in rows], groupby=groupby)
+        _decorate(panel, [shortened(group, _LONGEST_NAME) for group in rows], groupby=groupby)
         _draw_legend(panel, reps)
     return finish(axes, show=show, return_fig=return_fig)
 
@@ -203,7 +203,3 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -18,6 +18,8 @@ RING = 0.25
 """Width of the line of a ring, as a share of its diameter."""
 EXTRAPOLATED = "extrapolated: size unknown"
 """What a ring says of its cell."""
+LETTER = 0.085
+"""Inches that a letter of the name of a row or column takes."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,3 +105,8 @@ def ring(size: float) -> dict[str, float]:
     """Size and width of line of a ring that takes the place of a point of this size, points²."""
     width = RING * size**0.5
     return {"s": (size**0.5 - width) ** 2, "linewidth": width}
+
+
+def shortened(name: str, length: int) -> str:
+    """The name, or its beginning where it has more than so many letters."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"

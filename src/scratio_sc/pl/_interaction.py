@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import EXTRAPOLATED, finish, panels, plot
+from ._figure import EXTRAPOLATED, LETTER, finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _MORE, _LESS, _UNCLEAR = "#D55E00", "#0072B2", "0.35"
 _PALE = 0.22
-_ROW, _WIDTH, _LETTER = 0.42, 4.2, 0.085
-"""Inches: a row, the panel without names, a letter of a name."""
+_ROW, _WIDTH = 0.42, 4.2
+"""Inches: a row, the panel without names."""
 _CLEAR = 1.96
-_MEAN: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 3}
+_POINT: dict[str, Any] = {"marker": "o", "markersize": 5}
 
 
 @plot()
@@ -80,7 +80,7 @@ def interaction(
         raise ValueError(msg)
     entries = sorted((_entry(adata, key) for key in keys), key=_mean)
     names = [_name(entry, entries) for entry in entries]
-    size = (_WIDTH + _LETTER * max(map(len, names)), max(_ROW * len(entries) + 1.0, 1.8))
+    size = (_WIDTH + LETTER * max(map(len, names)), max(_ROW * len(entries) + 1.0, 1.8))
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -141,16 +141,15 @@ def _draw(panel: Axes, y: int, summary: Any) -> None:
     panel.plot([lower, upper], [y, y], color=colour, alpha=_PALE, linewidth=13, solid_capstyle="butt")
     face = panel.get_facecolor() if _extrapolated(summary) else colour
     interval = np.nan_to_num(half)
-    panel.errorbar(mean, y, xerr=interval, color=colour, markerfacecolor=face, **_MEAN, linewidth=1.5)
+    panel.errorbar(mean, y, xerr=interval, color=colour, markerfacecolor=face, **_POINT, capsize=3, linewidth=1.5)
 
 
 def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
-    panel.errorbar([], [], xerr=[], color=_UNCLEAR, **_MEAN, label="mean, 95 % interval")
+    panel.errorbar([], [], xerr=[], color=_UNCLEAR, **_POINT, capsize=3, label="mean, 95 % interval")
     panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=8, label="half of the cells")
     panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=3, label="90 % of the cells")
     if extrapolated:
-        hollow = {"marker": _MEAN["marker"], "markersize": _MEAN["markersize"], "markerfacecolor": "none"}
-        panel.plot([], [], color=_UNCLEAR, linestyle="", label=EXTRAPOLATED, **hollow)
+        panel.plot([], [], color=_UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **_POINT)
     handles, labels = panel.get_legend_handles_labels()
     ncols = 2 if extrapolated else 3
     panel.figure.legend(handles, labels, loc="outside upper center", ncols=ncols, frameon=False, fontsize="x-small")

@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype
 
 from scratio_sc._arguments import check_integer, refuse
 
-from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
+from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -255,7 +255,8 @@ def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[
 def _panel_name(contrast: Contrast) -> str:
     """Both sides; of an interaction, the combination and the single treatments."""
     above, below = contrast
-    return fill(f"{_shortened(above[0])} vs {' and '.join(map(_shortened, below))}", _LINE_WIDTH)
+    target, *references = (shortened(side, _LONGEST_NAME) for side in (above[0], *below))
+    return fill(f"{target} vs {' and '.join(references)}", _LINE_WIDTH)
 
 
 def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
@@ -264,12 +265,8 @@ def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
     if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
         return "log ratio  [nats]"
     above, below = shared or (("target",), ("reference",))
-    densities = (" ".join(f"p({_shortened(side)})" for side in sides) for sides in (above, below))
+    densities = (" ".join(f"p({shortened(side, _LONGEST_NAME)})" for side in sides) for sides in (above, below))
     return fill(f"log {' / '.join(densities)}  [nats]", _LINE_WIDTH)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _draw_cells(

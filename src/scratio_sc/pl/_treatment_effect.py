@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._figure import finish, ink, panels, plot
+from ._figure import LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +28,10 @@ _CUTS = (2.0, 5.0)
 _CELL = 0.34
 _LEAST = 0.05
 """Effect that the colours reach to at least, nats."""
-_LETTER, _SMALL_LETTER = 0.085, 0.065
+_SMALL_LETTER = 0.057
 _BAR = (1.5, 2.4)
 _LEGEND = 1.3
-"""Inches: a row or column, a letter and a small one, the shortest and longest colour bar, and the legend below it."""
+"""Inches: a row or column, a letter beside the colour bar, the shortest and longest bar, and the legend below it."""
 _WITHOUT = {"few cells": "too few cells", "one side only": "one side only", "confounded": "confounded"}
 """What a cross stands for, by the flag of its row."""
 
@@ -108,7 +108,7 @@ def treatment_effect(
         raise ValueError(msg)
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
-    longest = [_LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
+    longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
     height = max(_CELL * len(names[rows]), _BAR[0] + _LEGEND)
     size = (_CELL * len(names[columns]) + longest[1] + 2.2, height + longest[0] + 0.4)
     with panels(1, ax=ax, panel_size=size) as axes:
@@ -134,10 +134,8 @@ def treatment_effect(
 
 def _label(effect: str, reference: str, *, width: int) -> str:
     """Label of the colour bar in lines of so many letters; of a long name of the reference, the beginning."""
-    room = width - len("KL( ||")
-    if len(reference) > room:
-        reference = reference[: room - 1].rstrip() + "…"
-    return "\n".join(fill(line, width) for line in _LABELS[effect].format(reference).split("\n"))
+    label = _LABELS[effect].format(shortened(reference, width - len("KL( ||")))
+    return "\n".join(fill(line, width) for line in label.split("\n"))
 
 
 def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
