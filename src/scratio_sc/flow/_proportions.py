@@ -119,9 +119,10 @@ class _Known:
 
     def evidence(self, roots: np.ndarray) -> np.ndarray:
         """Log marginal likelihood of each tau R for the effects of each level, ``(n_levels, n_roots, n_spreads)``."""
-        return np.stack([self._evidence(*self._along(root)) for root in roots], axis=1)
+        along = (self._along(root) for root in roots)
+        return np.stack([self._evidence(value, pull) for value, _, pull in along], axis=1)
 
-    def _evidence(self, value: np.ndarray, _: np.ndarray, pull: np.ndarray) -> np.ndarray:
+    def _evidence(self, value: np.ndarray, pull: np.ndarray) -> np.ndarray:
         tau, value, pull = SPREADS[:, None], value[:, None], pull[:, None]
         gain = (tau * pull) ** 2 / (1 + tau**2 * value) - np.log1p(tau**2 * value)
         evidence: np.ndarray = gain.sum(2) * self.n_free / len(value) / 2
@@ -130,7 +131,7 @@ class _Known:
     def roots(self, prior: EffectPrior) -> np.ndarray:
         """Roots of the prior covariances of the effects of each level, ``(n_levels, m, m)``."""
         value, vector, pull = self._along(prior.root)
-        variance = prior_variance(prior.share, self._evidence(value, vector, pull), value)
+        variance = prior_variance(prior.share, self._evidence(value, pull), value)
         roots: np.ndarray = prior.root @ (vector * np.sqrt(variance)[:, None])
         return roots
 
@@ -180,10 +181,64 @@ class _Known:
         return np.maximum(value, 0), vector, (self.pull[:, None] @ root @ vector)[:, 0]
 
 
+def _normal(logit: np.ndarray) -> np.ndarray:
+    """Log weights ``(..., m)`` of one partition."""
+    return log_weights(logit, np.zeros(logit.shape[-1], np.int64))
+
+
 def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Covariances ``(n_levels, m, m)`` of what has such variances ``(n_levels, k)`` along ``into (n_levels, m, k)``."""
     out: np.ndarray = (into * variance[:, None]) @ into.swapaxes(1, 2)
     return out
+
+
+class _Priors:
+    """Priors of the effects of each column: given, or those of most marginal likelihood among neighbours.
+
+    ``roots[j]`` are the roots of the covariances that they expect of the levels of column j, ``(n_levels, m, m)``.
+    """
+
+    def __init__(self, prior: Neighbours | Sequence[EffectPrior], columns: list[Column], *, base: np.ndarray) -> None:
+        self._columns, self._base = columns, base
+        self._neighbours = prior if isinstance(prior, Neighbours) else None
+        self.of_column = [EffectPrior.broad(len(base))] * len(columns) if isinstance(prior, Neighbours) else [*prior]
+        self.roots = [np.zeros(0)] * len(columns)
+        self._sought = [j for j, column in enumerate(columns) if self._neighbours and column.kind != "constant"]
+        self._sizes: dict[int, Sizes] = {}
+        self._scale = np.ones((len(columns), len(base)))
+
+    def stay(self, j: int, *, seeking: bool) -> bool:
+        """Whether cells have nothing more to say of column j."""
+        return not seeking and (j not in self._sought or self._sizes[j].differ)
+
+    def hear(self, j: int, known: _Known, *, seeking: bool) -> None:
+        """What cells tell of column j: its prior where that is sought, how large each of its effects may be."""
+        if self._neighbours is None or j not in self._sought:
+            self.roots[j] = known.roots(self.of_column[j])
+            return
+        tried = self._tried(j)
+        evidence = known.evidence(tried)
+        sizes = self._sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
+        self.of_column[j] = EffectPrior(tried[sizes.kernel], sizes.share)
+        self.roots[j] = known.roots(self.of_column[j])
+        if self.roots[j].any():
+            self._scale[j] = known.scale(self.roots[j], near=self._neighbours.near, weight=np.exp(self._base))
+
+    def withheld(self, effects: np.ndarray, density: Sequence[Tensor], *, design: Design) -> np.ndarray:
+        """What shrinking withholds of effects where their prior was sought, squared, ``(n_features, m, m)``."""
+        out = np.zeros((len(effects), len(self._base), len(self._base)))
+        if self._sought:
+            features = design.features(design.groups)
+            scoring = _Scoring.at(_normal(self._base + features @ effects), density)
+        for j in self._sought:
+            column = self._columns[j]
+            own = features[:, column.features] @ effects[column.features]
+            known = _Known.of(column, scoring.gradient, scoring.information, moved=-own)
+            out[column.features] = known.withheld(self._tried(j), self.roots[j], sizes=self._sizes[j])
+        return out
+
+    def _tried(self, j: int) -> np.ndarray:
+        return self._scale[j, :, None] * self._neighbours.roots if self._neighbours else np.zeros(0)
 
 
 def fit_effects(
@@ -201,46 +256,27 @@ def fit_effects(
     sought, the square of what shrinking withholds of each effect ``(n_features, m, m)``.
     """
     columns, features = Column.all_of(design), design.features(design.groups)
-    neighbours = prior if isinstance(prior, Neighbours) else None
-    priors = [EffectPrior.broad(len(base)) for _ in columns] if isinstance(prior, Neighbours) else [*prior]
-    roots, sizes = [np.zeros(0)] * len(columns), dict[int, Sizes]()
-    scale, weight = np.ones((len(columns), len(base))), np.exp(base)
-    one, effects = np.zeros(len(base), np.int64), start
+    priors = _Priors(prior, columns, base=base)
+    effects = start
     for n_done in range(N_SCORING):
-        last, before = effects, features @ effects
-        scoring = _Scoring.at(log_weights(base + before, one), density)
+        last, before, seeking = effects, features @ effects, n_done < N_SEEKING
+        scoring = _Scoring.at(_normal(base + before), density)
         effects = last.copy()
         for column in columns:
             if column.kind == "rest":
                 effects[column.features] = 0
         for j in turns(columns, effects, n_sweeps=N_BACKFITTING):
-            column, seeking = columns[j], n_done < N_SEEKING
+            column = columns[j]
             effects[column.features] = 0
             moved = features @ effects - before
-            sought = neighbours and column.kind != "constant" and (seeking or not sizes[j].differ)
-            if sought or seeking:
+            if not priors.stay(j, seeking=seeking):
                 known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
-                if neighbours and sought:
-                    tried = scale[j, :, None] * neighbours.roots
-                    evidence = known.evidence(tried)
-                    sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
-                    priors[j] = EffectPrior(tried[sizes[j].kernel], sizes[j].share)
-                roots[j] = known.roots(priors[j])
-                if neighbours and sought and roots[j].any():
-                    scale[j] = known.scale(roots[j], near=neighbours.near, weight=weight)
+                priors.hear(j, known, seeking=seeking)
             steady = _Known.of(column, scoring.gradient, scoring.steady, moved=moved)
-            effects[column.features] = steady.expected(roots[j])
+            effects[column.features] = steady.expected(priors.roots[j])
         step = np.abs(features @ effects - before).max(initial=0)
         if step > MAX_STEP:
             effects = last + (effects - last) * MAX_STEP / step
         elif step < TOLERANCE:
             break
-    withheld = np.zeros((len(effects), len(base), len(base)))
-    if neighbours:
-        scoring = _Scoring.at(log_weights(base + features @ effects, one), density)
-        for j, found in sizes.items():
-            column = columns[j]
-            own = features[:, column.features] @ effects[column.features]
-            known = _Known.of(column, scoring.gradient, scoring.information, moved=-own)
-            withheld[column.features] = known.withheld(scale[j, :, None] * neighbours.roots, roots[j], sizes=found)
-    return effects, priors, withheld
+    return effects, priors.of_column, priors.withheld(effects, density, design=design)
