@@ -40,6 +40,13 @@ def test_features_of_several_columns_are_one_hot_in_each_and_in_the_group() -> N
     np.testing.assert_array_equal(DESIGN.features(DESIGN.groups), expected)
 
 
+@pytest.mark.parametrize("donors", [["d1"] * 4, ["d1", "d2", "d1", "d3"]])
+def test_combinations_that_a_column_tells_apart_already_have_no_features(donors: list[str]) -> None:
+    """They would have the same effects twice."""
+    design, _ = Design.of(np.column_stack([["a", "b", "a", "a"], donors]), ("condition", "donor"), 1)
+    assert design.n_features == 2 + len(set(donors))
+
+
 def test_combination_never_observed_has_the_features_of_its_columns_alone() -> None:
     np.testing.assert_array_equal(DESIGN.features(NEVER_OBSERVED), [[0, 1, 0, 1, 0, 0, 0]])
 

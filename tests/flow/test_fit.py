@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratio_sc.flow import ConditionalFlow, _fit
-from scratio_sc.flow._fit import auto_steps, draw_folds
+from scratio_sc.flow._fit import auto_steps, draw_folds, folds_of
 from scratio_sc.flow._training import Progress
 
 if TYPE_CHECKING:
@@ -65,6 +65,16 @@ def test_group_of_one_cell_and_its_copies_is_in_all_folds(fit: Fit) -> None:
     x, labels = small(60)
     _, fold = fit(np.concatenate([x, np.tile(x[:1] + 1, (20, 1))]), np.append(labels, ["c"] * 20), n_members=4)
     assert np.bincount(fold[60:], minlength=4).tolist() == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("others", [1, 2], ids=["a single cell", "a cell and its copy"])
+def test_copies_are_in_one_fold_though_another_group_has_a_single_cell(others: int) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    cells = np.concatenate([x, x, np.full((others, 2), 9.0)])
+    group = np.repeat([0, 1, 2], [60, 60, others])
+    fold = folds_of(cells, group, 4, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(fold[:60], fold[60:120])
+    assert np.bincount(fold[:60], minlength=4).min() >= 14
 
 
 def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked(fit: Fit) -> None:

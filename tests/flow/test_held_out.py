@@ -85,6 +85,19 @@ def test_exact_ratio_is_calibrated_on_cells_drawn_by_condition(reference: list[i
     assert constant == pytest.approx(-np.sum(np.bincount(condition) / len(x) * np.log(np.bincount(condition) / len(x))))
 
 
+@pytest.mark.parametrize(("n_large", "due"), [(2_000, 25), (20_000, 3)])
+def test_many_small_conditions_beside_a_large_one_give_the_cells_that_are_due(n_large: int, due: int) -> None:
+    """Though less than a cell is due of most of them."""
+    n = np.array([n_large, *[100] * 10])
+    condition = np.repeat(np.arange(11), [50, *[50] * 10])
+    kept = np.bincount(condition) / n
+    held = HeldOut(np.zeros((550, 11, 1)), condition, np.zeros((550, 11)), np.zeros((550, 11, 2)), kept)
+    cells, log_share = held.side(np.arange(11))
+    assert np.exp(log_share) == pytest.approx(50 / n_large)
+    assert abs(cells[condition > 0].sum() - due) <= 1
+    assert cells[condition == 0].all()
+
+
 def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
     donor_flow: ConditionalFlow, donor_labels: np.ndarray
 ) -> None:

@@ -43,6 +43,14 @@ def test_number_of_most_cells_is_a_bin_of_its_own() -> None:
     assert np.bincount(number.bin_of(numbers))[0] == 500
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_number_of_nearly_all_cells_may_be_at_an_end(sign: int) -> None:
+    numbers = sign * np.r_[np.full(940, 90.0), np.arange(20.0, 80.0)]
+    number = Numeric.of(numbers)
+    assert len(np.unique(number.bin_of(numbers))) == 2
+    assert np.isfinite(number.at(numbers)).all()
+
+
 @pytest.mark.parametrize("number", [0.1, 1.1, 6.7])
 def test_rounding_moves_no_number_into_the_next_bin(number: float) -> None:
     """Whatever the value of its bin is made of."""

@@ -167,5 +167,5 @@ def node_log_likelihoods(
         for start in range(0, len(x), step):
             chunk = slice(start, start + step)
             learned = remainders(member, cells[chunk], groups, directions=noises, fine=fine)
-            out[:, chunk, :, _answered(fine=fine)] += learned.double().cpu().numpy()
+            out[:, chunk, :, _answered(fine=fine)] += learned.cpu().double().numpy()
     return out

@@ -141,7 +141,7 @@ class Design:
             if label.n_levels > 1
         ]
         combined = []
-        if len(labels) > 1:
+        if self.n_label_combinations > max((label.n_levels for label in labels), default=1):
             combined = [Term(self.n_label_combinations, self._combination_of(rows), one, "rest")]
         return [*labels, *trends, *slopes, *combined]
 

@@ -216,14 +216,19 @@ def auto_steps(n_cells: int) -> int:
 def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
     """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``.
 
-    But for rounding, copies are the same; a group of a single cell and its copies would be in one fold altogether.
+    But for rounding, copies are the same; a group of a single cell and its copies would be in one fold altogether, so
+    copies there count as cells.
     """
-    _, first, same = np.unique(np.round(x / ROUNDING), axis=0, return_index=True, return_inverse=True)
-    if np.bincount(group[first], minlength=group.max() + 1).min() < MIN_PER_GROUP:
-        return draw_folds(group, n_folds, rng=rng)
+    _, same = np.unique(np.round(x / ROUNDING), axis=0, return_inverse=True)
+    same = same.reshape(-1)
+    n_cells = np.bincount(group)
+    n_distinct = np.bincount(np.unique(np.column_stack([group, same]), axis=0)[:, 0], minlength=len(n_cells))
+    by_cell = ((n_cells > 1) & (n_distinct == 1))[group]
+    same[by_cell] = same.max() + 1 + np.arange(by_cell.sum())
+    _, first, same = np.unique(same, return_index=True, return_inverse=True)
     fold, once = np.empty(len(first), np.int8), np.argsort(first)
     fold[once] = draw_folds(group[first[once]], n_folds, rng=rng)
-    return fold[same.reshape(-1)]
+    return fold[same]
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
@@ -270,7 +275,7 @@ def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: 
     for s in np.unique(stratum):
         rows = np.flatnonzero(stratum == s)
         groups, sizes = np.unique(group[rows], return_counts=True)
-        prior = np.log(sizes / sizes.sum())
+        prior = np.log(sizes / sizes.sum()).astype(np.float32)  # some devices have no float64
         strata.append(Stratum(*(torch.as_tensor(part, device=member.device) for part in (rows, groups, prior))))
     code = torch.as_tensor(group, device=member.device)
     return TrainingCells(member.coordinates(x), code, member.groups(design, design.groups), strata)

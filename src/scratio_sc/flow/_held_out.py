@@ -47,7 +47,8 @@ class HeldOut:
     baselines
         Log likelihood by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``.
     kept
-        Share of the cells of each condition that are among these, drawn at random, ``(n_conditions,)``.
+        Share of the cells of each condition that are among these, drawn at random from those that a member had not
+        seen, ``(n_conditions,)``.
     """
 
     parts: np.ndarray
@@ -76,12 +77,14 @@ class HeldOut:
     def side(self, conditions: np.ndarray) -> tuple[np.ndarray, float]:
         """Which cells stand for a mixture of conditions ``(n,)``: of each the same share; and the log of it.
 
-        Cells come in random order, so the first of a condition are as good as any.
+        Cells come in random order, so the first of a condition are as good as any. Of many small conditions, of which
+        less than a cell each is due, some give one.
         """
         share, cells = self.kept[conditions].min(initial=1.0), np.zeros(len(self.condition), bool)
-        for c in conditions:
-            own = np.flatnonzero(self.condition == c)
-            cells[own[: round(len(own) * share / self.kept[c])]] = True
+        own = [np.flatnonzero(self.condition == c) for c in conditions]
+        due = np.cumsum([len(mine) * share / self.kept[c] for c, mine in zip(conditions, own, strict=True)])
+        for mine, n in zip(own, np.diff(np.rint(np.round(due, 6)).astype(int), prepend=0), strict=True):
+            cells[mine[:n]] = True
         return cells, float(np.log(share))
 
     def losses(self, weights: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ class Member:
 
     def embedding(self, x: Tensor) -> np.ndarray:
         """Inverse of `coordinates`."""
-        return x.double().cpu().numpy() @ self.anchor.basis.T + self.anchor.center
+        return x.cpu().double().numpy() @ self.anchor.basis.T + self.anchor.center
 
     def groups(self, design: Design, rows: np.ndarray) -> Groups:
         """Rows ``(k, n_columns)`` of a design as groups; one never observed is what its columns add up to."""
@@ -85,7 +85,7 @@ class Member:
 
     def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> np.ndarray:
         """How far cells ``(n, d)`` belong to each component, ``(n, m)``, of all groups in such parts ``(k,)``."""
-        return groups.mixtures.shares(self.coordinates(x), self._tensor(of_group)).double().cpu().numpy()
+        return groups.mixtures.shares(self.coordinates(x), self._tensor(of_group)).cpu().double().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""

@@ -48,6 +48,11 @@ def log_density_of(log_joint: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.stack(parts).mean(0) + math.log(len(sizes))
 
 
+def _exact(values: Tensor, device: torch.device) -> Tensor:
+    """In double precision; on the processor where the device has none."""
+    return values.to(device if device.type != "mps" else "cpu").double()
+
+
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     """Matrices ``(m, d, d)`` times vectors ``(m, d)``, ``(m, d)``."""
     return (matrix @ vector[..., None])[..., 0]
@@ -187,7 +192,7 @@ class Mixtures:
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
         exact = self._exact(y.device)
-        apart = exact._into(y.to(exact.mean), c) - exact._centre(c)
+        apart = exact._into(_exact(y, y.device), c) - exact._centre(c)
         total = exact._own(exact.variance, c) + sigma**2
         parts = (apart.square() / total).sum(-1) + torch.log(2 * math.pi * total).sum(-1)
         return log_density_of(exact.log_weight[c] - 0.5 * parts, self.sizes)
@@ -199,7 +204,7 @@ class Mixtures:
         components' are added up: the same at h = 0, and where one component has all the share.
         """
         exact = self._exact(x.device)
-        x, square = x.to(exact.mean), torch.tensor(bandwidths).to(exact.mean) ** 2
+        x, square = _exact(x, x.device), torch.tensor(bandwidths).to(exact.mean) ** 2
         return torch.cat([exact._smoothed(rows, square) for rows in x.split(ROWS_AT_ONCE)])
 
     def _smoothed(self, x: Tensor, square: Tensor) -> Tensor:
@@ -219,9 +224,8 @@ class Mixtures:
         return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:
-        place = device if device.type != "mps" else torch.device("cpu")  # MPS has no float64
-        rotation = None if self.rotation is None else self.rotation.to(place, torch.float64)
-        weight, mean, variance = (part.to(place, torch.float64) for part in (self.log_weight, self.mean, self.variance))
+        rotation = None if self.rotation is None else _exact(self.rotation, device)
+        weight, mean, variance = (_exact(part, device) for part in (self.log_weight, self.mean, self.variance))
         return Mixtures(weight, mean, variance, rotation, self.sizes)
 
     def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:

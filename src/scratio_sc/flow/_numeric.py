@@ -52,6 +52,7 @@ class Numeric:
         else:
             edges = np.unique(np.quantile(numbers, np.arange(1, MAX_BINS) / MAX_BINS, method="lower"))
             edges = edges[edges < distinct[-1]]
+            edges = edges if len(edges) else distinct[-2:-1]  # nearly all cells have the largest number
         bins = np.searchsorted(edges, numbers)
         size = np.bincount(bins)
         _, first = np.unique(np.searchsorted(edges, distinct), return_index=True)

@@ -55,7 +55,7 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
         for c in range(len(side.rows)):
             for p, groups in enumerate(partitions):
                 density = MemberDensity(member, groups, c)
-                by_part[m, p, :, c] = ode_log_density(cells, density, generator=generator).double().cpu().numpy()
+                by_part[m, p, :, c] = ode_log_density(cells, density, generator=generator).cpu().double().numpy()
 
     def of_side(density: np.ndarray) -> np.ndarray:
         return logsumexp(density + side.log_weights, axis=-1, keepdims=True) - flow.n_dims * np.log(flow.scale)

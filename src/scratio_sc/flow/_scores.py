@@ -112,7 +112,7 @@ class _Within:
         member = flow.members[int(np.argmax(batch.unseen))]
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
         of_row = np.exp(np.concatenate([side.log_weights for side in sides])) / len(sides)
-        weight = of_row @ groups.mixtures.log_weight.double().exp().cpu().numpy()
+        weight = of_row @ groups.mixtures.log_weight.cpu().double().exp().numpy()
         return cls(member, member.shares(x, groups, of_row), weight)
 
 

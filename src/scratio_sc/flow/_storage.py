@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 _ANCHOR_ARRAYS = (
     "center",
     "basis",

@@ -50,7 +50,7 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     x, groups = cells.x[torch.as_tensor(rows, device=member.device)], cells.groups.take(stratum.groups)
     directions = draw_directions(x.shape[1], N_SHARES, rng=rng)[0]
     own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
-    prior = np.tile(stratum.log_prior.double().cpu().numpy(), (len(rows), 1))
+    prior = np.tile(stratum.log_prior.cpu().double().numpy(), (len(rows), 1))
     anchor = anchor_parts(x, groups).cpu().numpy()
     network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions).mean(0)
     by = (network, anchor, np.zeros_like(anchor))
