@@ -168,6 +168,46 @@ def test_groups_of_equal_proportions_have_almost_equal_weights() -> None:
     np.testing.assert_allclose(found[0], found[1], atol=0.02)
 
 
+def many_types(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Twelve types in a plane, which take turns in being more frequent among the cells of "a" or of "b"."""
+    rng, kind = np.random.default_rng(0), np.arange(n) % 12
+    centres = np.stack(np.divmod(np.arange(12), 4), axis=1) * 8.0
+    labels = np.where(rng.random(n) < 0.2 + 0.6 * (kind % 2), "a", "b")
+    return centres[kind] + rng.standard_normal((n, 2)), labels
+
+
+@pytest.mark.parametrize(("cells_each", "n_found"), [(300, 12), (1_000, 4)], ids=["many cells", "few cells"])
+def test_many_types_are_found_where_there_are_cells_for_them(
+    cells_each: int, n_found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_anchor, _components):
+        monkeypatch.setattr(module, "MAX_COMPONENTS", 4)
+    monkeypatch.setattr(_anchor, "CELLS_EACH", cells_each)
+    plan = plan_of(*many_types(1_500))
+    assert [len(part.mixture.mean) for part in plan.parts] == pytest.approx([n_found] * len(plan.parts), abs=1)
+
+
+def test_more_components_that_tell_nothing_of_groups_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_anchor, _components):
+        monkeypatch.setattr(module, "MAX_COMPONENTS", 4)
+    monkeypatch.setattr(_anchor, "CELLS_EACH", 300)
+    x, labels = many_types(1_500)
+    plans = [plan_of(x, np.random.default_rng(seed).permutation(labels)) for seed in range(6)]
+    assert np.sum([len(plan.parts[0].mixture.mean) > 4 for plan in plans]) <= 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_groups_of_one_cell_leave_none_to_judge_by() -> None:
+    rng = np.random.default_rng(0)
+    donor, kind = np.divmod(np.arange(300), 15)
+    labels = np.column_stack([np.tile(["a", "b"], 150), donor.astype(str), kind.astype(str)])
+    x = rng.standard_normal((300, 2)) + 8.0 * np.column_stack([kind % 3, np.zeros(300)])
+    x[(labels[:, 0] == "b") & (kind % 3 == 0), 1] += 3
+    plan = plan_of(x, labels)
+    assert [len(part.mixture.mean) for part in plan.parts] == [1]
+    assert plan.label_weight == 0
+
+
 def ring(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells on a ring, on one side of which those of "b" have moved, and their labels."""
     rng = np.random.default_rng(seed)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from scratio_sc.flow import _mixture_fit
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
@@ -170,6 +171,19 @@ def test_log_densities_are_those_of_scipy(share: float) -> None:
         for g in range(2)
     ]
     np.testing.assert_allclose(result.log_densities(x, DESIGN, own_share=share).T, expected)
+
+
+def test_mixture_is_the_same_without_the_groups_own_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = cells({"a": [0.5, 0.3, 0.2], "b": [0.1, 0.2, 0.7]})
+    usual = fitted(x)
+    monkeypatch.setattr(_mixture_fit, "MAX_OWN_ELEMENTS", 23)
+    without = fitted(x)
+    assert len(without.scatter) == 0
+    for name in ("log_weight", "weight_effect", "mean", "mean_effect", "covariance"):
+        np.testing.assert_allclose(getattr(without.mixture, name), getattr(usual.mixture, name), atol=1e-10)
+    np.testing.assert_allclose(
+        without.log_densities(x, DESIGN, own_share=0), usual.log_densities(x, DESIGN, own_share=0), atol=1e-8
+    )
 
 
 def test_group_without_cells_has_finite_parameters() -> None:

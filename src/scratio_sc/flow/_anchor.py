@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from scratio_sc.flow._components import VARIANCE_FLOOR, Components, find_components, gaussian_groups
+from scratio_sc.flow._components import (
+    MAX_COMPONENTS,
+    VARIANCE_FLOOR,
+    Components,
+    find_components,
+    gaussian_groups,
+)
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
@@ -36,10 +42,10 @@ PLAN_SWEEPS, TRIAL_SWEEPS = 4, 3
 JUDGE_SHARE = 0.2
 """Share of the cells that judge how many components there are."""
 N_PARTITIONS = 4
+FINER, CELLS_EACH = (2, 4), 10_000
+"""Times as many components as usual, and cells that each time takes."""
 SAME = 1e-6
 """Mean squared difference of log densities, nats², below which two partitions are the same."""
-MAX_OWN_ELEMENTS = 2_000_000
-"""Numbers in the groups' own covariances above which none are tried: every member would have to keep them."""
 MEMBER_SWEEPS = 2
 """More of them cost time, and do not serve new cells: the components are those of nearly the same cells."""
 
@@ -149,7 +155,22 @@ def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @dataclass(frozen=True)
-class _Halves:
+class _Tried:
+    """A mixture, its fit to half of the cells, its own share, and the log density of some of the others ``(n,)``."""
+
+    mixture: Mixture
+    fitted: Fitted
+    own_share: float
+    density: np.ndarray
+
+
+def _clear(gain: np.ndarray, n_errors: float = 1.0) -> bool:
+    """Whether cells gain ``(n,)`` more on average than so many standard errors; nothing does without cells."""
+    return len(gain) > 0 and bool(gain.mean() > n_errors * gain.std() / np.sqrt(len(gain)))
+
+
+@dataclass(frozen=True)
+class _Trial:
     """Cells to fit and cells to judge by, with the groups of both."""
 
     x: Tensor
@@ -159,7 +180,7 @@ class _Halves:
     design: Design
 
     @classmethod
-    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Halves:
+    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Trial:
         """Half of the cells of each group against the other half."""
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
@@ -168,32 +189,38 @@ class _Halves:
         judged = rng.permutation(np.flatnonzero(~half))[:MAX_CONTESTED]
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
-    def best_share(self, start: Mixture) -> tuple[float, np.ndarray]:
-        """Own share of least log-loss of the groups, and with it the log density of each cell under its own group.
+    def tried(self, mixture: Mixture) -> _Tried:
+        """A mixture with the own share of least log-loss of the groups.
 
-        None where that is not clearly better (one standard error): own covariances have many parameters.
+        0 where another is not clearly better (one standard error): own covariances have many parameters.
         """
-        candidate = Fitted.of(start, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
-        log_prior = np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
-        judge, own = self.judge[:MAX_JUDGED], self.judge_group[:MAX_JUDGED]
-        mine, tried = (np.arange(len(own)), own), []
+        fitted = Fitted.of(mixture, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         alike = self.design.numbers and self.design.n_label_combinations == 1
-        shares = OWN_SHARES[:1] if alike or candidate.scatter.size > MAX_OWN_ELEMENTS else OWN_SHARES
-        for share in shares:
-            density = candidate.log_densities(judge, self.design, own_share=share)
-            joint = density + log_prior
-            tried.append((logsumexp(joint, axis=1) - joint[mine], share, density[mine]))
-        losses, share, density = min(tried, key=lambda one: float(one[0].mean()))
-        lost = tried[0][0] - losses
-        if lost.mean() <= lost.std() / np.sqrt(len(lost)):
-            _, share, density = tried[0]
-        return share, density
+        shares = OWN_SHARES if len(fitted.scatter) and not alike else OWN_SHARES[:1]
+        losses, densities = zip(*(self._judged(fitted, share, MAX_JUDGED) for share in shares), strict=True)
+        best = int(np.argmin(np.sum(losses, axis=1)))
+        best = best if _clear(losses[0] - losses[best]) else 0
+        return _Tried(mixture, fitted, shares[best], densities[best])
+
+    def better(self, rival: _Tried, best: _Tried) -> bool:
+        """Whether a rival explains all cells to judge by better, and tells their groups better."""
+        (loss, density), (loss_before, density_before) = (
+            self._judged(one.fitted, one.own_share, len(self.judge)) for one in (rival, best)
+        )
+        return _clear(density - density_before) and _clear(loss_before - loss)
+
+    def _judged(self, fitted: Fitted, share: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Log-loss of the groups of the first cells to judge by, and log density of each under its own, ``(n,)``."""
+        own = np.arange(min(n, len(self.judge))), self.judge_group[:n]
+        density = fitted.log_densities(self.judge[:n], self.design, own_share=share)
+        joint = density + np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
+        return logsumexp(joint, axis=1) - joint[own], density[own]
 
     def best_label_weight(self, parts: Sequence[Fitted]) -> float:
         """Weight of the labels of least log-loss of the conditions, of those that are clearly better than none."""
         fitted = _of_cells(parts, self.x, self.group, design=self.design)
         means = LabelledMeans.of(fitted, self.x, self.group, design=self.design)
-        if not any(means.moving):
+        if not (any(means.moving) and len(self.judge)):
             return 0.0
 
         def losses(weight: float) -> np.ndarray:
@@ -202,7 +229,7 @@ class _Halves:
         without, best, most = losses(0.0), 0.0, 0.0
         for weight in LABEL_WEIGHTS:
             gain = without - losses(weight)
-            if gain.mean() > max(most, CLEARLY * gain.std() / np.sqrt(len(gain))):
+            if _clear(gain, CLEARLY) and gain.mean() > most:
                 best, most = weight, gain.mean()
         return best
 
@@ -241,11 +268,12 @@ class AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        trial = _Halves.of(z, group, design, rng=rng)
-        first, own_share = _choose(z, group, trial, rng=rng)
+        trial = _Trial.of(z, group, design, rng=rng)
+        best, finer = _choose(z, group, trial, rng=rng)
+        first, own_share = best.mixture, best.own_share
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
-            start = _search(z, group, design, rng=rng)
+            start = _search(z, group, design, finer=finer, rng=rng)
             if start is None:
                 continue
             part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
@@ -264,27 +292,37 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
     return float(apart.square().mean()) < SAME
 
 
-def _choose(x: Tensor, group: np.ndarray, trial: _Halves, *, rng: np.random.Generator) -> tuple[Mixture, float]:
-    design = trial.design
+def _choose(x: Tensor, group: np.ndarray, trial: _Trial, *, rng: np.random.Generator) -> tuple[_Tried, int]:
+    """The best mixture, and how many times as many components as usual it was merged from.
+
+    More than usual where cell types seem to be many, there are cells for them, and groups are told better.
+    """
+    design, finer = trial.design, 1
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
-    single = Mixture.start(one, design.n_features)
-    single_share, single_density = trial.best_share(single)
+    single = trial.tried(Mixture.start(one, design.n_features))
     first = _search(x, group, design, rng=rng)
-    if first is None:
-        return single, single_share
-    share, density = trial.best_share(first)
-    gain = density - single_density
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return single, single_share
-    return first, share
+    best = single if first is None else trial.tried(first)
+    if first is None or not _clear(best.density - single.density):
+        return single, finer
+    for more in FINER:
+        if len(best.mixture.mean) <= more * MAX_COMPONENTS / 4 or len(x) < more * CELLS_EACH:
+            break
+        rival = _search(x, group, design, finer=more, rng=rng)
+        if rival is None or not trial.better(again := trial.tried(rival), best):
+            break
+        best, finer = again, more
+    return best, finer
 
 
-def _search(x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> Mixture | None:
-    """A mixture found without labels; None where Gaussian groups explain cells better."""
+def _search(
+    x: Tensor, group: np.ndarray, design: Design, *, finer: int = 1, rng: np.random.Generator
+) -> Mixture | None:
+    """A mixture found without labels; None where it does not explain cells clearly better than Gaussian groups."""
     apart = rng.random(len(x)) < JUDGE_SHARE
     fitted, judge = x[torch.as_tensor(~apart)], x[torch.as_tensor(apart)]
-    found = find_components(fitted, judge, rivals=gaussian_groups(fitted, group[~apart]), rng=rng)
+    rivals = gaussian_groups(fitted, group[~apart])
+    found = find_components(fitted, judge, rivals=rivals, finer=finer, rng=rng)
     if len(found.weight) == 1:
         return None
     return Mixture.start(found, design.n_features)

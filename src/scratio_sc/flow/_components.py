@@ -102,10 +102,11 @@ class _Clusters:
     def losses(self) -> Tensor:
         """Classification likelihood that merging each pair loses, ``(m, m)``."""
         n = self.size[:, None] + self.size
-        apart = self.mean[:, None] - self.mean
-        reduced = (self.size[:, None] * self.size / n)[..., None, None]
-        scatter = self.scatter[:, None] + self.scatter + reduced * apart[..., :, None] * apart[..., None, :]
-        own, both = self.size * self._log_det(self.scatter, self.size), n * self._log_det(scatter, n)
+        own, both = self.size * self._log_det(self.scatter, self.size), torch.empty_like(n)
+        for size, mean, scatter, together, out in zip(self.size, self.mean, self.scatter, n, both, strict=True):
+            apart, reduced = self.mean - mean, (size * self.size / together)[:, None, None]
+            merged = self.scatter + scatter + reduced * apart[:, :, None] * apart[:, None]
+            out[:] = together * self._log_det(merged, together)
         entropy = self.size * self.size.log()
         loss = 0.5 * (both - own[:, None] - own) + entropy[:, None] + entropy - n * n.log()
         return loss.fill_diagonal_(math.inf)
@@ -131,9 +132,9 @@ class _Clusters:
         share = share[:, share.sum(0) > 0]
         size = self.size @ share
         mean = (share * self.size[:, None]).T @ self.mean / size[:, None]
-        apart = self.mean[:, None] - mean
-        between = (share * self.size[:, None])[..., None, None] * apart[..., :, None] * apart[..., None, :]
-        return _Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + between.sum(0))
+        apart = [self.mean - centre for centre in mean]
+        between = [(each * mine[:, None]).T @ each for each, mine in zip(apart, (share.T * self.size), strict=True)]
+        return _Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + torch.stack(between))
 
     @staticmethod
     def _log_det(scatter: Tensor, size: Tensor) -> Tensor:
@@ -189,20 +190,27 @@ def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
     return [Components(own.weight, own.mean, shared), own]
 
 
-def find_components(x: Tensor, judge: Tensor, *, rivals: Sequence[Components], rng: np.random.Generator) -> Components:
+def find_components(
+    x: Tensor,
+    judge: Tensor,
+    *,
+    rivals: Sequence[Components],
+    finer: int = 1,
+    rng: np.random.Generator,
+) -> Components:
     """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
 
-    Of many cells, a random part is looked at. A single component where the best mixture does not explain cells clearly
-    better than each of the ``rivals``.
+    They are merged from `MAX_COMPONENTS`, or ``finer`` times as many. Of many cells, a random part is looked at. A
+    single component where the best mixture does not explain cells clearly better than each of the ``rivals``.
     """
-    x = x[torch.as_tensor(rng.permutation(len(x))[:MAX_SEARCHED])]
+    x = x[torch.as_tensor(rng.permutation(len(x))[: min(finer, 2) * MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
     single = _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
     if len(judge) < MIN_JUDGED:
         return single
-    n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, MAX_COMPONENTS))
+    n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, finer * MAX_COMPONENTS))
     share = _first_shares(x, n_start, rng=rng)
-    clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS)
+    clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS // finer)
     path = [clusters.components()]
     scores = [path[0].log_likelihood(judge)]
     best = 0

@@ -46,12 +46,12 @@ def _root(kernel: np.ndarray) -> np.ndarray:
 
 def bhattacharyya(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Distances between Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(m, m)``."""
-    middle = (covariance[:, None] + covariance) / 2
-    apart = (mean[:, None] - mean)[..., None]
-    log_det = np.linalg.slogdet(covariance)[1]
-    shape = np.linalg.slogdet(middle)[1] - (log_det[:, None] + log_det) / 2
-    place = (apart * np.linalg.solve(middle, apart)).sum((2, 3)) / 4
-    distance: np.ndarray = np.maximum(place + shape, 0) / 2
+    log_det, distance = np.linalg.slogdet(covariance)[1], np.zeros((len(mean), len(mean)))
+    for own_mean, own_covariance, own_log_det, out in zip(mean, covariance, log_det, distance, strict=True):
+        middle, apart = (own_covariance + covariance) / 2, (own_mean - mean)[..., None]
+        shape = np.linalg.slogdet(middle)[1] - (own_log_det + log_det) / 2
+        place = (apart * np.linalg.solve(middle, apart)).sum((1, 2)) / 4
+        out[:] = np.maximum(place + shape, 0) / 2
     return distance
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
 MIN_WEIGHT = 1e-6
+MAX_OWN_ELEMENTS = 2_000_000
+"""Numbers in the groups' own covariances above which there are none: every member would have to keep them."""
 FEW_CELLS = 4
 """Cells a dimension up to which an own covariance is drawn elsewhere the most."""
 
@@ -104,7 +106,8 @@ class Mixture:
         weights, means, covariance = self.log_weights(features), self.means(features), torch.as_tensor(self.covariance)
         m, d = self.mean.shape
         size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
-        scatter = np.zeros((design.n_groups, m, d, d))
+        apart = design.n_groups * m * d**2 <= MAX_OWN_ELEMENTS
+        scatter = np.zeros((design.n_groups if apart else 1, m, d, d))
         densities = [torch.zeros(0, m, dtype=x.dtype)] * design.n_groups
         for g, cells in _by_group(x, group):
             density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
@@ -112,7 +115,7 @@ class Mixture:
             share *= share > MIN_SHARE  # the scatter leaves these cells out, so size and mean must, too
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
             for k in range(m):
-                scatter[g, k] = scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
+                scatter[g if apart else 0, k] += scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
             densities[g] = (density - density.amax(1, keepdim=True)).exp()
         pooled = np.maximum(size.sum(0), 1e-9)
         mean = total.sum(0) / pooled[:, None]
@@ -123,11 +126,10 @@ class Mixture:
         effects = mean_effects(shift, size, design, precision=precision, alike=alike)
         moved = mean + np.einsum("gf,fmd->gmd", features, effects)
         # scatter about the new means: about the old ones, less what the means moved towards the cells
-        step, gap = moved - means, own_mean - means
-        outer = np.einsum("gmd,gme->gmde", gap, step)
-        scatter += size[..., None, None] * (
-            np.einsum("gmd,gme->gmde", step, step) - outer - outer.transpose(0, 1, 3, 2)
-        )
+        step, gap = moved - means, size[..., None] * (own_mean - means)
+        outer = "gmd,gme->gmde" if apart else "gmd,gme->mde"
+        across = np.einsum(outer, gap, step)
+        scatter += np.einsum(outer, size[..., None] * step, step) - across - across.swapaxes(-1, -2)
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
         of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.effects
@@ -136,8 +138,8 @@ class Mixture:
         )
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
-        size, scatter = design.over_numbers(size), design.over_numbers(scatter)
-        return Fitted(mixture, scatter, size, kinds, Prior(priors, alike), withheld)
+        scatter = design.over_numbers(scatter) if apart else scatter[:0]
+        return Fitted(mixture, scatter, design.over_numbers(size), kinds, Prior(priors, alike), withheld)
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -172,7 +174,8 @@ class Prior:
 class Fitted:
     """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, kinds and prior of its groups.
 
-    Groups that differ in numbers alone have their scatter and cells together. The kind ``(n_groups, 2)`` of a group is
+    Groups that differ in numbers alone have their scatter and cells together; none has a scatter where they would take
+    too much memory. The kind ``(n_groups, 2)`` of a group is
     its condition, and a group with the same labels. ``withheld (n_features, m, m)`` is the square of what shrinking is
     expected to have withheld of the effects on log weights; 0 where the prior was given.
     """
@@ -224,10 +227,10 @@ class Fitted:
         """Log density of cells under each group, nats, ``(n, n_groups)``."""
         features = design.features(design.groups)
         weights, means = self.mixture.log_weights(features), self.mixture.means(features)
-        shared = np.broadcast_to(self.mixture.covariance, self.scatter.shape)
-        covariances = torch.as_tensor(self.covariances(own_share) if own_share else shared.copy())
+        shared = [self.mixture.covariance] * design.n_groups
+        covariances = self.covariances(own_share) if own_share else shared
         parts = [
-            logsumexp(component_log_density(x, torch.as_tensor(mean), covariance).numpy() + weight, axis=1)
+            logsumexp(component_log_density(x, *map(torch.as_tensor, (mean, covariance))).numpy() + weight, axis=1)
             for mean, covariance, weight in zip(means, covariances, weights, strict=True)
         ]
         return np.stack(parts, axis=1)
