@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from scratio_sc.flow import _anchor, _components
+from scratio_sc.flow import _anchor, _components, _mixture_fit
 from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._proportions import log_weights
@@ -204,8 +204,22 @@ def test_groups_of_one_cell_leave_none_to_judge_by() -> None:
     x = rng.standard_normal((300, 2)) + 8.0 * np.column_stack([kind % 3, np.zeros(300)])
     x[(labels[:, 0] == "b") & (kind % 3 == 0), 1] += 3
     plan = plan_of(x, labels)
-    assert [len(part.mixture.mean) for part in plan.parts] == [1]
+    assert [len(part.mixture.mean) for part in plan.parts] == [3] * len(plan.parts)
     assert plan.label_weight == 0
+
+
+def test_partitions_too_large_for_own_covariances_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = ring(150, seed=1)[0], np.repeat(["a", "b"], 150)
+    x[150:] *= [0.3, 1.0, 3.0]
+    usual = plan_of(x, labels)
+    sizes = [len(part.mixture.mean) for part in usual.parts]
+    assert usual.own_share > 0
+    assert max(sizes) > sizes[0]
+    monkeypatch.setattr(_mixture_fit, "MAX_OWN_ELEMENTS", 2 * sizes[0] * 9)
+    plan = plan_of(x, labels)
+    assert len(plan.parts) < len(usual.parts)
+    design, group = design_of(labels)
+    assert len(Anchor.fit(x, group, design, plan=plan).own_variance) == 2
 
 
 def ring(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -77,6 +77,14 @@ def test_copies_are_in_one_fold_though_another_group_has_a_single_cell(others: i
     assert np.bincount(fold[:60], minlength=4).min() >= 14
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_copies_of_another_group_are_in_several_folds(seed: int) -> None:
+    """Else the member that leaves their fold out would see none of the group."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    fold = folds_of(np.concatenate([x, x[:2]]), np.repeat([0, 1], [60, 2]), 2, rng=np.random.default_rng(seed))
+    assert sorted(fold[60:]) == [0, 1]
+
+
 def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked(fit: Fit) -> None:
     x, labels = small(60)
     seen: list[np.ndarray] = []

@@ -37,13 +37,15 @@ OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 CLEARLY = 1.645
 """Standard errors by which labels have to serve held-out cells, for them to have a say."""
-MAX_JUDGED, MAX_CONTESTED = 5_000, 20_000
+MAX_JUDGED, MAX_CONTESTED, MAX_SCORES = 5_000, 20_000, 60_000
 PLAN_SWEEPS, TRIAL_SWEEPS = 4, 3
 JUDGE_SHARE = 0.2
 """Share of the cells that judge how many components there are."""
 N_PARTITIONS = 4
 FINER, CELLS_EACH = (2, 4), 10_000
 """Times as many components as usual, and cells that each time takes."""
+MAX_EFFECT_ELEMENTS = 2_000_000
+"""Numbers in the covariances of the effects of all features, above which there are no more components than usual."""
 SAME = 1e-6
 """Mean squared difference of log densities, nats², below which two partitions are the same."""
 MEMBER_SWEEPS = 2
@@ -155,8 +157,8 @@ def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """A mixture, its fit to half of the cells, its own share, and the log density of some of the others ``(n,)``."""
+class _Candidate:
+    """A mixture, its fit to half of the cells, its own share, and log densities of cells of the other half ``(n,)``."""
 
     mixture: Mixture
     fitted: Fitted
@@ -170,7 +172,7 @@ def _clear(gain: np.ndarray, n_errors: float = 1.0) -> bool:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Halves:
     """Cells to fit and cells to judge by, with the groups of both."""
 
     x: Tensor
@@ -180,7 +182,7 @@ class _Trial:
     design: Design
 
     @classmethod
-    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Trial:
+    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> _Halves:
         """Half of the cells of each group against the other half."""
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
@@ -189,10 +191,10 @@ class _Trial:
         judged = rng.permutation(np.flatnonzero(~half))[:MAX_CONTESTED]
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
-    def tried(self, mixture: Mixture) -> _Tried:
+    def candidate(self, mixture: Mixture) -> _Candidate:
         """A mixture with the own share of least log-loss of the groups.
 
-        0 where another is not clearly better (one standard error): own covariances have many parameters.
+        The share is 0 unless another is clearly better (one standard error): own covariances have many parameters.
         """
         fitted = Fitted.of(mixture, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         alike = self.design.numbers and self.design.n_label_combinations == 1
@@ -200,12 +202,13 @@ class _Trial:
         losses, densities = zip(*(self._judged(fitted, share, MAX_JUDGED) for share in shares), strict=True)
         best = int(np.argmin(np.sum(losses, axis=1)))
         best = best if _clear(losses[0] - losses[best]) else 0
-        return _Tried(mixture, fitted, shares[best], densities[best])
+        return _Candidate(mixture, fitted, shares[best], densities[best])
 
-    def better(self, rival: _Tried, best: _Tried) -> bool:
-        """Whether a rival explains all cells to judge by better, and tells their groups better."""
+    def better(self, rival: _Candidate, best: _Candidate) -> bool:
+        """Whether a rival explains the cells to judge by better, and tells their groups better."""
+        n = max(MAX_SCORES // self.design.n_groups, MAX_JUDGED)
         (loss, density), (loss_before, density_before) = (
-            self._judged(one.fitted, one.own_share, len(self.judge)) for one in (rival, best)
+            self._judged(one.fitted, one.own_share, n) for one in (rival, best)
         )
         return _clear(density - density_before) and _clear(loss_before - loss)
 
@@ -268,8 +271,8 @@ class AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        trial = _Trial.of(z, group, design, rng=rng)
-        best, finer = _choose(z, group, trial, rng=rng)
+        halves = _Halves.of(z, group, design, rng=rng)
+        best, finer = _choose(z, group, halves, rng=rng)
         first, own_share = best.mixture, best.own_share
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
@@ -277,12 +280,14 @@ class AnchorPlan:
             if start is None:
                 continue
             part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
+            if own_share and not len(part.scatter):
+                continue  # with a few more components than the first it may be too large for them
             if any(_say_the_same(part.mixture, known.mixture, z) for known in parts):
                 parts = [part]
                 break
             parts.append(part)
         mixed = len(first.mean) > 1 and not own_share
-        label_weight = trial.best_label_weight(parts) if mixed else 0.0
+        label_weight = halves.best_label_weight(parts) if mixed else 0.0
         return cls(center, basis, within, parts, own_share, label_weight)
 
 
@@ -292,24 +297,26 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
     return float(apart.square().mean()) < SAME
 
 
-def _choose(x: Tensor, group: np.ndarray, trial: _Trial, *, rng: np.random.Generator) -> tuple[_Tried, int]:
+def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Generator) -> tuple[_Candidate, int]:
     """The best mixture, and how many times as many components as usual it was merged from.
 
     More than usual where cell types seem to be many, there are cells for them, and groups are told better.
     """
-    design, finer = trial.design, 1
+    design, finer = halves.design, 1
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
-    single = trial.tried(Mixture.start(one, design.n_features))
+    single = halves.candidate(Mixture.start(one, design.n_features))
     first = _search(x, group, design, rng=rng)
-    best = single if first is None else trial.tried(first)
-    if first is None or not _clear(best.density - single.density):
+    best = single if first is None else halves.candidate(first)
+    if first is None or not (_clear(best.density - single.density) or not len(halves.judge)):
         return single, finer
     for more in FINER:
-        if len(best.mixture.mean) <= more * MAX_COMPONENTS / 4 or len(x) < more * CELLS_EACH:
+        most = more * MAX_COMPONENTS
+        enough = len(x) >= more * CELLS_EACH and design.n_features * most**2 <= MAX_EFFECT_ELEMENTS
+        if len(best.mixture.mean) <= most / 4 or not enough:
             break
         rival = _search(x, group, design, finer=more, rng=rng)
-        if rival is None or not trial.better(again := trial.tried(rival), best):
+        if rival is None or not halves.better(again := halves.candidate(rival), best):
             break
         best, finer = again, more
     return best, finer

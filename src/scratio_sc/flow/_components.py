@@ -133,7 +133,7 @@ class _Clusters:
         size = self.size @ share
         mean = (share * self.size[:, None]).T @ self.mean / size[:, None]
         apart = [self.mean - centre for centre in mean]
-        between = [(each * mine[:, None]).T @ each for each, mine in zip(apart, (share.T * self.size), strict=True)]
+        between = [(each * mine[:, None]).T @ each for each, mine in zip(apart, share.T * self.size, strict=True)]
         return _Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + torch.stack(between))
 
     @staticmethod
@@ -200,8 +200,8 @@ def find_components(
 ) -> Components:
     """Mixture of cells ``(n, d)``, of as many components as explain the cells ``judge`` best.
 
-    They are merged from `MAX_COMPONENTS`, or ``finer`` times as many. Of many cells, a random part is looked at. A
-    single component where the best mixture does not explain cells clearly better than each of the ``rivals``.
+    Components are merged from `MAX_COMPONENTS`, or ``finer`` times as many. Of many cells, a random part is looked at.
+    A single component where the best mixture does not explain cells clearly better than each of the ``rivals``.
     """
     x = x[torch.as_tensor(rng.permutation(len(x))[: min(finer, 2) * MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]

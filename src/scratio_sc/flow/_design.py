@@ -47,9 +47,9 @@ class Design:
 
     A column holds labels or numbers. A combination is a row with the code of each label and the value of each number;
     of numbers, groups have the values of bins. A group's feature vector is one-hot in each column of labels and, where
-    there are several, one-hot in their combination, so groups share what their columns have in common, and a
-    combination never observed still has a meaning. Of a column of numbers it has smooth functions, by themselves and
-    by label, so that every value has a meaning.
+    no column alone tells all combinations apart, one-hot in their combination, so groups share what their columns have
+    in common, and a combination never observed still has a meaning. Of a column of numbers it has smooth functions, by
+    themselves and by label, so that every value has a meaning.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 MAX_FOLDS = 16
-ROUNDING, MIN_PER_GROUP = 1e-5, 2
+ROUNDING = 1e-5
 FOLDS_OF_ONE = 8
 """A single member leaves out so large a part, for the cells in it to say what cells are rare."""
 OUTLIER = -1
@@ -216,19 +216,18 @@ def auto_steps(n_cells: int) -> int:
 def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
     """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``.
 
-    But for rounding, copies are the same; a group of a single cell and its copies would be in one fold altogether, so
-    copies there count as cells.
+    But for rounding, copies are the same. A group that would be in one fold altogether, as a single cell and its copies
+    are, is dealt cell by cell.
     """
-    _, same = np.unique(np.round(x / ROUNDING), axis=0, return_inverse=True)
-    same = same.reshape(-1)
-    n_cells = np.bincount(group)
-    n_distinct = np.bincount(np.unique(np.column_stack([group, same]), axis=0)[:, 0], minlength=len(n_cells))
-    by_cell = ((n_cells > 1) & (n_distinct == 1))[group]
-    same[by_cell] = same.max() + 1 + np.arange(by_cell.sum())
-    _, first, same = np.unique(same, return_index=True, return_inverse=True)
-    fold, once = np.empty(len(first), np.int8), np.argsort(first)
-    fold[once] = draw_folds(group[first[once]], n_folds, rng=rng)
-    return fold[same]
+    _, first, same = np.unique(np.round(x / ROUNDING), axis=0, return_index=True, return_inverse=True)
+    of_copies, once = np.empty(len(first), np.int8), np.argsort(first)
+    of_copies[once] = draw_folds(group[first[once]], n_folds, rng=rng)
+    fold: np.ndarray = of_copies[same.reshape(-1)]
+    for g in np.flatnonzero(np.bincount(group) > 1):
+        cells = np.flatnonzero(group == g)
+        if not np.ptp(fold[cells]):
+            fold[cells] = rng.permutation(len(cells)) % n_folds
+    return fold
 
 
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:

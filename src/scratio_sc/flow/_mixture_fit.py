@@ -106,16 +106,17 @@ class Mixture:
         weights, means, covariance = self.log_weights(features), self.means(features), torch.as_tensor(self.covariance)
         m, d = self.mean.shape
         size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
-        apart = design.n_groups * m * d**2 <= MAX_OWN_ELEMENTS
-        scatter = np.zeros((design.n_groups if apart else 1, m, d, d))
+        keep_own = design.n_groups * m * d**2 <= MAX_OWN_ELEMENTS
+        scatter = np.zeros((design.n_groups if keep_own else 1, m, d, d))
         densities = [torch.zeros(0, m, dtype=x.dtype)] * design.n_groups
         for g, cells in _by_group(x, group):
             density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
             share = (density + torch.as_tensor(weights[g])).softmax(1)
             share *= share > MIN_SHARE  # the scatter leaves these cells out, so size and mean must, too
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
-            for k in range(m):
-                scatter[g if apart else 0, k] += scatter_about(torch.as_tensor(means[g, k]), cells, share[:, k]).numpy()
+            each = zip(torch.as_tensor(means[g]), share.T, strict=True)
+            about = np.stack([scatter_about(mean, cells, own).numpy() for mean, own in each])
+            scatter[g if keep_own else 0] += about
             densities[g] = (density - density.amax(1, keepdim=True)).exp()
         pooled = np.maximum(size.sum(0), 1e-9)
         mean = total.sum(0) / pooled[:, None]
@@ -127,9 +128,9 @@ class Mixture:
         moved = mean + np.einsum("gf,fmd->gmd", features, effects)
         # scatter about the new means: about the old ones, less what the means moved towards the cells
         step, gap = moved - means, size[..., None] * (own_mean - means)
-        outer = "gmd,gme->gmde" if apart else "gmd,gme->mde"
-        across = np.einsum(outer, gap, step)
-        scatter += np.einsum(outer, size[..., None] * step, step) - across - across.swapaxes(-1, -2)
+        subscripts = "gmd,gme->gmde" if keep_own else "gmd,gme->mde"
+        across = np.einsum(subscripts, gap, step)
+        scatter += np.einsum(subscripts, size[..., None] * step, step) - across - across.swapaxes(-1, -2)
         shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
         of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.effects
@@ -138,7 +139,7 @@ class Mixture:
         )
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
-        scatter = design.over_numbers(scatter) if apart else scatter[:0]
+        scatter = design.over_numbers(scatter) if keep_own else scatter[:0]
         return Fitted(mixture, scatter, design.over_numbers(size), kinds, Prior(priors, alike), withheld)
 
 
@@ -174,10 +175,10 @@ class Prior:
 class Fitted:
     """A mixture, and scatter ``(n_groups, m, d, d)``, cells ``(n_groups, m)``, kinds and prior of its groups.
 
-    Groups that differ in numbers alone have their scatter and cells together; none has a scatter where they would take
-    too much memory. The kind ``(n_groups, 2)`` of a group is
-    its condition, and a group with the same labels. ``withheld (n_features, m, m)`` is the square of what shrinking is
-    expected to have withheld of the effects on log weights; 0 where the prior was given.
+    Groups that differ in numbers alone have their scatter and cells together; no group has a scatter where all would
+    take too much memory. The kind ``(n_groups, 2)`` of a group is its condition, and a group with the same labels.
+    ``withheld (n_features, m, m)`` is the square of what shrinking is expected to have withheld of the effects on log
+    weights; 0 where the prior was given.
     """
 
     mixture: Mixture

@@ -48,7 +48,7 @@ def log_density_of(log_joint: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.stack(parts).mean(0) + math.log(len(sizes))
 
 
-def _exact(values: Tensor, device: torch.device) -> Tensor:
+def _double(values: Tensor, device: torch.device) -> Tensor:
     """In double precision; on the processor where the device has none."""
     return values.to(device if device.type != "mps" else "cpu").double()
 
@@ -192,7 +192,7 @@ class Mixtures:
     def log_density(self, y: Tensor, sigma: float, c: int) -> Tensor:
         """Log density of y = x + sigma eps, nats, ``(n,)`` in float64."""
         exact = self._exact(y.device)
-        apart = exact._into(_exact(y, y.device), c) - exact._centre(c)
+        apart = exact._into(_double(y, y.device), c) - exact._centre(c)
         total = exact._own(exact.variance, c) + sigma**2
         parts = (apart.square() / total).sum(-1) + torch.log(2 * math.pi * total).sum(-1)
         return log_density_of(exact.log_weight[c] - 0.5 * parts, self.sizes)
@@ -204,7 +204,7 @@ class Mixtures:
         components' are added up: the same at h = 0, and where one component has all the share.
         """
         exact = self._exact(x.device)
-        x, square = _exact(x, x.device), torch.tensor(bandwidths).to(exact.mean) ** 2
+        x, square = _double(x, x.device), torch.tensor(bandwidths).to(exact.mean) ** 2
         return torch.cat([exact._smoothed(rows, square) for rows in x.split(ROWS_AT_ONCE)])
 
     def _smoothed(self, x: Tensor, square: Tensor) -> Tensor:
@@ -224,8 +224,8 @@ class Mixtures:
         return torch.stack(out, dim=1)
 
     def _exact(self, device: torch.device) -> Mixtures:
-        rotation = None if self.rotation is None else _exact(self.rotation, device)
-        weight, mean, variance = (_exact(part, device) for part in (self.log_weight, self.mean, self.variance))
+        rotation = None if self.rotation is None else _double(self.rotation, device)
+        weight, mean, variance = (_double(part, device) for part in (self.log_weight, self.mean, self.variance))
         return Mixtures(weight, mean, variance, rotation, self.sizes)
 
     def sample(self, n: int, sigma: float, c: int, *, generator: torch.Generator) -> Tensor:

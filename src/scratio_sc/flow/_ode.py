@@ -207,7 +207,8 @@ def _evaluate(
     for rows in torch.split(torch.arange(len(x), device=x.device), options.chunk_size):
         y0, probe = x[rows], None if probes is None else probes[rows].to(x.dtype)
         y, gained = _follow(y0, rates, probe, options=options)
-        values.append(anchor(y0, 0.0) - anchor(y0, SIGMA_MIN) - gained + anchor(y, SIGMA_MAX))
+        closed = anchor(y0, 0.0) - anchor(y0, SIGMA_MIN) + anchor(y, SIGMA_MAX)
+        values.append(closed - gained.to(closed.device).to(closed.dtype))
     return torch.cat(values)
 
 

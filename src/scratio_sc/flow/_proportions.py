@@ -181,7 +181,7 @@ class _Known:
         return np.maximum(value, 0), vector, (self.pull[:, None] @ root @ vector)[:, 0]
 
 
-def _normal(logit: np.ndarray) -> np.ndarray:
+def _of_one_partition(logit: np.ndarray) -> np.ndarray:
     """Log weights ``(..., m)`` of one partition."""
     return log_weights(logit, np.zeros(logit.shape[-1], np.int64))
 
@@ -207,12 +207,12 @@ class _Priors:
         self._sizes: dict[int, Sizes] = {}
         self._scale = np.ones((len(columns), len(base)))
 
-    def stay(self, j: int, *, seeking: bool) -> bool:
+    def settled(self, j: int, *, seeking: bool) -> bool:
         """Whether cells have nothing more to say of column j."""
         return not seeking and (j not in self._sought or self._sizes[j].differ)
 
-    def hear(self, j: int, known: _Known, *, seeking: bool) -> None:
-        """What cells tell of column j: its prior where that is sought, how large each of its effects may be."""
+    def update(self, j: int, known: _Known, *, seeking: bool) -> None:
+        """Let cells tell of column j: its prior where that is sought, how large each of its effects may be."""
         if self._neighbours is None or j not in self._sought:
             self.roots[j] = known.roots(self.of_column[j])
             return
@@ -229,7 +229,7 @@ class _Priors:
         out = np.zeros((len(effects), len(self._base), len(self._base)))
         if self._sought:
             features = design.features(design.groups)
-            scoring = _Scoring.at(_normal(self._base + features @ effects), density)
+            scoring = _Scoring.at(_of_one_partition(self._base + features @ effects), density)
         for j in self._sought:
             column = self._columns[j]
             own = features[:, column.features] @ effects[column.features]
@@ -260,7 +260,7 @@ def fit_effects(
     effects = start
     for n_done in range(N_SCORING):
         last, before, seeking = effects, features @ effects, n_done < N_SEEKING
-        scoring = _Scoring.at(_normal(base + before), density)
+        scoring = _Scoring.at(_of_one_partition(base + before), density)
         effects = last.copy()
         for column in columns:
             if column.kind == "rest":
@@ -269,9 +269,9 @@ def fit_effects(
             column = columns[j]
             effects[column.features] = 0
             moved = features @ effects - before
-            if not priors.stay(j, seeking=seeking):
+            if not priors.settled(j, seeking=seeking):
                 known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
-                priors.hear(j, known, seeking=seeking)
+                priors.update(j, known, seeking=seeking)
             steady = _Known.of(column, scoring.gradient, scoring.steady, moved=moved)
             effects[column.features] = steady.expected(priors.roots[j])
         step = np.abs(features @ effects - before).max(initial=0)
