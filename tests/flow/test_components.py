@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, ortho_group
 from torch import Tensor
 
+from scratio_sc.flow import _components
 from scratio_sc.flow._components import (
     Components,
     component_log_density,
@@ -20,6 +21,7 @@ from scratio_sc.flow._components import (
     nonlinear_shrinkage,
     pulled,
 )
+from scratio_sc.flow._threads import one_torch_thread
 
 D = 3
 CENTRES = {
@@ -65,6 +67,18 @@ def test_log_densities_are_those_of_scipy(seed: int, d: int, m: int) -> None:
     )
     log_density = component_log_density(*(torch.as_tensor(part) for part in (x, mean, covariance)))
     np.testing.assert_allclose(log_density.numpy(), expected.T)
+
+
+@pytest.mark.parametrize("n", [100, 512, 2_000])
+def test_log_density_is_the_same_by_several_threads(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture, *_ = three()
+    x = torch.as_tensor(np.random.default_rng(1).normal(size=(n, D)))
+    alone = component_log_density(x, mixture.mean, mixture.covariance)
+    monkeypatch.setattr(_components, "MANY_PRODUCTS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    with one_torch_thread():
+        together = component_log_density(x, mixture.mean, mixture.covariance)
+    assert torch.equal(together, alone)
 
 
 def three() -> tuple[Components, np.ndarray, np.ndarray]:

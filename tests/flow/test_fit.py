@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratio_sc.flow import ConditionalFlow, _fit
+from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._fit import auto_steps, draw_folds, folds_of
 from scratio_sc.flow._training import Progress
 
@@ -162,13 +163,13 @@ def test_member_is_trained_on_the_other_folds_and_judged_by_its_own(
 
 
 def test_anchor_has_not_seen_the_left_out_fold(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
-    seen, original = [], _fit.new_member
+    seen, original = [], Anchor.fit
 
-    def new_member(x: np.ndarray, *rest: Any, **options: Any) -> Member:
+    def fit_anchor(x: np.ndarray, *rest: Any, **options: Any) -> Anchor:
         seen.append(x)
         return original(x, *rest, **options)
 
-    monkeypatch.setattr(_fit, "new_member", new_member)
+    monkeypatch.setattr(Anchor, "fit", fit_anchor)
     x, labels = small()
     flow, fold = fit(x, labels)
     for own, part in zip(flow.left_out, seen, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -11,10 +12,10 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from scratio_sc.flow._threads import _openblas, at_once, one_numpy_thread, side_by_side, torch_threads_for
+from scratio_sc.flow._threads import _openblas, at_once, in_shares, one_numpy_thread, one_torch_thread, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def numpy_threads() -> list[int]:
@@ -56,18 +57,6 @@ def test_torch_keeps_its_threads() -> None:
         assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize(("n_dims", "inside"), [(30, 1), (31, 2)])
-def test_torch_has_one_thread_in_few_dimensions(n_dims: int, inside: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with torch_threads_for(n_dims):
-            found = torch.get_num_threads()
-        assert (found, torch.get_num_threads()) == (inside, 2)
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     """Three threads of torch, and afterwards as many as before."""
@@ -98,6 +87,40 @@ def test_error_of_a_worker_is_raised_and_torch_has_its_threads_again() -> None:
     with pytest.raises(ZeroDivisionError):
         list(side_by_side(work, [1, 0, 1], at_most=2))
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_torch_has_one_thread_and_then_those_it_had() -> None:
+    with one_torch_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("torch_threads")
+@pytest.mark.parametrize(
+    ("n_items", "large", "n_shares"), [(7, True, 3), (2, True, 2), (1, True, 1), (0, True, 1), (7, False, 1)]
+)
+def test_large_work_is_shared_out_among_threads(n_items: int, *, large: bool, n_shares: int) -> None:
+    shares: list[list[int]] = []
+    with one_torch_thread():
+        in_shares(lambda share: shares.append([*share]), range(n_items), large=large)
+    assert len(shares) == n_shares
+    assert sorted(itertools.chain(*shares)) == [*range(n_items)]
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_work_is_not_shared_out_where_torch_has_its_threads_or_others_work_beside() -> None:
+    shares: list[Sequence[int]] = []
+    in_shares(shares.append, range(3), large=True)
+    with one_torch_thread():
+        list(side_by_side(lambda _: in_shares(shares.append, range(3), large=True), range(2), at_most=2))
+    assert [len(share) for share in shares] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("torch_threads")
+def test_error_in_a_share_is_raised() -> None:
+    with one_torch_thread(), pytest.raises(ZeroDivisionError):
+        in_shares(lambda share: [1 // item for item in share], range(3), large=True)
 
 
 @pytest.mark.usefixtures("torch_threads")

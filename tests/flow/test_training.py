@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scratio_sc.flow import _training
-from scratio_sc.flow._anchor import AnchorPlan
+from scratio_sc.flow._anchor import Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._fit import new_member, training_cells
 from scratio_sc.flow._network import BOUNDARY
@@ -57,7 +57,7 @@ def silent_member(x: np.ndarray, group: np.ndarray, design: Design) -> Member:
     """A member before training."""
     rng = np.random.default_rng(0)
     plan = AnchorPlan.of(x, group, design, rng=rng)
-    return new_member(x, group, design, plan=plan, rng=rng, device=CPU)
+    return new_member(Anchor.fit(x, group, design, plan=plan), design, rng=rng, device=CPU)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from scratio_sc.flow._threads import in_shares
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,6 +37,8 @@ CLEARLY = 1.645
 """Standard errors by which a mixture has to explain held-out cells better than its rivals: it is the best of many."""
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
+MANY_PRODUCTS = 50_000_000
+"""From here on distances are worth threads."""
 ROWS_AT_ONCE = 512
 """Cells whose distances from all components fit the cache of a processor."""
 
@@ -73,11 +77,16 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
     offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], *mean.shape)).reshape(-1)
     constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
     out = x.new_empty(len(x), len(mean))
-    # one memory for all blocks: that of a new one would be taken from the system, and given back, each time
-    apart = x.new_empty(min(ROWS_AT_ONCE, len(x)), whiten.shape[1])
-    for cells, distance in zip(x.split(ROWS_AT_ONCE), out.split(ROWS_AT_ONCE), strict=True):
-        block = torch.addmm(-offset, cells, whiten, out=apart[: len(cells)]).square_()
-        torch.sum(block.view(len(cells), *mean.shape), -1, out=distance)
+
+    def measure(blocks: Sequence[tuple[Tensor, Tensor]]) -> None:
+        # one memory for all blocks: that of a new one would be taken from the system, and given back, each time
+        apart = x.new_empty(min(ROWS_AT_ONCE, len(x)), whiten.shape[1])
+        for cells, distance in blocks:
+            block = torch.addmm(-offset, cells, whiten, out=apart[: len(cells)]).square_()
+            torch.sum(block.view(len(cells), *mean.shape), -1, out=distance)
+
+    blocks = [*zip(x.split(ROWS_AT_ONCE), out.split(ROWS_AT_ONCE), strict=True)]
+    in_shares(measure, blocks, large=len(x) * whiten.numel() > MANY_PRODUCTS)
     return constant - 0.5 * out
 
 

@@ -19,13 +19,13 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import at_once, one_numpy_thread, side_by_side, torch_threads_for
+from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, one_torch_thread, side_by_side
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._withheld import united
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
@@ -113,11 +113,10 @@ def fit_flow(
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
-        with torch_threads_for(scaled.shape[1]):
+        with one_torch_thread():
             plan = AnchorPlan.of(scaled, group, design, rng=rng)
-        new = partial(new_member, design=design, plan=plan, device=place)
         members, records = _fit_members(
-            scaled, group, folds, design=design, new=new, schedule=schedule, rng=rng, bar=bar
+            scaled, group, folds, design=design, plan=plan, schedule=schedule, rng=rng, device=place, bar=bar
         )
     seed = int(rng.integers(2**31))
     held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
@@ -144,9 +143,10 @@ def _fit_members(
     folds: Folds,
     *,
     design: Design,
-    new: Callable[..., Member],
+    plan: AnchorPlan,
     schedule: Schedule,
     rng: np.random.Generator,
+    device: torch.device,
     bar: tqdm[Any],
 ) -> tuple[list[Member], list[Progress]]:
     """Members that leave out a fold each, and how their networks were trained.
@@ -155,10 +155,12 @@ def _fit_members(
     """
     n_members, member_rngs = len(folds.left_out), rng.spawn(len(folds.left_out))
     seen = [folds.of_cell != left_out for left_out in folds.left_out]
+    fit_anchor = partial(Anchor.fit, design=design, plan=plan)
+    at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
     members = []
-    for m, mine in enumerate(seen):
+    for m, anchor in enumerate(side_by_side(lambda own: fit_anchor(x[own], group[own]), seen, at_most=at_most)):
         bar.set_postfix_str(f"anchor {m + 1} of {n_members}")
-        members.append(new(x[mine], group[mine], rng=member_rngs[m]))
+        members.append(new_member(anchor, design, rng=member_rngs[m], device=device))
     generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in member_rngs]
     bar.unpause()  # what an anchor takes says nothing of the steps to come
 
@@ -249,22 +251,12 @@ def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> 
     return fold
 
 
-def new_member(
-    x: np.ndarray,
-    group: np.ndarray,
-    design: Design,
-    *,
-    plan: AnchorPlan,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> Member:
-    """A member whose network still says nothing: its anchor."""
-    with torch_threads_for(x.shape[1]):
-        anchor = Anchor.fit(x, group, design, plan=plan)
+def new_member(anchor: Anchor, design: Design, *, rng: np.random.Generator, device: torch.device) -> Member:
+    """A member whose network still says nothing."""
     seed = int(rng.integers(2**62))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = Experts(x.shape[1], design.n_features, widths=WIDTHS, n_trunk=N_TRUNK, n_head=N_HEAD)
+        network = Experts(len(anchor.center), design.n_features, widths=WIDTHS, n_trunk=N_TRUNK, n_head=N_HEAD)
     return Member(anchor, network, device)
 
 

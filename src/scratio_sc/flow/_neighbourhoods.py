@@ -8,6 +8,7 @@ import torch
 from scratio_sc.flow._anchor import JUDGE_SHARE, N_PARTITIONS
 from scratio_sc.flow._components import Components, find_components, gaussian_groups, merge_tree
 from scratio_sc.flow._outliers import outliers
+from scratio_sc.flow._threads import one_torch_thread
 
 MIN_CELLS = 20
 MAX_TREE_CELLS = 20_000
@@ -17,6 +18,7 @@ N_PIECES = 8
 """Pieces that a cloud without types is cut into."""
 
 
+@one_torch_thread()
 def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Which neighbourhoods ``(n, k)`` (bool) each cell ``(n, d)`` is in: one at least.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MAX_DIMS_ALONE = 30
+"""Dimensions up to which Python is most of what a mixture takes."""
 MAX_AT_ONCE = 4
 """Pieces of work side by side: each has the densities or the networks of its cells in memory."""
 
@@ -58,6 +60,7 @@ def _torch_to_one() -> Callable[[], None]:
 
 _NUMPY = _Limit(lambda: _openblas().limit(limits=1).restore_original_limits)
 _TORCH = _Limit(_torch_to_one)
+_SPARE: ContextVar[int] = ContextVar("threads for shares", default=1)
 
 
 @contextmanager
@@ -68,14 +71,29 @@ def one_numpy_thread() -> Iterator[None]:
 
 
 @contextmanager
-def torch_threads_for(n_dims: int) -> Iterator[None]:
-    """Keep torch to one thread for mixtures in few dimensions.
+def one_torch_thread() -> Iterator[None]:
+    """Keep torch to one thread a product of matrices; the others are there for `in_shares`.
 
-    Their products of matrices are so small that a second thread saves a tenth of the time; and where another process
-    has its core, each product waits for it, and the fit takes several times as long.
+    Threads within a product wait for each other at its end. Where another process has a core, each product waits for
+    it, and a fit takes many times as long.
     """
-    with _TORCH.held() if n_dims <= MAX_DIMS_ALONE else nullcontext():
-        yield
+    before = _SPARE.set(min(torch.get_num_threads(), MAX_AT_ONCE))
+    try:
+        with _TORCH.held():
+            yield
+    finally:
+        _SPARE.reset(before)
+
+
+def in_shares(work: Callable[[Sequence[T]], None], items: Sequence[T], *, large: bool) -> None:
+    """Do work on all items; in `one_torch_thread`, where it is large, on a share of them in each of some threads."""
+    n = min(_SPARE.get(), len(items)) if large else 1
+    if n < 2:
+        work(items)
+        return
+    with ThreadPoolExecutor(n) as pool:
+        for _ in pool.map(work, [items[i::n] for i in range(n)]):
+            pass
 
 
 def at_once(device: torch.device, *, small: bool = False) -> int:
@@ -86,8 +104,7 @@ def at_once(device: torch.device, *, small: bool = False) -> int:
 def side_by_side(work: Callable[[T], R], items: Sequence[T], *, at_most: int) -> Iterator[R]:
     """Results of independent pieces of work in their order, some at once, each by one thread of torch.
 
-    Threads within a product of matrices wait for each other at its end, so that another process that keeps a core busy
-    holds up every product, and a network is trained in twenty times as long.
+    As in `one_torch_thread`: beside a process that kept a core busy, a network was trained in twenty times as long.
     """
     n_workers = min(at_most, len(items))
     with _TORCH.held():
