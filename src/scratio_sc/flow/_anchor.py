@@ -307,8 +307,10 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
     single = halves.candidate(Mixture.start(one, design.n_features))
     first = _search(x, group, design, rng=rng)
-    best = single if first is None else halves.candidate(first)
-    if first is None or not (_clear(best.density - single.density) or not len(halves.judge)):
+    if first is None:
+        return single, finer
+    best = halves.candidate(first)
+    if len(halves.judge) and not _clear(best.density - single.density):
         return single, finer
     for more in FINER:
         most = more * MAX_COMPONENTS

@@ -38,7 +38,7 @@ CLEARLY = 1.645
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
 MANY_PRODUCTS = 50_000_000
-"""From here on distances are worth threads."""
+"""Products of two numbers from which on distances are worth several threads."""
 ROWS_AT_ONCE = 512
 """Cells whose distances from all components fit the cache of a processor."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -155,10 +154,13 @@ def _fit_members(
     """
     n_members, member_rngs = len(folds.left_out), rng.spawn(len(folds.left_out))
     seen = [folds.of_cell != left_out for left_out in folds.left_out]
-    fit_anchor = partial(Anchor.fit, design=design, plan=plan)
+
+    def anchor_of(cells: np.ndarray) -> Anchor:
+        return Anchor.fit(x[cells], group[cells], design, plan=plan)
+
     at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
     members = []
-    for m, anchor in enumerate(side_by_side(lambda own: fit_anchor(x[own], group[own]), seen, at_most=at_most)):
+    for m, anchor in enumerate(side_by_side(anchor_of, seen, at_most=at_most)):
         bar.set_postfix_str(f"anchor {m + 1} of {n_members}")
         members.append(new_member(anchor, design, rng=member_rngs[m], device=device))
     generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in member_rngs]
@@ -225,10 +227,10 @@ def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.G
     of_copies, once = np.empty(len(first), np.int8), np.argsort(first)
     of_copies[once] = draw_folds(group[first[once]], n_folds, rng=rng)
     fold: np.ndarray = of_copies[same.reshape(-1)]
-    for g in np.flatnonzero(np.bincount(group) > 1):
-        cells = np.flatnonzero(group == g)
-        if not np.ptp(fold[cells]):
-            fold[cells] = rng.permutation(len(cells)) % n_folds
+    size = np.bincount(group)
+    alone = np.bincount(np.unique(np.column_stack([group, fold]), axis=0)[:, 0], minlength=len(size)) == 1
+    for g in np.flatnonzero(alone & (size > 1)):
+        fold[group == g] = rng.permutation(size[g]) % n_folds
     return fold
 
 

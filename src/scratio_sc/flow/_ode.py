@@ -208,7 +208,7 @@ def _evaluate(
         y0, probe = x[rows], None if probes is None else probes[rows].to(x.dtype)
         y, gained = _follow(y0, rates, probe, options=options)
         closed = anchor(y0, 0.0) - anchor(y0, SIGMA_MIN) + anchor(y, SIGMA_MAX)
-        values.append(closed - gained.to(closed.device).to(closed.dtype))
+        values.append(closed - gained.to(closed.device).to(closed.dtype))  # in turn: not all devices have float64
     return torch.cat(values)
 
 

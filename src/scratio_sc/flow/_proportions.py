@@ -181,11 +181,6 @@ class _Known:
         return np.maximum(value, 0), vector, (self.pull[:, None] @ root @ vector)[:, 0]
 
 
-def _of_one_partition(logit: np.ndarray) -> np.ndarray:
-    """Log weights ``(..., m)`` of one partition."""
-    return log_weights(logit, np.zeros(logit.shape[-1], np.int64))
-
-
 def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Covariances ``(n_levels, m, m)`` of what has such variances ``(n_levels, k)`` along ``into (n_levels, m, k)``."""
     out: np.ndarray = (into * variance[:, None]) @ into.swapaxes(1, 2)
@@ -200,10 +195,13 @@ class _Priors:
 
     def __init__(self, prior: Neighbours | Sequence[EffectPrior], columns: list[Column], *, base: np.ndarray) -> None:
         self._columns, self._base = columns, base
-        self._neighbours = prior if isinstance(prior, Neighbours) else None
-        self.of_column = [EffectPrior.broad(len(base))] * len(columns) if isinstance(prior, Neighbours) else [*prior]
+        if isinstance(prior, Neighbours):
+            self._kernels, self._near = prior.roots, prior.near
+            self._sought = [j for j, column in enumerate(columns) if column.kind != "constant"]
+            self.of_column = [EffectPrior.broad(len(base))] * len(columns)
+        else:
+            self._sought, self.of_column = [], [*prior]
         self.roots = [np.zeros(0)] * len(columns)
-        self._sought = [j for j, column in enumerate(columns) if self._neighbours and column.kind != "constant"]
         self._sizes: dict[int, Sizes] = {}
         self._scale = np.ones((len(columns), len(base)))
 
@@ -213,7 +211,7 @@ class _Priors:
 
     def update(self, j: int, known: _Known, *, seeking: bool) -> None:
         """Let cells tell of column j: its prior where that is sought, how large each of its effects may be."""
-        if self._neighbours is None or j not in self._sought:
+        if j not in self._sought:
             self.roots[j] = known.roots(self.of_column[j])
             return
         tried = self._tried(j)
@@ -222,14 +220,14 @@ class _Priors:
         self.of_column[j] = EffectPrior(tried[sizes.kernel], sizes.share)
         self.roots[j] = known.roots(self.of_column[j])
         if self.roots[j].any():
-            self._scale[j] = known.scale(self.roots[j], near=self._neighbours.near, weight=np.exp(self._base))
+            self._scale[j] = known.scale(self.roots[j], near=self._near, weight=np.exp(self._base))
 
     def withheld(self, effects: np.ndarray, density: Sequence[Tensor], *, design: Design) -> np.ndarray:
         """What shrinking withholds of effects where their prior was sought, squared, ``(n_features, m, m)``."""
         out = np.zeros((len(effects), len(self._base), len(self._base)))
         if self._sought:
             features = design.features(design.groups)
-            scoring = _Scoring.at(_of_one_partition(self._base + features @ effects), density)
+            scoring = _Scoring.at(log_softmax(self._base + features @ effects, axis=-1), density)
         for j in self._sought:
             column = self._columns[j]
             own = features[:, column.features] @ effects[column.features]
@@ -238,7 +236,7 @@ class _Priors:
         return out
 
     def _tried(self, j: int) -> np.ndarray:
-        return self._scale[j, :, None] * self._neighbours.roots if self._neighbours else np.zeros(0)
+        return self._scale[j, :, None] * self._kernels
 
 
 def fit_effects(
@@ -260,7 +258,7 @@ def fit_effects(
     effects = start
     for n_done in range(N_SCORING):
         last, before, seeking = effects, features @ effects, n_done < N_SEEKING
-        scoring = _Scoring.at(_of_one_partition(base + before), density)
+        scoring = _Scoring.at(log_softmax(base + before, axis=-1), density)
         effects = last.copy()
         for column in columns:
             if column.kind == "rest":

@@ -77,7 +77,7 @@ def one_torch_thread() -> Iterator[None]:
     Threads within a product wait for each other at its end. Where another process has a core, each product waits for
     it, and a fit takes many times as long.
     """
-    before = _SPARE.set(min(torch.get_num_threads(), MAX_AT_ONCE))
+    before = _SPARE.set(at_once(torch.device("cpu")))
     try:
         with _TORCH.held():
             yield
@@ -91,9 +91,8 @@ def in_shares(work: Callable[[Sequence[T]], None], items: Sequence[T], *, large:
     if n < 2:
         work(items)
         return
-    with ThreadPoolExecutor(n) as pool:
-        for _ in pool.map(work, [items[i::n] for i in range(n)]):
-            pass
+    for _ in side_by_side(work, [items[i::n] for i in range(n)], at_most=n):
+        pass
 
 
 def at_once(device: torch.device, *, small: bool = False) -> int:
