@@ -261,6 +261,12 @@ def parts_of(cells: str | None) -> dict[str, Callable[[int], Iterator[Figure]]]:
         "fifty": lambda seed: mixture(
             seed, problem="cells d=50", bounds=(0.12, 0.03, 0.09), n=60_000, n_dims=50, n_types=20
         ),
+        "types": lambda seed: mixture(
+            seed, problem="60 types", bounds=(0.04, 0.015, 0.035), n=60_000, n_dims=30, n_types=60
+        ),
+        "large": lambda seed: mixture(
+            seed, problem="200,000 cells", bounds=(0.02, 0.01, 0.02), n=200_000, n_dims=50, n_types=30
+        ),
         "few": lambda seed: mixture(seed, problem="few cells", bounds=NO_AIM, **FEW),
         "weak": lambda seed: mixture(
             seed, problem="few cells, weak effects", bounds=NO_AIM, abundance=0.2, response=0.3, **FEW
