@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratio_sc.flow._calibration import NOTHING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,7 +19,6 @@ MAX_CONFOUNDED = 0.25
 MAX_UNLIKE = 0.125
 MIN_JUDGED = 80
 """Held-out cells below which nothing is said of calibration; standard errors of fewer are no guide."""
-NOTHING = 1e-6
 BEATEN_BY = 0.01
 TOO_LARGE, CLEARLY = 0.8, 3.0
 """Slope below which ratios are too large, and standard errors that make a rival or a slope clear."""

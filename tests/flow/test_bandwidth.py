@@ -23,7 +23,7 @@ def held_out(parts: np.ndarray, condition: np.ndarray, *, log_prior: float = np.
 
 def with_prior(parts: np.ndarray, condition: np.ndarray, log_prior: np.ndarray) -> HeldOut:
     baselines = np.zeros((*parts.shape[:2], len(BASELINES)))
-    return HeldOut(parts, condition, log_prior, baselines=baselines, kept=np.ones(parts.shape[1]))
+    return HeldOut(parts, condition, log_prior, baselines=baselines, kept=np.ones(parts.shape[1]), group=condition)
 
 
 def signal_at(node: int, *, noise_at: int | None = None, n: int = 2000) -> HeldOut:

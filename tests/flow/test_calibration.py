@@ -22,7 +22,9 @@ def held_out() -> HeldOut:
     rng = np.random.default_rng(1)
     log_prior = np.tile(np.log([0.5, 0.3, 0.2]), (6, 1))
     parts, baselines = rng.normal(size=(6, 3, 4)), rng.normal(size=(6, 3, 2))
-    return HeldOut(parts, np.array([0, 1, 2, 2, 1, 0]), log_prior, baselines=baselines, kept=np.ones(3))
+    return HeldOut(
+        parts, np.array([0, 1, 2, 2, 1, 0]), log_prior, baselines=baselines, kept=np.ones(3), group=np.zeros(6, int)
+    )
 
 
 def test_log_loss_of_the_truth_is_less_than_that_of_a_stretched_ratio() -> None:
@@ -81,6 +83,24 @@ def test_slope_is_unknown_with_one_label() -> None:
 def test_slope_is_unknown_where_all_ratios_are_the_same() -> None:
     same = Judged(np.zeros(4), np.array([True, False, True, False]), np.zeros(4))
     assert np.isnan(recalibration(same)).all()
+
+
+def test_slope_is_unknown_where_ratios_differ_by_rounding() -> None:
+    rounded = Judged(np.array([0.0, 1e-15, -1e-15, 0.0]), np.array([True, False, True, False]), np.zeros(4))
+    assert np.isnan(recalibration(rounded)).all()
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-9])
+def test_reliability_of_equal_ratios_is_one_point_whatever_the_order(rounding: float) -> None:
+    is_target = np.arange(1_000) < 150
+    ratio = rounding * np.linspace(1, -1, 1_000)
+    curve = reliability(Judged(ratio, is_target, np.full(1_000, np.log(0.15 / 0.85))))
+    assert curve["n_cells"].tolist() == [1_000]
+    assert curve["observed"] == pytest.approx(curve["predicted"])
+
+
+def test_reliability_has_bins_of_like_size() -> None:
+    assert np.ptp(reliability(judged(n=1_003))["n_cells"]) <= 1
 
 
 def test_reliability_of_the_truth_lies_within_its_bars() -> None:

@@ -9,11 +9,13 @@ import pytest
 from helpers.flows import METHODS, alone, inner_covariances, plain, shifts
 
 from scratio_sc.flow import ConditionalFlow, fit_flow
+from scratio_sc.flow._denoising_ratio import N_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scratio_sc.flow import LogRatio
+    from scratio_sc.flow._contrast import SideSpec
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -85,6 +87,34 @@ def test_cells_whose_needed_level_is_unknown_have_no_ratio(
     own[2, 1] = "d9"
     ratio = donor_flow.log_ratio(donor_cells[:6], "stim", "ctrl", own=own)
     np.testing.assert_array_equal(np.isnan(ratio.value), np.arange(6) == 2)
+
+
+def test_cells_of_a_covariate_named_on_both_sides_judge(donor_flow: ConditionalFlow) -> None:
+    weights = np.ones(N_NODES)
+    sides = [{"treatment": treatment, "donor": "d1"} for treatment in ("stim", "ctrl")]
+    design, held = donor_flow.design, donor_flow.held_out
+    of_donor = design.groups[held.group, 1] == design.level("donor", "d1")
+    named, every = donor_flow.judge(*sides, weights), donor_flow.judge("stim", "ctrl", weights)
+    assert 0 < len(named.ratio) == of_donor.sum() < len(every.ratio)
+    assert np.isin(named.ratio, every.ratio).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "reference"),
+    [
+        ({"treatment": "stim", "donor": "d1"}, {"treatment": "ctrl", "donor": "d2"}),
+        ({"treatment": "stim", "donor": ...}, {"treatment": "ctrl", "donor": ...}),
+        ({"treatment": "stim", "donor": "d1"}, {"treatment": "ctrl"}),
+        ({"treatment": "stim", "donor": "d3"}, {"treatment": "ctrl", "donor": "d3"}),
+    ],
+)
+def test_nobody_judges_what_labels_within_covariates_do_not_tell(
+    donor_flow: ConditionalFlow, target: SideSpec, reference: SideSpec
+) -> None:
+    """Two donors, mixtures of donors, the own donor against another, a donor who was never treated."""
+    weights = np.ones(N_NODES)
+    assert not len(donor_flow.judge(target, reference, weights).ratio)
+    assert all(not len(each.ratio) for each in donor_flow.judge_baselines(target, reference).values())
 
 
 # --- cells far away

@@ -77,7 +77,7 @@ def test_exact_ratio_is_calibrated_on_cells_drawn_by_condition(reference: list[i
     x = rng.normal(mean[condition])
     parts = norm.logpdf(x[:, None], mean)[..., None]
     frequency = np.tile(np.log(n / n.sum()), (len(x), 1))
-    held = HeldOut(parts, condition, frequency, np.zeros((len(x), 3, len(BASELINES))), kept)
+    held = HeldOut(parts, condition, frequency, np.zeros((len(x), 3, len(BASELINES))), kept, condition)
     slope, error, intercept = recalibration(Judged.of(held, (np.array([0]), np.array(reference)), parts[..., 0]))
     assert slope == pytest.approx(1, abs=3 * error)
     assert intercept == pytest.approx(0, abs=0.1)
@@ -91,7 +91,7 @@ def test_many_small_conditions_beside_a_large_one_give_the_cells_that_are_due(n_
     n = np.array([n_large, *[100] * 10])
     condition = np.repeat(np.arange(11), [50, *[50] * 10])
     kept = np.bincount(condition) / n
-    held = HeldOut(np.zeros((550, 11, 1)), condition, np.zeros((550, 11)), np.zeros((550, 11, 2)), kept)
+    held = HeldOut(np.zeros((550, 11, 1)), condition, np.zeros((550, 11)), np.zeros((550, 11, 2)), kept, condition)
     cells, log_share = held.side(np.arange(11))
     assert np.exp(log_share) == pytest.approx(50 / n_large)
     assert abs(cells[condition > 0].sum() - due) <= 1
@@ -111,7 +111,9 @@ def test_prior_is_the_frequency_of_conditions_among_equal_covariates(
 def held_out(condition: np.ndarray) -> HeldOut:
     n = len(condition)
     baselines = np.zeros((n, 2, len(BASELINES)))
-    return HeldOut(np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), baselines=baselines, kept=np.ones(2))
+    return HeldOut(
+        np.zeros((n, 2, 1)), condition, np.zeros((n, 2)), baselines=baselines, kept=np.ones(2), group=condition
+    )
 
 
 def test_support_lies_below_nearly_all_cells_of_a_condition() -> None:

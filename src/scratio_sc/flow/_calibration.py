@@ -16,6 +16,8 @@ N_BINS = 10
 N_NEWTON = 100
 CONFIDENCE = 0.95
 TOLERANCE = 1e-8
+NOTHING = 1e-6
+"""Nats below which ratios do not differ: what is left of rounding."""
 MIN_INFORMATION = 1e-6
 """Below that, in cells, labels are told apart entirely: the more certain, the better."""
 
@@ -83,7 +85,7 @@ def recalibration(judged: Judged) -> tuple[float, float, float]:
     where the labels do not determine them.
     """
     nothing = float("nan"), float("nan"), float("nan")
-    if len(np.unique(judged.is_target)) < 2 or np.ptp(judged.ratio) == 0:
+    if len(np.unique(judged.is_target)) < 2 or np.ptp(judged.ratio) < NOTHING:
         return nothing
     # in units in which steps are of like size, and from labels that know nothing of the ratio, where none is certain
     center, scale = judged.ratio.mean(), judged.ratio.std()
@@ -111,15 +113,17 @@ def recalibration(judged: Judged) -> tuple[float, float, float]:
 
 
 def reliability(judged: Judged) -> dict[str, np.ndarray]:
-    """Share of target cells against the share predicted, in bins of equally many cells.
+    """Share of target cells against the share predicted, in bins of about equally many cells.
+
+    Cells of the same log odds are in one bin: between them, their order would say who is of the target.
 
     Keys: ``predicted``, ``observed``, ``lower``, ``upper`` (Wilson intervals of 95 %), ``n_cells``, each ``(n_bins,)``.
     """
-    p = expit(judged.ratio + judged.log_prior_odds)
-    bins = [part for part in np.array_split(np.argsort(p, kind="stable"), N_BINS) if len(part)]
-    n = np.array([len(part) for part in bins], np.int64)
-    predicted = np.array([p[part].mean() for part in bins])
-    observed = np.array([judged.is_target[part].mean() for part in bins])
+    log_odds = judged.ratio + judged.log_prior_odds
+    _, place, same = np.unique(np.round(log_odds / NOTHING), return_inverse=True, return_counts=True)
+    _, own = np.unique(N_BINS * (np.cumsum(same) - same / 2)[place] // len(place), return_inverse=True)
+    n = np.bincount(own)
+    predicted, observed = (np.bincount(own, values) / n for values in (expit(log_odds), judged.is_target))
     z = norm.ppf(0.5 + CONFIDENCE / 2)
     centre = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)

@@ -81,6 +81,22 @@ def conditions_of(
     return np.flatnonzero(hits[0] & apart), np.flatnonzero(hits[1] & apart)
 
 
+def judging_groups(
+    design: Design, target: Mapping[str, list[int | float]], reference: Mapping[str, list[int | float]]
+) -> np.ndarray:
+    """Groups whose cells can judge a contrast, known within their own covariates, ``(n_groups,)``.
+
+    Of a covariate that sides name, those of the one level (or bin of a number) that both name.
+    """
+    out = np.ones(design.n_groups, bool)
+    for j, column in enumerate(design.columns[design.n_condition_columns :], design.n_condition_columns):
+        if column in target or column in reference:
+            named = [design.bin_of(j, np.array(side[column])) if column in side else () for side in (target, reference)]
+            both = np.unique(np.concatenate(named)) if all(map(len, named)) else np.empty(0)
+            out &= (len(both) == 1) & np.isin(design.bin_of(j, design.groups[:, j]), both)
+    return out
+
+
 def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndarray) -> Side:
     """The side for cells whose own row is ``own (n_columns,)``: columns not named keep it.
 

@@ -16,7 +16,7 @@ from scratio_sc.flow import _storage
 from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
 from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
-from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, named_levels, side_of
+from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, judging_groups, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device, usual_torch
 from scratio_sc.flow._held_out import BASELINES, HeldOut
@@ -281,13 +281,14 @@ class ConditionalFlow:
 
     def judge(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> Judged:
         """Held-out cells of a contrast and their ratios by members that had not seen them."""
-        parts = self.held_out.parts.astype(np.float64)
-        return Judged.of(self.held_out, self._conditions(target, reference), parts @ weights)
+        held = self._judging(target, reference)
+        return Judged.of(held, self._conditions(target, reference), held.parts.astype(np.float64) @ weights)
 
     def judge_baselines(self, target: SideSpec, reference: SideSpec) -> dict[str, Judged]:
         """The same by Gaussian conditions, fitted to the same cells."""
-        sides, each = self._conditions(target, reference), np.moveaxis(self.held_out.baselines, 2, 0)
-        return {name: Judged.of(self.held_out, sides, part) for name, part in zip(BASELINES, each, strict=True)}
+        held, sides = self._judging(target, reference), self._conditions(target, reference)
+        each = zip(BASELINES, np.moveaxis(held.baselines, 2, 0), strict=True)
+        return {name: Judged.of(held, sides, part) for name, part in each}
 
     def save(self, path: str | Path) -> None:
         """Write the flow as a safetensors file."""
@@ -307,6 +308,10 @@ class ConditionalFlow:
 
     def _conditions(self, target: SideSpec, reference: SideSpec) -> tuple[np.ndarray, np.ndarray]:
         return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
+
+    def _judging(self, target: SideSpec, reference: SideSpec) -> HeldOut:
+        named = (named_levels(self.design, side) for side in (target, reference))
+        return self.held_out.where(judging_groups(self.design, *named)[self.held_out.group])
 
     def _rivals(self, first: SideSpec, *others: SideSpec) -> HeldOut:
         """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,8 @@ class HeldOut:
     kept
         Share of the cells of each condition that are among these, drawn at random from those that a member had not
         seen, ``(n_conditions,)``.
+    group
+        Group of the design that each cell is of ``(n,)``.
     """
 
     parts: np.ndarray
@@ -56,6 +58,7 @@ class HeldOut:
     log_prior: np.ndarray
     baselines: np.ndarray
     kept: np.ndarray
+    group: np.ndarray
 
     @property
     def log_frequency(self) -> np.ndarray:
@@ -65,14 +68,20 @@ class HeldOut:
     def of(self, conditions: np.ndarray) -> HeldOut:
         """The cells of some conditions that have a choice between them, and these conditions as the only rivals."""
         contested = np.isfinite(self.log_prior[:, conditions]).sum(1) > 1
-        cells = np.isin(self.condition, conditions) & contested
-        return HeldOut(
-            self.parts[cells][:, conditions],
-            np.searchsorted(conditions, self.condition[cells]),
-            self.log_prior[cells][:, conditions],
-            self.baselines[cells][:, conditions],
-            self.kept[conditions],
+        rivals = self.where(np.isin(self.condition, conditions) & contested)
+        return replace(
+            rivals,
+            parts=rivals.parts[:, conditions],
+            condition=np.searchsorted(conditions, rivals.condition),
+            log_prior=rivals.log_prior[:, conditions],
+            baselines=rivals.baselines[:, conditions],
+            kept=self.kept[conditions],
         )
+
+    def where(self, cells: np.ndarray) -> HeldOut:
+        """Some of the cells, by a mask ``(n,)``."""
+        of_cell = ("parts", "condition", "log_prior", "baselines", "group")
+        return replace(self, **{name: getattr(self, name)[cells] for name in of_cell})
 
     def side(self, conditions: np.ndarray) -> tuple[np.ndarray, float]:
         """Which cells stand for a mixture of conditions ``(n,)``: of each the same share; and the log of it.
@@ -139,7 +148,7 @@ def score_held_out(
             bar.update(len(mine))
     parts /= left_out.sum(0)[:, None, None]
     baselines = _baselines(x, condition, cells, n_conditions=len(conditions), fold=folds.of_cell)
-    held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept)
+    held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept, group[cells])
     return held_out, parts.sum(2)[np.arange(len(cells)), condition[cells]]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 _ANCHOR_ARRAYS = (
     "center",
     "basis",
@@ -48,7 +48,7 @@ _ANCHOR_ARRAYS = (
     "own_rotation",
 )
 _SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
-_HELD_OUT = ("parts", "condition", "log_prior", "baselines", "kept")
+_HELD_OUT = ("parts", "condition", "log_prior", "baselines", "kept", "group")
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
 
@@ -128,6 +128,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
             "held_out.baselines": (held_out.baselines, (n_judged, n_conditions, len(BASELINES))),
             "held_out.kept": (held_out.kept, (n_conditions,)),
+            "held_out.group": (held_out.group, (n_judged,)),
         }
     )
     for name, array in (("sketch", sketch), ("withheld", withheld)):

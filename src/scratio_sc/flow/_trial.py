@@ -55,6 +55,6 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions).mean(0)
     by = (network, anchor, np.zeros_like(anchor))
     no_baselines, all_kept = np.empty((*prior.shape, 0)), np.ones(prior.shape[1])
-    held_out = [HeldOut(parts, own, prior, no_baselines, all_kept) for parts in by]
+    held_out = [HeldOut(parts, own, prior, no_baselines, all_kept, own) for parts in by]
     cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]
     return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])

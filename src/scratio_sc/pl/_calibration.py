@@ -76,7 +76,8 @@ def calibration(
     if not checked["n_cells"]:
         msg = (
             f"There is nothing to draw for {params['target']!r} against {params['reference']!r}, for no held-out cells "
-            "could judge this contrast. Compare two conditions that cells of the fit have."
+            "could judge this contrast. Compare two conditions that cells of the fit have within the same covariates: "
+            "name none of these, or the same one on both sides."
         )
         raise ValueError(msg)
     curve = {name: np.atleast_1d(values) for name, values in checked["curve"].items()}
