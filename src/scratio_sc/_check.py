@@ -95,6 +95,10 @@ def read_labels(adata: AnnData, columns: Sequence[str], *, numeric: Sequence[str
             hint = closest(column, adata.obs.columns)
             msg = f"No column {column!r} in adata.obs (there: {named(adata.obs.columns)}).{hint}{instead}"
             raise KeyError(msg)
+        if isinstance(adata.obs[column], pd.DataFrame):
+            one = "`adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated()]`"
+            msg = f"adata.obs has several columns {column!r}. Keep one: {one}."
+            raise ValueError(msg)
         if column in numeric:
             check_numbers(adata.obs[column], column)
     text, known = zip(*(_as_text(adata.obs[column]) for column in columns), strict=True)
@@ -328,8 +332,8 @@ def read_own_labels(adata: AnnData, flow: ConditionalFlow, sides: Sequence[Any])
         if seen[:, j].all():
             continue
         others = sorted(set(labels.text[~seen[:, j] & labels.known[:, j], j].tolist()))
-        rest = "beyond those" if column in design.numeric else "one"
-        what = f"is missing, or {rest} that the flow was not fitted on ({named(others)})" if others else "is missing"
+        rest = "beyond those of the fit" if column in design.numeric else "one that the flow was not fitted on"
+        what = f"is missing, or {rest} ({named(others)})" if others else "is missing"
         msg = (
             f"{(~seen[:, j]).sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
         )

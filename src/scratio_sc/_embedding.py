@@ -67,6 +67,9 @@ def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
     if text:
         msg = f"{numbers}, but there is text in it ({text[0]!r}). Use another `use_rep`."
         raise ValueError(msg)
+    if raw.dtype.kind == "c":
+        msg = f"{numbers}, but holds complex ones. Take their real part, or use another `use_rep`."
+        raise ValueError(msg)
     try:
         x = raw.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from scratio_sc._numbers import beyond_fit
 from scratio_sc._sides import cells_of
 from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
-from scratio_sc.flow._contrast import named_levels
+from scratio_sc.flow._contrast import conditions_named, named_levels
 from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
@@ -60,7 +60,20 @@ def score_cells(
     width = None if bandwidth == "auto" or method == "ode" else float(bandwidth)
     if nothing and all_zero(flow.judge(target, reference, np.ones_like(ratio.weights)).ratio):
         width = None  # at the finest bandwidth there is nothing, either
-    warn_of(checked, of_near, beyond=beyond, confounded=confounded, unlike=unlike, nothing=nothing, width=width)
+    unseen = next(
+        (describe(side) for side in sides if not conditions_named(flow.design, named_levels(flow.design, side)).any()),
+        "",
+    )
+    warn_of(
+        checked,
+        of_near,
+        beyond=beyond,
+        unseen=unseen,
+        confounded=confounded,
+        unlike=unlike,
+        nothing=nothing,
+        width=width,
+    )
     entry = {
         "calibration": checked,
         "overlap": covered,

@@ -87,9 +87,9 @@ def check_any(cells: np.ndarray, name: str, side: Any) -> None:
         raise ValueError(msg)
 
 
-def warn_of_unknown(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
-    """Warn of cells whose labels, in the columns that a side names, are missing or none of the fit."""
-    for column in named_levels(flow.design, side):
+def warn_of_unknown(adata: AnnData, flow: ConditionalFlow, *sides: Any) -> None:
+    """Warn of cells whose labels, in the columns that sides name, are missing or none of the fit."""
+    for column in dict.fromkeys(column for side in sides for column in named_levels(flow.design, side)):
         if column in flow.design.numeric:
             continue
         labels = read_labels(adata, (column,))

@@ -27,6 +27,10 @@ BEYOND = (
     "No cell was fitted anywhere near {}: the ratios continue a straight line and are no evidence. All cells are "
     "flagged as extrapolated."
 )
+UNSEEN = (
+    "No cell was fitted with the combination {}: the ratios add up what its labels do in other combinations, are no "
+    "evidence, and are flagged as extrapolated."
+)
 CONFOUNDED = (
     "{:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios add up what was seen "
     "elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates that go with the condition."
@@ -86,6 +90,7 @@ def warn_of(
     overlap: Mapping[str, float],
     *,
     beyond: str = "",
+    unseen: str = "",
     confounded: float = 0.0,
     unlike: float = 0.0,
     nothing: bool = False,
@@ -93,9 +98,9 @@ def warn_of(
 ) -> None:
     """Warn of numbers beyond the fit, of sides that hardly overlap, of a flow that a simpler model beats or overstates.
 
-    `confounded` is the share of cells whose covariates the fit has seen under one side only, `unlike` that of cells
-    far from both sides; `nothing` says that all ratios are 0, which looks like certainty; `width` is a bandwidth that
-    the user chose and that may be to blame.
+    `beyond` and `unseen` name a number and a combination that were not fitted; `confounded` is the share of cells whose
+    covariates the fit has seen under one side only, `unlike` that of cells far from both sides; `nothing` says that all
+    ratios are 0, which looks like certainty; `width` is a bandwidth that the user chose and that may be to blame.
     """
     best = min(RIVALS, key=lambda name: calibration[f"log_loss_{name}"])
     loss, rival, rival_se = (calibration[name] for name in ("log_loss", f"log_loss_{best}", f"log_loss_{best}_se"))
@@ -104,6 +109,8 @@ def warn_of(
     worthless = beaten and loss - calibration["log_loss_prior"] > BEATEN_BY  # then it does not tell the sides apart
     if beyond:
         warn(BEYOND.format(beyond))
+    elif unseen:
+        warn(UNSEEN.format(unseen))
     elif confounded > MAX_CONFOUNDED:
         warn(CONFOUNDED.format(confounded))
     elif unlike > MAX_UNLIKE:

@@ -145,6 +145,21 @@ def test_exact_ratio_is_balanced() -> None:
     assert abs(overlap(Judged(x + 0.5, exact.is_target, exact.log_prior_odds))["imbalance"]) > 0.1
 
 
+def test_exact_ratio_is_balanced_where_the_sides_have_other_covariates() -> None:
+    """Ratios are within two strata, in which nine in ten cells, and one in ten, are of the target."""
+    rng, n = np.random.default_rng(0), 40_000
+    stratum = np.arange(n) % 2
+    odds = np.log(9.0) * (1 - 2.0 * stratum)
+    is_target = rng.random(n) < expit(odds)
+    shift = np.array([0.5, 2.0])[stratum]
+    x = rng.normal(shift * is_target, 1)
+    exact = Judged(shift * x - shift**2 / 2, is_target, odds)
+    found = overlap(exact)
+    assert abs(found["imbalance"]) < 0.02
+    alone = [overlap(Judged(exact.ratio[own], is_target[own], odds[own])) for own in (stratum == 0, stratum == 1)]
+    assert found["overlap"] == pytest.approx(np.mean([each["overlap"] for each in alone]), abs=0.01)
+
+
 def test_overlap_of_one_side_is_unknown() -> None:
     assert np.isnan([*overlap(Judged(np.zeros(3), np.ones(3, bool), np.zeros(3))).values()]).all()
 

@@ -136,6 +136,18 @@ def test_embedding_of_numbers_written_as_text(fresh: AnnData, unchanged: Unchang
         tl.fit(fresh, "condition", use_rep="X_text", progress=False)
 
 
+def test_complex_embedding_is_refused(fresh: AnnData, unchanged: Unchanged) -> None:
+    fresh.obsm["X_fourier"] = fresh.obsm["X_pca"].astype(complex)
+    with unchanged(fresh), pytest.raises(ValueError, match=r"X_fourier.*but holds complex ones"):
+        tl.fit(fresh, "condition", use_rep="X_fourier")
+
+
+def test_column_that_is_there_twice_is_refused(fresh: AnnData) -> None:
+    fresh.obs = pd.concat([fresh.obs, fresh.obs[["condition"]]], axis=1)
+    with pytest.raises(ValueError, match="several columns 'condition'"):
+        tl.fit(fresh, "condition")
+
+
 @pytest.mark.parametrize("swapped", [True, False])
 def test_first_argument_that_is_no_anndata(fresh: AnnData, swapped: bool) -> None:
     arguments = ("condition", fresh) if swapped else (fresh.obs, "condition")

@@ -232,3 +232,9 @@ def test_cells_without_sample_or_group_are_counted(
 def test_few_permutations_are_told_apart_from_few_samples(donors: AnnData) -> None:
     with pytest.warns(UserWarning, match=r"nothing can be significant at alpha=0\.1.*raise `n_permutations`"):
         tl.differential_abundance(donors, **SIDES, sample_key="sample", n_permutations=1)
+
+
+def test_cells_of_labels_that_the_fit_has_not_seen_are_counted(donors: AnnData) -> None:
+    donors.obs.iloc[:10, donors.obs.columns.get_loc("condition")] = "renamed"
+    with pytest.warns(UserWarning, match=r"10 cells have labels in 'condition' .* \('renamed'\), and take no part"):
+        tl.differential_abundance(donors, **SIDES)

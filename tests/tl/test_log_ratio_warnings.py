@@ -48,6 +48,16 @@ def test_cells_of_a_donor_with_one_condition_are_said_to_be_confounded() -> None
         tl.log_ratio(adata, target="a", reference="b", progress=False)
 
 
+def test_combination_that_no_cell_has_is_named() -> None:
+    rng = np.random.default_rng(0)
+    drug, time = np.repeat(["no", "no", "yes"], 60), np.repeat(["early", "late", "late"], 60)
+    adata = ad.AnnData(obs=pd.DataFrame({"drug": drug, "time": time}).rename(str), obsm={"X_pca": rng.random((180, 2))})
+    tl.fit(adata, ["drug", "time"], max_steps=0, n_members=2, progress=False)
+    sides = [{"drug": each, "time": "early"} for each in ("yes", "no")]
+    with pytest.warns(UserWarning, match="No cell was fitted with the combination drug=yes, time=early"):
+        tl.log_ratio(adata, target=sides[0], reference=sides[1], progress=False)
+
+
 @pytest.mark.filterwarnings("error")
 def test_warning_made_an_error_writes_nothing(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh.obsm["X_pca"][fresh.obs["condition"] == "stim"] += 50

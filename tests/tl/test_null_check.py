@@ -166,16 +166,16 @@ def test_cells_of_one_side_or_none_are_refused(fresh_fit: AnnData, unchanged: Un
 
 
 @pytest.mark.parametrize(
-    ("target", "absent"),
+    ("target", "reference", "absent"),
     [
-        (["stim", "drug/high"], "condition=drug/high"),
-        ({"condition": "stim", "donor": "d2"}, "condition=stim, donor=d2"),
+        (["stim", "drug/high"], "ctrl", "condition=drug/high"),
+        ({"condition": "stim", "donor": "d2"}, {"condition": "ctrl", "donor": "d2"}, "condition=stim, donor=d2"),
     ],
 )
-def test_every_level_of_a_side_needs_cells(cells: AnnData, *, target: Any, absent: str) -> None:
+def test_every_level_of_a_side_needs_cells(cells: AnnData, *, target: Any, reference: Any, absent: str) -> None:
     some = cells[~cells.obs["condition"].isin(["drug/high"]) & (cells.obs["donor"] == "d1")].copy()
     with pytest.raises(ValueError, match=f"No cells of '{absent}'"):
-        tl.null_check(some, target=target, reference="ctrl", key="by_donor", progress=False)
+        tl.null_check(some, target=target, reference=reference, key="by_donor", progress=False)
 
 
 def test_own_labels_that_the_flow_does_not_know_are_refused(cells: AnnData, refits: list[dict[str, Any]]) -> None:
@@ -227,3 +227,35 @@ def test_copy_leaves_the_cells_alone(fresh_fit: AnnData) -> None:
 def test_no_permutations_are_refused(fresh_fit: AnnData) -> None:
     with pytest.raises(ValueError, match="n_permutations=0, expected an integer of 1 or more"):
         tl.null_check(fresh_fit, **SIDES, n_permutations=0)
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        ({"donor": "d1"}, {"donor": "d2"}),
+        ({"condition": "stim", "donor": "d1"}, {"condition": "ctrl", "donor": "d2"}),
+    ],
+)
+def test_difference_that_is_not_permuted_is_refused(
+    fitted: AnnData, unchanged: Unchanged, sides: tuple[Any, Any]
+) -> None:
+    with unchanged(fitted), pytest.raises(ValueError, match="differ in 'donor', the null would hold that difference"):
+        tl.null_check(fitted, target=sides[0], reference=sides[1], key="by_donor", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*is not what the flow was fitted on")
+def test_cells_like_none_of_the_fit_are_refused(fresh_fit: AnnData) -> None:
+    fresh_fit.obs["scratio_fold"] = -1
+    fresh_fit.obsm["X_pca"] = fresh_fit.obsm["X_pca"] + 100
+    with pytest.raises(ValueError, match="None of the 60 cells is like those"):
+        tl.null_check(fresh_fit, **ONCE)
+
+
+def test_cells_of_labels_that_the_fit_has_not_seen_are_counted(
+    fresh_fit: AnnData, refits: list[dict[str, Any]]
+) -> None:
+    fresh_fit.obs["condition"] = fresh_fit.obs["condition"].astype(str)
+    fresh_fit.obs.iloc[:10, fresh_fit.obs.columns.get_loc("condition")] = "renamed"
+    with pytest.warns(UserWarning, match=r"10 cells have labels in 'condition' .* \('renamed'\), and take no part"):
+        tl.null_check(fresh_fit, **ONCE)
+    assert refits

@@ -168,19 +168,24 @@ def overlap(judged: Judged) -> dict[str, float]:
     ``overlap``: E_target[sigmoid(-r)] + E_reference[sigmoid(r)], 1 for equal distributions, 0 where they never touch.
     ``imbalance``: the difference of the two, 0 for the exact ratio. ``effective_target``, ``effective_reference``:
     effective sample size of one side's cells when they are weighted to stand for the other side, as a share of them.
+    Ratios are within covariates, so cells are weighted to give these the same shares on both sides: by n m / (n + m) of
+    n cells against m in all (Li, Morgan & Zaslavsky 2018).
     """
-    target, reference = judged.ratio[judged.is_target], judged.ratio[~judged.is_target]
-    if not (len(target) and len(reference)):
+    side, ratio = judged.is_target, judged.ratio
+    if len(np.unique(side)) < 2:
         return dict.fromkeys(("overlap", "imbalance", "effective_target", "effective_reference"), float("nan"))
-    there, here = expit(-target).mean(), expit(reference).mean()
+    share = expit(np.where(side, -judged.log_prior_odds, judged.log_prior_odds))
+    there, here = (
+        np.average(expit(r), weights=w) for r, w in ((-ratio[side], share[side]), (ratio[~side], share[~side]))
+    )
     return {
         "overlap": float(there + here),
         "imbalance": float(there - here),
-        "effective_target": _effective_share(-target),
-        "effective_reference": _effective_share(reference),
+        "effective_target": _effective_share(-ratio[side], share[side]),
+        "effective_reference": _effective_share(ratio[~side], share[~side]),
     }
 
 
-def _effective_share(log_weight: np.ndarray) -> float:
+def _effective_share(log_weight: np.ndarray, share: np.ndarray) -> float:
     weight = np.exp(log_weight - log_weight.max())
-    return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
+    return float((share @ weight) ** 2 / (share @ weight**2) / share.sum())

@@ -63,6 +63,16 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int | float]]
     return out
 
 
+def conditions_named(design: Design, named: Mapping[str, list[int | float]]) -> np.ndarray:
+    """Which of the conditions a side names, ``(n_conditions,)``; none where no cell has its combination of labels."""
+    conditions = design.conditions
+    hit = np.ones(len(conditions), bool)
+    for j, column in enumerate(design.columns[: design.n_condition_columns]):
+        if column in named:
+            hit &= np.isin(design.bin_of(j, conditions[:, j]), design.bin_of(j, np.array(named[column])))
+    return hit
+
+
 def conditions_of(
     design: Design, target: Mapping[str, list[int | float]], reference: Mapping[str, list[int | float]]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -70,13 +80,7 @@ def conditions_of(
 
     A number stands for the bin that holds it.
     """
-    hits, conditions = [], design.conditions
-    for named in (target, reference):
-        hit = np.ones(len(conditions), bool)
-        for j, column in enumerate(design.columns[: design.n_condition_columns]):
-            if column in named:
-                hit &= np.isin(design.bin_of(j, conditions[:, j]), design.bin_of(j, np.array(named[column])))
-        hits.append(hit)
+    hits = [conditions_named(design, named) for named in (target, reference)]
     apart = not (hits[0] & hits[1]).any()
     return np.flatnonzero(hits[0] & apart), np.flatnonzero(hits[1] & apart)
 

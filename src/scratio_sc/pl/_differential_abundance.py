@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,8 @@ _CLEAR = 6
 """Half the side of the square about a point, in points, that no other name may enter."""
 _SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
 _RASTERISE_ABOVE = 5_000
+_LINE_WIDTH = 44
+"""Letters of a label below a panel."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,8 @@ def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _name_ratio(ax: Axes, params: Mapping[str, Any]) -> None:
-    ax.set_xlabel(f"log p({params['target']}) / p({params['reference']})  [nats]", parse_math=False)
+    label = f"log p({params['target']}) / p({params['reference']})  [nats]"
+    ax.set_xlabel(fill(label, _LINE_WIDTH), parse_math=False)
 
 
 def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
@@ -223,7 +227,8 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.set_ylim(-0.12 * top, 1.15 * top)
     _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
     ax.set_xlabel("log fold change of the share of cells  [nats]")
-    ax.set_ylabel("-log10 adjusted p-value, by sample", parse_math=False)
+    ax.set_ylabel("-log10 adjusted p-value\nby sample", parse_math=False)
+    ax.locator_params(axis="x", nbins=5)
     ax.spines[["top", "right"]].set_visible(False)
 
 

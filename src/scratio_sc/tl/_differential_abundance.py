@@ -13,7 +13,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
-from scratio_sc._sides import check_any
+from scratio_sc._sides import check_any, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
@@ -68,7 +68,9 @@ def differential_abundance(
     n_permutations
         The conditions of samples are permuted in all ways where there are no more than this, else so often at random.
     rng
-        Seed or generator.
+        Seed or generator of the neighbourhoods and relabellings. With few samples p-values come in coarse steps (1/35
+        for four against four), and other neighbourhoods may carry a type whose p-value lies a step from `alpha` across
+        it: rely on what a second seed finds, too.
     progress
         Whether to show a progress bar.
     key_added
@@ -156,6 +158,7 @@ def differential_abundance(
     side = read_sides(adata, flow, (target, reference))
     check_any(side == 0, "target", target)
     check_any(side == 1, "reference", reference)
+    warn_of_unknown(adata, flow, target, reference)
     groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:

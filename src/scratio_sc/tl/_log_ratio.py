@@ -109,8 +109,8 @@ def log_ratio(
         condition, or lie in one bin of a number.
     `adata.uns[key_added]['overlap']` : :class:`dict`
         ``overlap`` of the two sides (1 equal, 0 apart), ``imbalance`` (0 for the exact ratio), ``effective_target`` and
-        ``effective_reference`` (effective share of one side's cells when they stand for the other side), and
-        ``extrapolated``, the share of the scored cells that are flagged.
+        ``effective_reference`` (effective share of one side's cells when they stand for the other side), all within
+        covariates; and ``extrapolated``, the share of the scored cells that are flagged.
 
     Warns
     -----

@@ -12,9 +12,10 @@ from scratio_sc._arguments import check_device, check_integer, generator_of, nam
 from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
-from scratio_sc._sides import cells_of
+from scratio_sc._sides import cells_of, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow import fit_flow
+from scratio_sc.flow._contrast import named_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,8 +94,9 @@ def null_check(
     KeyError
         If the flow, its embedding, a column or a level is missing.
     ValueError
-        If both sides are the same, a level that they name has no cells, a sample has cells of several conditions, or
-        no other grouping exists: one sample a condition, or covariates that go with the condition.
+        If both sides are the same or differ in covariates, a level that they name has no cells, no cell is like those
+        of the fit, a sample has cells of several conditions, or no other grouping exists: one sample a condition, or
+        covariates that go with the condition.
     TypeError
         If an argument is of another type than documented.
 
@@ -113,10 +115,12 @@ def null_check(
     check_slots(adata, key_added, "null_check", copy=copy)
     target, reference = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
+    _check_permuted(flow, (target, reference))
     fit_again = _options_of_fit(adata, flow, key)
     text, unit, used = read_permutable(adata, flow.design, sample_key)
     for name, side in (("target", target), ("reference", reference)):
         _check_cells(adata, flow, side, used=used, called=name)
+    warn_of_unknown(adata, flow, target, reference)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
     exchanged = _exchanged(adata, flow, (target, reference))
     labels = Permutable.of(text[used], unit[used], flow.design, exchanged=exchanged[used])
@@ -124,6 +128,12 @@ def null_check(
     ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold)
     _check_scored(flow, ratio.value, (target, reference))
     counted, sizes = ~(cells.new[used] & ratio.far.all(1)), []
+    if not counted.any():
+        msg = (
+            f"None of the {len(x)} cells is like those that the flow was fitted on, so there is nothing to compare. "
+            "Pass the cells of the fit, in the embedding of the fit."
+        )
+        raise ValueError(msg)
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
@@ -177,6 +187,21 @@ def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str
         "n_condition_columns": design.n_condition_columns,
         "numeric": design.numeric,
     }
+
+
+def _check_permuted(flow: ConditionalFlow, sides: tuple[Any, Any]) -> None:
+    """Refuse sides that differ in what is not permuted: null ratios would hold the real difference."""
+    target, reference = (named_levels(flow.design, side) for side in sides)
+    differ = [c for c in flow.design.columns if target.get(c) != reference.get(c)]
+    conditions = flow.design.columns[: flow.design.n_condition_columns]
+    fixed = [column for column in differ if column not in conditions]
+    if fixed:
+        msg = (
+            f"The labels of {named(conditions)} are permuted, those of covariates are not: where the sides differ in "
+            f"{named(fixed)}, the null would hold that difference. Name sides that differ in {named(conditions)} "
+            f"alone, or fit with {named(fixed)} as the condition."
+        )
+        raise ValueError(msg)
 
 
 def _check_cells(adata: AnnData, flow: ConditionalFlow, side: Any, *, used: np.ndarray, called: str) -> None:
