@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import sem
 
-from scratio_sc.flow._calibration import Judged, calibration, log_loss, overlap, recalibration, reliability
+from scratio_sc.flow._calibration import (
+    Judged,
+    calibration,
+    log_loss,
+    log_losses,
+    overlap,
+    recalibration,
+    reliability,
+)
 from scratio_sc.flow._held_out import HeldOut
 
 
@@ -124,11 +133,29 @@ def test_baselines_are_judged_by_the_same_cells() -> None:
     assert stored["log_loss_lda"] == pytest.approx(exact.log_loss)
 
 
+@pytest.mark.parametrize("name", ["prior", "lda"])
+def test_error_of_a_baseline_is_that_of_its_difference(name: str) -> None:
+    exact, flat = judged(n=500), judged(stretch=0.0, n=500)
+    rival = {"prior": flat, "lda": judged(stretch=1.1, n=500)}[name]
+    stored = calibration(exact, {"lda": rival.ratio})
+    losses = [log_losses(each.ratio + each.log_prior_odds, each.is_target) for each in (rival, exact)]
+    assert stored[f"log_loss_{name}_se"] == pytest.approx(sem(losses[0] - losses[1]))
+
+
 def test_equal_sides_overlap_in_full() -> None:
     same = Judged(np.zeros(10), np.arange(10) % 2 == 0, np.zeros(10))
     found = overlap(same)
     assert found["overlap"] == 1.0
     assert found["effective_target"] == found["effective_reference"] == 1.0
+
+
+def test_effective_sizes_are_those_of_cells_that_stand_for_the_other_side() -> None:
+    """Of shares p and q of the sides in each of two places, 1 / sum(q^2 / p) and 1 / sum(p^2 / q)."""
+    p, q = np.array([3 / 4, 1 / 4]), np.array([2 / 5, 3 / 5])
+    place, is_target = np.repeat([0, 1, 0, 1], [3, 1, 2, 3]), np.arange(9) < 4
+    found = overlap(Judged(np.log(p / q)[place], is_target, np.zeros(9)))
+    assert found["effective_target"] == pytest.approx(1 / (q**2 / p).sum())
+    assert found["effective_reference"] == pytest.approx(1 / (p**2 / q).sum())
 
 
 def test_sides_apart_do_not_overlap() -> None:

@@ -16,6 +16,7 @@ from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._scores import _expected, _Within, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
+from scratio_sc.flow._withheld import withheld_from
 
 if TYPE_CHECKING:
     from scratio_sc.flow._scores import Scores
@@ -72,6 +73,19 @@ def test_partitions_that_disagree_and_what_is_withheld_are_in_the_standard_error
     withheld = found.withheld[:, 0, 0] + found.withheld[:, 1, 1]
     assert withheld.max() > 0
     np.testing.assert_allclose(sd, standard_error(*ratios, flow.left_out, withheld=withheld), rtol=1e-6)
+
+
+def test_withheld_is_of_the_shares_within_each_partition(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
+    flow, x = bent
+    member, rows, half, change = flow.members[0], np.array([[0], [1]]), np.full(2, 0.5), []
+    for part in member.groups(flow.design, rows).partitions:
+        weight = half @ part.mixtures.log_weight.cpu().double().exp().numpy()
+        assert weight.sum() == pytest.approx(1, abs=1e-5)
+        change.append(member.shares(x / flow.scale, part, half) - weight)
+    known = {"partition": member.anchor.partition, "features": flow.design.features(rows)}
+    expected = withheld_from(np.hstack(change), flow.withheld, **known)
+    assert expected.max() > 0
+    np.testing.assert_allclose(scores(flow, x, "ctrl", "stim").withheld, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_both_methods_know_the_partitions(bent: tuple[ConditionalFlow, np.ndarray]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,40 @@ def test_pairs_cancel_what_donors_have_of_their_own() -> None:
 
 def test_set_of_all_cells_is_not_significant() -> None:
     assert samples([10, 20, 30, 40], 2).test(np.ones((100, 1), bool)).pvalue[0] == 1
+
+
+STEADY = [150, 152, 148, 151, 100, 101, 99, 102]
+ERRATIC = [300, 30, 300, 30, 200, 15, 200, 15]
+HARDLY_ANYTHING = [101, 101, 101, 101, 100, 100, 100, 100]
+
+
+@pytest.mark.parametrize(("first", "second"), [(STEADY, ERRATIC), (ERRATIC, HARDLY_ANYTHING)])
+def test_family_takes_neither_what_varies_most_nor_what_hardly_varies(first: list[int], second: list[int]) -> None:
+    """`ERRATIC` differs the most, `HARDLY_ANYTHING` has the largest t."""
+    abundance, sizes = samples([1000] * 8, 4), [1000] * 8
+    sets = np.hstack([inside(first, sizes), inside(second, sizes)])
+    assert abundance.test(sets, families=np.ones((1, 2), bool)).effect == abundance.test(sets).effect[0]
+
+
+def orders(n: int, *, paired: bool) -> np.ndarray:
+    """Every choice of n of 2n samples as the target, or of one of each pair, the target first, ``(n_choices, 2n)``."""
+    if paired:
+        chosen = np.array(list(itertools.product([0, n], repeat=n))) + np.arange(n)
+    else:
+        chosen = np.array(list(itertools.combinations(range(2 * n), n)))
+    rest = (chosen + n) % (2 * n) if paired else [np.setdiff1d(np.arange(2 * n), own) for own in chosen]
+    return np.hstack([chosen, rest])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_any_discovery_has_the_nominal_rate_among_all_choices_of_a_target(*, paired: bool) -> None:
+    """Only if each set has the same variance in all of them."""
+    n, choices = 5, orders(5, paired=paired)
+    design = samples([100] * 2 * n, n, paired=paired)
+    count = np.random.default_rng(0).integers(5, 60, (30, 2 * n))
+    sets = np.hstack([inside(own.tolist(), [100] * 2 * n) for own in count])
+    found = []
+    for order in choices:
+        chosen = Abundance(np.argsort(order)[design.sample], design.is_target, design.relabelling, paired)
+        found.append((chosen.test(sets).adjusted <= 2 / len(choices)).any())
+    assert sum(found) == 2  # the target with the largest maximum, and its mirror image

@@ -63,11 +63,38 @@ def test_ratios_of_zero_have_no_divergence_and_no_error(n: tuple[int, int]) -> N
     assert not se.any()
 
 
+def test_standard_error_within_a_type_is_that_of_its_counts_where_the_sides_never_touch() -> None:
+    rng = np.random.default_rng(0)
+    draws = []
+    for n_target, n_reference in rng.binomial(1_000, [0.05, 0.1], size=(300, 2)):
+        target, reference = 30 + rng.normal(0, 0.1, n_target), -30 + rng.normal(0, 0.1, n_reference)
+        share = Share.of((n_target, 1_000), (n_reference, 1_000))
+        draws.append(divergence_of(alike(target), alike(reference), left_out=FOLDS, share=share))
+    value, se = (np.array(part)[:, :2] for part in zip(*draws, strict=True))
+    np.testing.assert_allclose(se.mean(0), value.std(0), rtol=0.15)
+
+
+def members_apart() -> list[Ratios]:
+    """Both sides, of which members think another size of the ratio."""
+    return [Ratios(part, np.stack([part * 0.8, part * 1.2]), part[None]) for part in exact_ratios(1.0)]
+
+
+def test_share_that_is_known_to_be_the_same_changes_nothing() -> None:
+    known = divergence_of(*members_apart(), left_out=FOLDS, share=Share(0.0, 1e-12))
+    np.testing.assert_allclose(known, divergence_of(*members_apart(), left_out=FOLDS), rtol=1e-6)
+
+
+def test_constant_that_members_or_partitions_disagree_on_is_no_error_within_a_type() -> None:
+    sides, unknown, constant = exact_ratios(1.0, 400), Share(0.0, 1e9), np.array([[-0.5], [0.5]])
+    apart = [Ratios(part, part + constant, part + constant) for part in sides]
+    _, expected = divergence_of(*map(alike, sides), left_out=FOLDS, share=unknown)
+    np.testing.assert_allclose(divergence_of(*apart, left_out=FOLDS, share=unknown)[1], expected, rtol=1e-6)
+
+
 def test_members_that_differ_widen_the_standard_error() -> None:
     target, reference = exact_ratios(1.0)
-    apart = [Ratios(part, np.stack([part * 0.8, part * 1.2]), part[None]) for part in (target, reference)]
     together = divergence_of(alike(target), alike(reference), left_out=FOLDS)[1]
-    assert (divergence_of(*apart, left_out=FOLDS)[1][:2] > 2 * together[:2]).all()
+    assert (divergence_of(*members_apart(), left_out=FOLDS)[1][:2] > 2 * together[:2]).all()
 
 
 def test_partitions_that_differ_widen_the_standard_error() -> None:

@@ -12,11 +12,15 @@ import pytest
 from anndata import AnnData
 
 from scratio_sc import tl
+from scratio_sc.flow._member_scores import MemberScores
+from scratio_sc.tl import _interaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from scratio_sc.flow import ConditionalFlow
 
     Unchanged = Callable[[AnnData], AbstractContextManager[None]]
 
@@ -91,6 +95,23 @@ def test_cells_have_the_interaction_of_the_log_ratios(combined: AnnData) -> None
     np.testing.assert_allclose(combined.obs["interaction"], expected, atol=1e-4)
     assert (combined.obs["interaction_sd"] > 0).all()
     assert combined.obs["interaction_extrapolated"].dtype == bool
+
+
+def test_what_is_withheld_from_all_four_is_in_the_standard_error(
+    combined: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where members agree, it is all there is."""
+    root = np.random.default_rng(0).standard_normal((4, 4))
+
+    def agreed(flow: ConditionalFlow, x: np.ndarray, sides: list[Any], **_: Any) -> MemberScores:
+        density = np.zeros((len(flow.members), len(x), len(sides)))
+        withheld = np.tile(root @ root.T, (len(x), 1, 1))
+        return MemberScores(density, density[:1], density[0], np.zeros(density[0].shape, bool), withheld)
+
+    monkeypatch.setattr(_interaction, "member_scores", agreed)
+    summary_of(combined)
+    signs = np.array([1, 1, -1, -1])  # of the combination, the reference and both treatments
+    np.testing.assert_allclose(combined.obs["interaction_sd"], np.sqrt(signs @ root @ root.T @ signs), rtol=1e-6)
 
 
 def test_summary_is_of_the_cells_of_the_combination(combined: AnnData) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scratio_sc import get, tl
+from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable
 from scratio_sc.flow._design import Design
 from scratio_sc.tl import _null_check
@@ -205,6 +206,34 @@ def test_params_that_lack_an_argument_are_refused(fresh_fit: AnnData) -> None:
     del fresh_fit.uns["scratio"]["params"]["n_members"]
     with pytest.raises(ValueError, match=r"damaged at 'params' \('n_members'\)"):
         tl.null_check(fresh_fit, **ONCE)
+
+
+def root_mean_square(ratio: np.ndarray) -> float:
+    return float(np.sqrt((ratio**2).mean()))
+
+
+def test_observed_size_is_that_of_the_log_ratio(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    """Which is out of fold."""
+    tl.log_ratio(fresh_fit, **SIDES, progress=False)
+    tl.null_check(fresh_fit, **ONCE)
+    expected = root_mean_square(fresh_fit.obs["log_ratio"].to_numpy())
+    assert fresh_fit.uns["null_check"]["observed"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_size_of_a_refit_is_that_of_its_own_folds_and_labels(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow stands in for the refit; without `donor`, a side is of the donor that a cell is said to be of."""
+    flow, given = read_flow_and_cells(cells, "joint")
+    labels: list[np.ndarray] = []
+
+    def fit_flow(_: np.ndarray, text: np.ndarray, **__: Any) -> tuple[ConditionalFlow, np.ndarray]:
+        labels.append(text)
+        return flow, given.fold
+
+    monkeypatch.setattr(_null_check, "fit_flow", fit_flow)
+    sides = {name: {"condition": level} for name, level in SIDES.items()}
+    tl.null_check(cells, **{**ONCE, **sides}, key="joint")
+    expected = flow.log_ratio(given.x, **sides, own=labels[0], fold=given.fold).value
+    assert cells.uns["null_check"]["null"] == pytest.approx(root_mean_square(expected))
 
 
 def test_real_ratio_is_larger_than_that_of_permuted_labels(fresh_fit: AnnData) -> None:
