@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,8 @@ def test_group_without_cells_tells_nothing() -> None:
 
 ACROSS = np.linalg.svd(np.ones((1, 3)))[2][1:].T
 """Directions in which not all log weights rise together ``(3, 2)``: of the other one cells tell nothing."""
+NONE = np.zeros(3)
+"""No component stands apart."""
 
 
 def measured(seed: int = 0, *, scale: float = 1.0) -> tuple[_Known, np.ndarray, np.ndarray]:
@@ -136,7 +140,7 @@ def test_prior_is_that_of_most_likelihood(scale: float) -> None:
 
     best = max((tau * root for root in roots for tau in SPREADS), key=likelihood)
     sizes = Sizes.alike(known.evidence(roots))
-    for root in known.roots(EffectPrior(roots[sizes.kernel], sizes.share)):
+    for root in known.roots(EffectPrior(roots[sizes.kernel], sizes.share, NONE)):
         np.testing.assert_allclose(root @ root.T, best @ best.T, atol=1e-12)
 
 
@@ -148,7 +152,7 @@ def test_levels_of_different_sizes_are_expected_to_do_what_all_sizes_say_on_aver
     share = np.random.default_rng(0).dirichlet(np.ones(len(SPREADS)))
     weight = softmax(known.evidence(roots)[:, 1] + np.log(share), axis=1)
     of_each = np.stack([known.expected(tau * roots[1]) for tau in SPREADS])
-    found = known.expected(known.roots(EffectPrior(roots[1], share)))
+    found = known.expected(known.roots(EffectPrior(roots[1], share, NONE)))
     np.testing.assert_allclose(found, np.einsum("lt,tlm->lm", weight, of_each))
 
 
@@ -184,6 +188,58 @@ def test_scale_is_the_size_of_effects_about_their_mean() -> None:
     np.testing.assert_allclose(found**2, expected / (weight @ expected), rtol=0.01)
 
 
+def evidence(covariance: np.ndarray, estimate: np.ndarray, variance: np.ndarray) -> float:
+    """Log marginal likelihood of estimates under normal effects of a covariance."""
+    prior = ACROSS.T @ covariance @ ACROSS
+    return sum(multivariate_normal(cov=prior + v).logpdf(e) for v, e in zip(variance, estimate, strict=True))
+
+
+@pytest.mark.usefixtures("exact")
+def test_component_that_stands_apart_is_expected_to_do_what_its_variance_says() -> None:
+    known, estimate, variance = measured(scale=2.0)
+    prior = EffectPrior(
+        np.random.default_rng(1).standard_normal((3, 3)), np.eye(len(SPREADS))[7], np.array([0, 4.0, 0])
+    )
+    covariance = SPREADS[7] ** 2 * prior.root @ prior.root.T + np.diag(prior.apart)
+    into = covariance @ ACROSS
+    expected = [into @ np.linalg.solve(ACROSS.T @ into + v, e) for v, e in zip(variance, estimate, strict=True)]
+    np.testing.assert_allclose(known.expected(known.roots(prior)), expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("exact")
+def test_gains_are_what_a_variance_of_its_own_adds_to_the_evidence() -> None:
+    known, estimate, variance = measured(scale=2.0)
+    root = np.random.default_rng(1).standard_normal((3, 3))
+    known = replace(known, n_free=3)
+    _, gains = known._gains(root)
+    for t, k, v in ((0, 1, 9), (7, 0, 3), (12, 2, 15)):
+        alike = SPREADS[t] ** 2 * root @ root.T
+        own = alike + SPREADS[v] ** 2 * np.outer(np.eye(3)[k], np.eye(3)[k])
+        added = evidence(own, estimate, variance) - evidence(alike, estimate, variance)
+        assert gains[t, k, v] == pytest.approx(added, rel=1e-6)
+
+
+def levels_of(effects: np.ndarray, *, precision: float = 50.0) -> _Known:
+    """Effects ``(n_levels, m)`` known to 1 / precision, each by itself."""
+    return _Known(precision * np.eye(effects.shape[1])[None].repeat(len(effects), 0), precision * effects, len(effects))
+
+
+def test_large_effect_among_small_ones_stands_apart() -> None:
+    effects = 0.1 * np.random.default_rng(0).standard_normal((2, 30))
+    effects[:, 4] = [2.0, -2.0]
+    apart = levels_of(effects).standing_apart(np.eye(30)[None])
+    assert np.flatnonzero(apart).tolist() == [4]
+    assert 1 < apart[4] < 10
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 2.0])
+def test_nothing_stands_apart_of_effects_alike(size: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        effects = size * rng.standard_normal((2, 30)) + rng.standard_normal((2, 30)) / np.sqrt(50)
+        assert not levels_of(effects).standing_apart(np.eye(30)[None]).any()
+
+
 def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
     rng = np.random.default_rng(0)
     half = rng.standard_normal((3, 2, 4))
@@ -211,7 +267,7 @@ def fitted(
 
 def of_size(tau: float) -> EffectPrior:
     """Of two components that have nothing to do with each other; tau as large as a size that is tried."""
-    return EffectPrior(tau / SPREADS[9] * np.eye(2), np.eye(len(SPREADS))[9])
+    return EffectPrior(tau / SPREADS[9] * np.eye(2), np.eye(len(SPREADS))[9], np.zeros(2))
 
 
 def shares(count: list[list[int]]) -> np.ndarray:
@@ -246,15 +302,21 @@ def test_small_component_changes_with_those_beside_it() -> None:
     assert apart[1] > 0.3
 
 
-def test_what_does_not_change_is_not_made_to_by_what_does() -> None:
-    """Of twelve components eleven differ by chance, which no prior of one size for all effects can say."""
+@pytest.mark.parametrize("price", [np.inf, _proportions.PRICE])
+def test_what_does_not_change_is_not_made_to_by_what_does(monkeypatch: pytest.MonkeyPatch, *, price: float) -> None:
+    """Of twelve components eleven differ by chance; one size for all effects can say it of one that stands apart."""
+    monkeypatch.setattr(_proportions, "PRICE", price)
     chance = np.array([12, -9, 4, -14, 7, 15, -6, 2, -11, 5, -5])
     count = np.stack([np.r_[500 + chance, 800], np.r_[500 - chance, 200]])
     of_one_size = Neighbours(np.eye(12)[None], np.full((12, 12), 1 / 12))
     change = [np.subtract(*fitted(count.tolist(), prior=near)[0]) for near in (of_one_size, strangers(12))]
     spread, step = zip(*((np.std(c[:-1]), c[-1] - np.mean(c[:-1])) for c in change), strict=True)
-    assert spread[1] < 0.75 * spread[0]
-    assert step[1] > step[0]
+    if np.isinf(price):
+        assert spread[1] < 0.75 * spread[0]
+        assert step[1] > step[0]
+    else:
+        assert max(spread) < 1e-9
+        assert step == pytest.approx(2 * [np.log(4) + 0.01], abs=0.02)
 
 
 def test_component_without_cells_of_a_group_has_hardly_any_weight_there() -> None:
@@ -275,7 +337,7 @@ def test_prior_that_is_given_comes_back() -> None:
 
 def test_what_is_expected_of_a_level_comes_from_its_own_cells_alone() -> None:
     """A prior tells of sizes that levels may have, and so nothing of which level has which."""
-    prior = [EffectPrior(np.eye(2), np.full(len(SPREADS), 1 / len(SPREADS)))]
+    prior = [EffectPrior(np.eye(2), np.full(len(SPREADS), 1 / len(SPREADS)), np.zeros(2))]
     assert np.ptp(fitted([[50, 50], [50, 50]], prior=prior)[0], axis=0) == pytest.approx(0)
     apart = fitted([[90, 10], [10, 90]], prior=prior)[0]
     np.testing.assert_allclose(np.exp(apart), shares([[90, 10], [10, 90]]), atol=0.03)

@@ -7,7 +7,9 @@ reach are those of most marginal likelihood by Laplace's approximation; the reac
 column, and so is tau unless the levels tell otherwise (see `Sizes`). So small components learn from their neighbours
 how they change, and where labels are random, tau is 0. Often a few types change and the others do not: s_k^2 is the
 expected square of the effects about component k, found together with them (expectation-maximisation), so that changes
-are shrunk less where they are large.
+are shrunk less where they are large. A component whose effects are far larger than those of the others, as of a rare
+type that alone changes, is given a variance of its own beside that, where this is clearly likelier (Tipping & Faul
+2003).
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ MAX_STEP = 1.5
 TOLERANCE = 1e-8
 MIN_OTHERS = 1e-3
 RIDGE = 1e-6
+PRICE = 3.0
+"""Nats by which a variance of its own has to explain effects better, beside those for the choice among components."""
 
 
 def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
@@ -50,19 +54,22 @@ def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EffectPrior:
-    """Prior of the effects of the levels of a column: N(0, tau^2 R R^T), tau of a share of them.
+    """Prior of the effects of the levels of a column: N(0, tau^2 R R^T + diag(v)), tau of a share of them.
 
-    ``root (m, m)`` is R, ``share (n_spreads,)`` that of the levels of each size. Nothing in it is of a single level, so
-    that what is expected of one comes from the cells that are fitted alone.
+    ``root (m, m)`` is R, ``share (n_spreads,)`` that of the levels of each size, ``apart (m,)`` is v, 0 for most
+    components. Nothing in it is of a single level, so that what is expected of one comes from the cells that are fitted
+    alone.
     """
 
     root: np.ndarray
     share: np.ndarray
+    apart: np.ndarray
 
     @classmethod
     def broad(cls, m: int) -> EffectPrior:
         """Of effects that are hardly shrunk."""
-        return cls(BROAD / SPREADS[-1] * np.eye(m), (np.arange(len(SPREADS)) == len(SPREADS) - 1).astype(float))
+        share = (np.arange(len(SPREADS)) == len(SPREADS) - 1).astype(float)
+        return cls(BROAD / SPREADS[-1] * np.eye(m), share, np.zeros(m))
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,54 @@ class _Known:
 
     def roots(self, prior: EffectPrior) -> np.ndarray:
         """Roots of the prior covariances of the effects of each level, ``(n_levels, m, m)``."""
+        shared = self.without(prior.apart).shared_roots(prior)
+        return _root(shared @ shared.swapaxes(1, 2) + np.diag(prior.apart)) if prior.apart.any() else shared
+
+    def shared_roots(self, prior: EffectPrior) -> np.ndarray:
+        """The same of what components share, tau^2 R R^T."""
         value, vector, pull = self._along(prior.root)
         variance = prior_variance(prior.share, self._evidence(value, pull), value)
         roots: np.ndarray = prior.root @ (vector * np.sqrt(variance)[:, None])
         return roots
+
+    def without(self, apart: np.ndarray) -> _Known:
+        """What cells tell of the effects to which others of variance ``apart (m,)`` are added: V counts as an error."""
+        some = np.flatnonzero(apart)
+        if not len(some):
+            return self
+        across = self.precision[:, :, some]
+        lost = across @ np.linalg.inv(np.diag(1 / apart[some]) + across[:, some])
+        pull = self.pull - (lost @ self.pull[:, some, None])[..., 0]
+        return _Known(self.precision - lost @ across.swapaxes(1, 2), pull, self.n_free)
+
+    def standing_apart(self, roots: np.ndarray) -> np.ndarray:
+        """Variances ``(m,)`` that single components need beside each tau R, 0 for most: the likeliest one by one."""
+        m, rest = self.pull.shape[1], self
+        apart = np.zeros(m)
+        for _ in range(m):
+            alike, gains = zip(*map(rest._gains, roots), strict=True)
+            gained = np.add(np.stack(alike)[..., None, None], gains)
+            if gained.max() <= np.max(alike) + PRICE + np.log(m):
+                break
+            *_, k, v = np.unravel_index(gained.argmax(), gained.shape)
+            apart[k] += SPREADS[v] ** 2
+            rest = self.without(apart)
+        return apart
+
+    def _gains(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log marginal likelihood by tau ``(n_spreads,)``, and what variances add ``(n_spreads, m, n_spreads)``.
+
+        With A the inverse covariance of the estimates e under a prior, a variance v of component k adds
+        (q^2 v / (1 + s v) - log(1 + s v)) / 2, with q = (A e)_k and s = A_kk (Tipping & Faul 2003).
+        """
+        value, vector, pull = self._along(root)
+        into, tau = (self.precision @ root @ vector).swapaxes(1, 2), SPREADS[:, None]
+        explained = tau**2 / (1 + tau**2 * value[:, None])
+        q = self.pull[:, None] - (explained * pull[:, None]) @ into
+        s = np.maximum(self.precision.diagonal(axis1=1, axis2=2)[:, None] - explained @ into**2, 0)
+        share = self.n_free / len(value) / 2
+        gains = [share * (q**2 * v / (1 + s * v) - np.log1p(s * v)).sum(0) for v in SPREADS**2]
+        return self._evidence(value, pull).sum(0), np.stack(gains, axis=-1)
 
     def expected(self, root: np.ndarray) -> np.ndarray:
         """Expected effects ``(n_levels, m)`` under the prior N(0, R R^T)."""
@@ -181,6 +232,12 @@ class _Known:
         return np.maximum(value, 0), vector, (self.pull[:, None] @ root @ vector)[:, 0]
 
 
+def _root(covariance: np.ndarray) -> np.ndarray:
+    value, vector = np.linalg.eigh(covariance)
+    roots: np.ndarray = vector * np.sqrt(np.maximum(value, 0))[..., None, :]
+    return roots
+
+
 def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Covariances ``(n_levels, m, m)`` of what has such variances ``(n_levels, k)`` along ``into (n_levels, m, k)``."""
     out: np.ndarray = (into * variance[:, None]) @ into.swapaxes(1, 2)
@@ -214,13 +271,17 @@ class _Priors:
         if j not in self._sought:
             self.roots[j] = known.roots(self.of_column[j])
             return
-        tried = self._tried(j)
-        evidence = known.evidence(tried)
-        sizes = self._sizes[j] = Sizes.of(evidence) if seeking else Sizes.alike(evidence)
-        self.of_column[j] = EffectPrior(tried[sizes.kernel], sizes.share)
-        self.roots[j] = known.roots(self.of_column[j])
-        if self.roots[j].any():
-            self._scale[j] = known.scale(self.roots[j], near=self._near, weight=np.exp(self._base))
+        tried, apart = self._tried(j), self.of_column[j].apart
+        if seeking:
+            sizes = Sizes.of(known.evidence(tried))
+            apart = np.zeros_like(apart) if sizes.differ else known.standing_apart(tried)
+        rest = known.without(apart)
+        if not seeking or apart.any():
+            sizes = Sizes.alike(rest.evidence(tried))
+        self._sizes[j], prior = sizes, EffectPrior(tried[sizes.kernel], sizes.share, apart)
+        self.of_column[j], self.roots[j], shared = prior, known.roots(prior), rest.shared_roots(prior)
+        if shared.any():
+            self._scale[j] = rest.scale(shared, near=self._near, weight=np.exp(self._base))
 
     def withheld(self, effects: np.ndarray, density: Sequence[Tensor], *, design: Design) -> np.ndarray:
         """What shrinking withholds of effects where their prior was sought, squared, ``(n_features, m, m)``."""
@@ -231,8 +292,10 @@ class _Priors:
         for j in self._sought:
             column = self._columns[j]
             own = features[:, column.features] @ effects[column.features]
-            known = _Known.of(column, scoring.gradient, scoring.information, moved=-own)
-            out[column.features] = known.withheld(self._tried(j), self.roots[j], sizes=self._sizes[j])
+            known, prior = _Known.of(column, scoring.gradient, scoring.information, moved=-own), self.of_column[j]
+            rest, shared = known.without(prior.apart), prior.apart == 0
+            found = rest.withheld(self._tried(j), rest.shared_roots(prior), sizes=self._sizes[j])
+            out[column.features] = found * np.outer(shared, shared)  # hardly anything of what stands apart
         return out
 
     def _tried(self, j: int) -> np.ndarray:
