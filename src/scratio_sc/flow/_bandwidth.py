@@ -29,6 +29,11 @@ def cut_weights(position: float, n_nodes: int) -> np.ndarray:
     return np.clip(position - np.arange(n_nodes), 0.0, 1.0)
 
 
+def fine_cuts(n_nodes: int) -> np.ndarray:
+    """Weights ``(n_cuts, n_nodes)`` of every cut after a whole node that is not too coarse."""
+    return np.stack([cut_weights(position, n_nodes) for position in range(min(N_COARSE, n_nodes), n_nodes + 1)])
+
+
 def cut_at(bandwidth: float, node_bandwidths: np.ndarray) -> float:
     """Position of the cut at a bandwidth, in units of the scaled embedding; linear in t within a node."""
     edges = np.concatenate([[np.inf], node_bandwidths[:-1], [0.0]])
@@ -48,7 +53,7 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
     possible = np.isfinite(held_out.log_prior)
     at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
-    cuts = np.stack([cut_weights(position, n_nodes) for position in range(min(N_COARSE, n_nodes), n_nodes + 1)])
+    cuts = fine_cuts(n_nodes)
     costs = np.empty((len(cuts), len(held_out.parts)))
     for i, weights in enumerate(cuts):
         losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)

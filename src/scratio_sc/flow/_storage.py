@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,24 +32,9 @@ if TYPE_CHECKING:
     from scratio_sc.flow._flow import ConditionalFlow
 
 FORMAT_VERSION = 7
-_ANCHOR_ARRAYS = (
-    "center",
-    "basis",
-    "within",
-    "spread",
-    "partition",
-    "log_weight",
-    "weight_effect",
-    "mean",
-    "mean_effect",
-    "size",
-    "variance",
-    "rotation",
-    "own_variance",
-    "own_rotation",
-)
+_ANCHOR_ARRAYS = tuple(field.name for field in fields(Anchor) if field.name != "own_share")
 _SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
-_HELD_OUT = ("parts", "condition", "log_prior", "baselines", "kept", "group")
+_HELD_OUT = tuple(field.name for field in fields(HeldOut))
 _HISTORY = ("step", "loss", "held_out_loss")
 _SEPARATOR = "|"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scratio_sc.flow._bandwidth import cut_weights
-from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, draw_directions, node_log_likelihoods
+from scratio_sc.flow._bandwidth import fine_cuts
+from scratio_sc.flow._denoising_ratio import N_NODES, anchor_parts, draw_directions, node_log_likelihoods
 from scratio_sc.flow._held_out import HeldOut
 from scratio_sc.flow._training import MIN_GAIN_SE
 
@@ -56,5 +56,5 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     by = (network, anchor, np.zeros_like(anchor))
     no_baselines, all_kept = np.empty((*prior.shape, 0)), np.ones(prior.shape[1])
     held_out = [HeldOut(parts, own, prior, no_baselines, all_kept, own) for parts in by]
-    cuts = [cut_weights(position, N_NODES) for position in range(N_COARSE, N_NODES + 1)]
+    cuts = fine_cuts(N_NODES)
     return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])
