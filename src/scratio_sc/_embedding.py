@@ -255,10 +255,10 @@ def read_flow_and_cells(
         _warn_of_own_cells(flow, x)
     if fold is not None and not may_be_fitted_on(flow, x, fold):
         msg = (
-            f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, or some cells bring the "
-            f"folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. Ratios in another embedding mean nothing. "
-            "Restore it, set the folds of cells that were not in this fit to -1, or fit again with "
-            "`scratio_sc.tl.fit(adata, condition)`."
+            f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, its rows are in another "
+            f"order than the cells, or some bring the folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. Such "
+            "ratios mean nothing. Restore it, set the folds of cells that were not in this fit to -1, or fit again "
+            "with `scratio_sc.tl.fit(adata, condition)`."
         )
         warn(msg)
     return flow, Cells(x, fold, rep)

@@ -29,6 +29,11 @@ def test_the_cells_in_another_order(fitted: Fitted) -> None:
     assert may_be_fitted_on(flow, x[::-1], fold[::-1])
 
 
+def test_cells_in_another_order_than_their_folds(fitted: Fitted) -> None:
+    flow, x, fold = fitted
+    assert not may_be_fitted_on(flow, np.random.default_rng(0).permutation(x), fold)
+
+
 def test_cells_that_were_not_fitted_do_not_count(fitted: Fitted) -> None:
     flow, x, fold = fitted
     assert may_be_fitted_on(flow, np.concatenate([x, x + 9]), np.concatenate([fold, np.full(300, -1)]))
@@ -60,7 +65,7 @@ def test_some_of_very_many_cells_are_kept(fitted: Fitted, monkeypatch: pytest.Mo
     _, x, fold = fitted
     monkeypatch.setattr("scratio_sc.flow._same_cells.MAX_CELLS", 60)
     flow, fold = fit_flow(x, np.repeat(["a", "b"], 150), n_members=2, max_steps=0, progress=False)
-    assert flow.sketch.shape == (60, 3)
+    assert flow.sketch.shape == (60, 4)
     assert may_be_fitted_on(flow, x, fold)
     assert may_be_fitted_on(flow, x[:150], fold[:150])
     assert not may_be_fitted_on(flow, x + 1, fold)

@@ -128,7 +128,7 @@ def fit_flow(
         support=find_support(held_out, total),
         history=_history(records),
         seed=seed,
-        sketch=sketch_of(scaled, seed),
+        sketch=sketch_of(scaled, folds.of_cell, seed),
         withheld=united([part.withheld for part in plan.parts]).astype(np.float32),
     )
     fold = np.full(len(fitted), OUTLIER, np.int8)

@@ -96,7 +96,7 @@ class ConditionalFlow:
     seed
         Seed of the noise that log likelihoods are averaged over.
     sketch
-        Cells of the fit along random directions ``(k, 3)``, by which they are known again.
+        Cells of the fit along random directions, and their folds ``(k, 4)``, by which they are known again.
     withheld
         Square of what shrinking may have withheld of the effect of each feature on the log weights, nats²,
         ``(n_features, m, max m_p)``: of components ``m`` with those of the same partition.

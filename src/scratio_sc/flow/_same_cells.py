@@ -19,20 +19,21 @@ MIN_CLAIMED = 50
 """Cells to expect in the sketch, below which chance might take new cells for those of the fit."""
 
 
-def sketch_of(x: np.ndarray, seed: int) -> np.ndarray:
-    """Scaled cells ``(n, d)`` along three random directions, of some where there are many, ``(k, 3)``."""
-    some = np.random.default_rng(seed).permutation(len(x))[:MAX_CELLS]
-    return _along(x[np.sort(some)], seed)
+def sketch_of(x: np.ndarray, fold: np.ndarray, seed: int) -> np.ndarray:
+    """Scaled cells ``(n, d)`` along random directions, and their folds; of some where there are many, ``(k, 4)``."""
+    some = np.sort(np.random.default_rng(seed).permutation(len(x))[:MAX_CELLS])
+    return np.column_stack([_along(x[some], seed), fold[some]])
 
 
 def may_be_fitted_on(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray) -> bool:
     """False where cells ``(n, d)`` that say to be those of the fit, by their folds ``(n,)``, cannot be.
 
-    Of those to expect in the sketch, nearly all have to lie where a cell of the fit lay, less three standard deviations
-    of what chance took into the sketch, and one at least: by chance none does. Very few cells say nothing.
+    Of those to expect in the sketch, nearly all have to lie where a cell of the fit of their fold lay, less three
+    standard deviations of what chance took into the sketch, and one at least: by chance none does. Very few cells say
+    nothing.
     """
-    claimed = x[fold >= 0]
-    return _expected(flow, claimed) < MIN_EXPECTED or _are_known(flow, claimed)
+    claimed = fold >= 0
+    return _expected(flow, x[claimed]) < MIN_EXPECTED or _are_known(flow, x[claimed], fold[claimed])
 
 
 def are_fitted(flow: ConditionalFlow, x: np.ndarray) -> bool:
@@ -42,7 +43,7 @@ def are_fitted(flow: ConditionalFlow, x: np.ndarray) -> bool:
     """
     if _expected(flow, x) < MIN_CLAIMED or not _are_known(flow, x):
         return False
-    alone = all(len(np.unique(cells, axis=0)) == len(cells) for cells in (x, flow.sketch))
+    alone = all(len(np.unique(cells, axis=0)) == len(cells) for cells in (x, flow.sketch[:, :N_DIRECTIONS]))
     return alone and bool(np.linalg.matrix_rank(x - x.mean(0)) >= N_DIRECTIONS - 1)
 
 
@@ -51,12 +52,15 @@ def _expected(flow: ConditionalFlow, x: np.ndarray) -> float:
     return float(len(x) * len(flow.sketch) / max(flow.design.sizes.sum(), 1))
 
 
-def _are_known(flow: ConditionalFlow, x: np.ndarray) -> bool:
-    expected = _expected(flow, x)
-    scale = np.maximum(flow.sketch.std(0), np.finfo(float).tiny)
-    distance, _ = cKDTree(flow.sketch / scale).query(_along(x / flow.scale, flow.seed) / scale)
+def _are_known(flow: ConditionalFlow, x: np.ndarray, fold: np.ndarray | None = None) -> bool:
+    expected, (place, own_fold) = _expected(flow, x), np.split(flow.sketch, [N_DIRECTIONS], axis=1)
+    scale = np.maximum(place.std(0), np.finfo(float).tiny)
+    distance, nearest = cKDTree(place / scale).query(_along(x / flow.scale, flow.seed) / scale)
+    known = distance < TOLERANCE
+    if fold is not None:
+        known &= own_fold[nearest, 0] == fold
     spread = np.sqrt(expected * max(1 - expected / max(len(x), 1), 0))
-    return bool((distance < TOLERANCE).sum() >= max(MIN_SHARE * expected - SPREADS * spread, 1))
+    return bool(known.sum() >= max(MIN_SHARE * expected - SPREADS * spread, 1))
 
 
 def _along(x: np.ndarray, seed: int) -> np.ndarray:

@@ -108,7 +108,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         {
             "left_out": (left_out, (len(members),)),
             "support": (support, (n_conditions,)),
-            "sketch": (sketch, (*sketch.shape[:1], N_DIRECTIONS)),
+            "sketch": (sketch, (*sketch.shape[:1], N_DIRECTIONS + 1)),
             "held_out.parts": (held_out.parts, (n_judged, n_conditions, N_NODES)),
             "held_out.condition": (held_out.condition, (n_judged,)),
             "held_out.log_prior": (held_out.log_prior, (n_judged, n_conditions)),
