@@ -85,6 +85,7 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "held_out/kept",
         "support",
         "sketch",
+        "same",
         "withheld",
         "members/1/anchor/size",
         "history",

@@ -21,6 +21,7 @@ from scratio_sc.flow._proportions import (
     EffectPrior,
     _Known,
     _Scoring,
+    _Told,
     fit_effects,
     log_weights,
 )
@@ -109,7 +110,8 @@ def measured(seed: int = 0, *, scale: float = 1.0) -> tuple[_Known, np.ndarray, 
     # a level belongs to all cells, which it is compared with
     variance = np.linalg.inv(information) - np.linalg.inv(information.sum(0))
     gradient, information = pull @ ACROSS.T, ACROSS @ information @ ACROSS.T
-    return _Known.of(column, gradient, information, moved=np.zeros((3, 3))), estimate, variance
+    known = _Told.of(column, gradient, information, moved=np.zeros((3, 3))).known(np.arange(3))
+    return known, estimate, variance
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_prior_is_that_of_most_likelihood(scale: float) -> None:
 
     best = max((tau * root for root in roots for tau in SPREADS), key=likelihood)
     sizes = Sizes.alike(known.evidence(roots))
-    for root in known.roots(EffectPrior(roots[sizes.kernel], sizes.share, NONE)):
+    for root in known.roots(EffectPrior(roots[sizes.kernel], sizes.share, NONE, np.arange(3))):
         np.testing.assert_allclose(root @ root.T, best @ best.T, atol=1e-12)
 
 
@@ -152,7 +154,7 @@ def test_levels_of_different_sizes_are_expected_to_do_what_all_sizes_say_on_aver
     share = np.random.default_rng(0).dirichlet(np.ones(len(SPREADS)))
     weight = softmax(known.evidence(roots)[:, 1] + np.log(share), axis=1)
     of_each = np.stack([known.expected(tau * roots[1]) for tau in SPREADS])
-    found = known.expected(known.roots(EffectPrior(roots[1], share, NONE)))
+    found = known.expected(known.roots(EffectPrior(roots[1], share, NONE, np.arange(3))))
     np.testing.assert_allclose(found, np.einsum("lt,tlm->lm", weight, of_each))
 
 
@@ -198,7 +200,7 @@ def evidence(covariance: np.ndarray, estimate: np.ndarray, variance: np.ndarray)
 def test_component_that_stands_apart_is_expected_to_do_what_its_variance_says() -> None:
     known, estimate, variance = measured(scale=2.0)
     prior = EffectPrior(
-        np.random.default_rng(1).standard_normal((3, 3)), np.eye(len(SPREADS))[7], np.array([0, 4.0, 0])
+        np.random.default_rng(1).standard_normal((3, 3)), np.eye(len(SPREADS))[7], np.array([0, 4.0, 0]), np.arange(3)
     )
     covariance = SPREADS[7] ** 2 * prior.root @ prior.root.T + np.diag(prior.apart)
     into = covariance @ ACROSS
@@ -246,7 +248,7 @@ def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
     information, moved = half @ half.swapaxes(1, 2), rng.standard_normal((3, 2))
     gradient = np.einsum("gkl,gl->gk", information, moved)
     (column,) = Column.all_of(ONE)
-    np.testing.assert_allclose(_Known.of(column, gradient, information, moved=moved).pull, 0, atol=1e-9)
+    np.testing.assert_allclose(_Told.of(column, gradient, information, moved=moved).pull, 0, atol=1e-9)
 
 
 # --- the fit
@@ -267,7 +269,7 @@ def fitted(
 
 def of_size(tau: float) -> EffectPrior:
     """Of two components that have nothing to do with each other; tau as large as a size that is tried."""
-    return EffectPrior(tau / SPREADS[9] * np.eye(2), np.eye(len(SPREADS))[9], np.zeros(2))
+    return EffectPrior(tau / SPREADS[9] * np.eye(2), np.eye(len(SPREADS))[9], np.zeros(2), np.arange(2))
 
 
 def shares(count: list[list[int]]) -> np.ndarray:
@@ -337,7 +339,7 @@ def test_prior_that_is_given_comes_back() -> None:
 
 def test_what_is_expected_of_a_level_comes_from_its_own_cells_alone() -> None:
     """A prior tells of sizes that levels may have, and so nothing of which level has which."""
-    prior = [EffectPrior(np.eye(2), np.full(len(SPREADS), 1 / len(SPREADS)), np.zeros(2))]
+    prior = [EffectPrior(np.eye(2), np.full(len(SPREADS), 1 / len(SPREADS)), np.zeros(2), np.arange(2))]
     assert np.ptp(fitted([[50, 50], [50, 50]], prior=prior)[0], axis=0) == pytest.approx(0)
     apart = fitted([[90, 10], [10, 90]], prior=prior)[0]
     np.testing.assert_allclose(np.exp(apart), shares([[90, 10], [10, 90]]), atol=0.03)
@@ -385,6 +387,17 @@ def test_difference_between_conditions_is_the_effect_of_the_condition() -> None:
     logit = effects[:, 0] - effects[:, 1]
     np.testing.assert_allclose(logit[:2], [np.log(4), -np.log(4)], atol=0.05)
     np.testing.assert_allclose(logit[2:], 0, atol=0.05)
+
+
+def test_conditions_that_cannot_be_told_apart_have_the_same_proportions() -> None:
+    rng = np.random.default_rng(0)
+    share = rng.dirichlet(np.full(20, 5.0), 2)[[0, 1, 1]]
+    count = [rng.multinomial(5_000, each).tolist() for each in share]
+    found, (prior,) = fitted(count, ONE, prior=strangers(20))
+    np.testing.assert_array_equal(prior.sets[1:], prior.sets[1])
+    np.testing.assert_array_equal(found[1], found[2])
+    together = np.log(np.add(count[1], count[2]) / 10_000)
+    np.testing.assert_allclose(found[1], together, atol=0.1)
 
 
 def test_component_alone_has_no_effects() -> None:

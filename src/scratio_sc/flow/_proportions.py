@@ -9,12 +9,12 @@ how they change, and where labels are random, tau is 0. Often a few types change
 expected square of the effects about component k, found together with them (expectation-maximisation), so that changes
 are shrunk less where they are large. A component whose effects are far larger than those of the others, as of a rare
 type that alone changes, is given a variance of its own beside that, where this is clearly likelier (Tipping & Faul
-2003).
+2003). Levels that cannot be told apart share their effects (`_same_levels`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.special import log_softmax
 
 from scratio_sc.flow._columns import Column, turns
 from scratio_sc.flow._distances import Neighbours
+from scratio_sc.flow._same_levels import BROAD, MAX_LEVELS, same_levels, together
 from scratio_sc.flow._sizes import SPREADS, Sizes, prior_variance
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._design import Design
 
-BROAD = 10.0
 N_SCORING, N_SEEKING = 8, 3
 """Steps to the effects, and those after which sizes that differ between levels stay: else they may go to and fro."""
 N_BACKFITTING = 3
@@ -57,19 +57,20 @@ class EffectPrior:
     """Prior of the effects of the levels of a column: N(0, tau^2 R R^T + diag(v)), tau of a share of them.
 
     ``root (m, m)`` is R, ``share (n_spreads,)`` that of the levels of each size, ``apart (m,)`` is v, 0 for most
-    components. Nothing in it is of a single level, so that what is expected of one comes from the cells that are fitted
-    alone.
+    components; levels of the same ``sets (n_levels,)`` have the same effects. Beside that nothing in it is of a single
+    level, so that what is expected of one comes from the cells that are fitted alone.
     """
 
     root: np.ndarray
     share: np.ndarray
     apart: np.ndarray
+    sets: np.ndarray
 
     @classmethod
-    def broad(cls, m: int) -> EffectPrior:
+    def broad(cls, m: int, n_levels: int = 1) -> EffectPrior:
         """Of effects that are hardly shrunk."""
         share = (np.arange(len(SPREADS)) == len(SPREADS) - 1).astype(float)
-        return cls(BROAD / SPREADS[-1] * np.eye(m), share, np.zeros(m))
+        return cls(BROAD / SPREADS[-1] * np.eye(m), share, np.zeros(m), np.arange(n_levels))
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,38 @@ class _Scoring:
 
 
 @dataclass(frozen=True)
+class _Told:
+    """What the cells of each level of a column tell of its effects by themselves, levels of that kind.
+
+    ``information (n_levels, m, m)``, and information times estimates ``pull (n_levels, m)``.
+    """
+
+    information: np.ndarray
+    pull: np.ndarray
+    kind: str
+
+    @classmethod
+    def of(cls, column: Column, gradient: np.ndarray, information: np.ndarray, *, moved: np.ndarray) -> _Told:
+        """Of groups whose log weights have since been ``moved (n_groups, m)`` by all other columns."""
+        pull = column.total(gradient - np.einsum("gkl,gl->gk", information, moved))
+        return cls(column.information(information), pull, column.kind)
+
+    def known(self, sets: np.ndarray) -> _Known:
+        """What they tell of the effects of each of some sets of levels ``(n_levels,)``."""
+        own, pull = together(self.information, sets), together(self.pull, sets)
+        if self.kind in {"trend", "constant"}:
+            return _Known(own, pull, 1)
+        # the weights are taken from those of all cells, to which a level belongs: its variance is 1 / own - 1 / all
+        # (all log weights may rise together: nothing is known along that direction, and nothing has to be)
+        others = own.sum(0) - own + MIN_OTHERS * own + RIDGE * np.eye(own.shape[1]) + np.trace(own.sum(0)) / own[0].size
+        beside = own @ np.linalg.inv(others)
+        n_free = int(own.any((1, 2)).sum()) - 1
+        return _Known(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), n_free)
+
+
+@dataclass(frozen=True)
 class _Known:
-    """What cells tell of the effects of each level of a column.
+    """What cells tell of the effects of each level of a column, or set of levels.
 
     Precision ``(n_levels, m, m)`` of the estimates, precision times estimates ``(n_levels, m)``, and how many of the
     levels are free: all but one where they are compared with each other.
@@ -110,19 +141,6 @@ class _Known:
     precision: np.ndarray
     pull: np.ndarray
     n_free: float
-
-    @classmethod
-    def of(cls, column: Column, gradient: np.ndarray, information: np.ndarray, *, moved: np.ndarray) -> _Known:
-        """Of groups whose log weights have since been ``moved (n_groups, m)`` by all other columns."""
-        pull = column.total(gradient - np.einsum("gkl,gl->gk", information, moved))
-        own = column.information(information)
-        if column.kind in {"trend", "constant"}:
-            return cls(own, pull, 1)
-        # the weights are taken from those of all cells, to which a level belongs: its variance is 1 / own - 1 / all
-        # (all log weights may rise together: nothing is known along that direction, and nothing has to be)
-        others = own.sum(0) - own + MIN_OTHERS * own + RIDGE * np.eye(own.shape[1]) + np.trace(own.sum(0)) / own[0].size
-        beside = own @ np.linalg.inv(others)
-        return cls(own + beside @ own, pull + np.einsum("lkj,lj->lk", beside, pull), int(own.any((1, 2)).sum()) - 1)
 
     def evidence(self, roots: np.ndarray) -> np.ndarray:
         """Log marginal likelihood of each tau R for the effects of each level, ``(n_levels, n_roots, n_spreads)``."""
@@ -255,7 +273,7 @@ class _Priors:
         if isinstance(prior, Neighbours):
             self._kernels, self._near = prior.roots, prior.near
             self._sought = [j for j, column in enumerate(columns) if column.kind != "constant"]
-            self.of_column = [EffectPrior.broad(len(base))] * len(columns)
+            self.of_column = [EffectPrior.broad(len(base), column.n_levels) for column in columns]
         else:
             self._sought, self.of_column = [], [*prior]
         self.roots = [np.zeros(0)] * len(columns)
@@ -266,22 +284,43 @@ class _Priors:
         """Whether cells have nothing more to say of column j."""
         return not seeking and (j not in self._sought or self._sizes[j].differ)
 
-    def update(self, j: int, known: _Known, *, seeking: bool) -> None:
+    def update(self, j: int, told: _Told, *, seeking: bool) -> None:
         """Let cells tell of column j: its prior where that is sought, how large each of its effects may be."""
+        prior = self.of_column[j]
         if j not in self._sought:
-            self.roots[j] = known.roots(self.of_column[j])
+            self.roots[j] = told.known(prior.sets).roots(prior)
             return
-        tried, apart = self._tried(j), self.of_column[j].apart
+        tried = self._tried(j)
         if seeking:
-            sizes = Sizes.of(known.evidence(tried))
-            apart = np.zeros_like(apart) if sizes.differ else known.standing_apart(tried)
-        rest = known.without(apart)
-        if not seeking or apart.any():
-            sizes = Sizes.alike(rest.evidence(tried))
-        self._sizes[j], prior = sizes, EffectPrior(tried[sizes.kernel], sizes.share, apart)
-        self.of_column[j], self.roots[j], shared = prior, known.roots(prior), rest.shared_roots(prior)
+            sizes, prior = self._seek(told, tried)
+        else:
+            sizes = Sizes.alike(told.known(prior.sets).without(prior.apart).evidence(tried))
+        self._sizes[j] = sizes
+        self.of_column[j] = prior = replace(prior, root=tried[sizes.kernel], share=sizes.share)
+        known = told.known(prior.sets)
+        rest = known.without(prior.apart)
+        self.roots[j], shared = known.roots(prior), rest.shared_roots(prior)
         if shared.any():
             self._scale[j] = rest.scale(shared, near=self._near, weight=np.exp(self._base))
+
+    def _seek(self, told: _Told, tried: np.ndarray) -> tuple[Sizes, EffectPrior]:
+        """Sizes of the effects, and where they are alike, levels that share them and components that stand apart."""
+        prior = EffectPrior.broad(len(self._base), len(told.pull))
+        sizes = Sizes.of(told.known(prior.sets).evidence(tried))
+        if sizes.differ:
+            return sizes, prior
+        size = SPREADS @ sizes.share
+        if size and told.kind == "levels" and len(told.pull) <= MAX_LEVELS:
+            sets = same_levels(told.information, told.pull, root=size * tried[sizes.kernel])
+            prior = replace(prior, sets=sets)
+        known = told.known(prior.sets)
+        prior = replace(prior, apart=known.standing_apart(tried))
+        return Sizes.alike(known.without(prior.apart).evidence(tried)), prior
+
+    def expected(self, j: int, told: _Told) -> np.ndarray:
+        """Expected effects of the levels of column j ``(n_levels, m)``."""
+        sets = self.of_column[j].sets
+        return told.known(sets).expected(self.roots[j])[sets]
 
     def withheld(self, effects: np.ndarray, density: Sequence[Tensor], *, design: Design) -> np.ndarray:
         """What shrinking withholds of effects where their prior was sought, squared, ``(n_features, m, m)``."""
@@ -292,10 +331,10 @@ class _Priors:
         for j in self._sought:
             column = self._columns[j]
             own = features[:, column.features] @ effects[column.features]
-            known, prior = _Known.of(column, scoring.gradient, scoring.information, moved=-own), self.of_column[j]
-            rest, shared = known.without(prior.apart), prior.apart == 0
+            told, prior = _Told.of(column, scoring.gradient, scoring.information, moved=-own), self.of_column[j]
+            rest, shared = told.known(prior.sets).without(prior.apart), prior.apart == 0
             found = rest.withheld(self._tried(j), rest.shared_roots(prior), sizes=self._sizes[j])
-            out[column.features] = found * np.outer(shared, shared)  # hardly anything of what stands apart
+            out[column.features] = (found * np.outer(shared, shared))[prior.sets]  # hardly any of what stands apart
         return out
 
     def _tried(self, j: int) -> np.ndarray:
@@ -331,10 +370,10 @@ def fit_effects(
             effects[column.features] = 0
             moved = features @ effects - before
             if not priors.settled(j, seeking=seeking):
-                known = _Known.of(column, scoring.gradient, scoring.information, moved=moved)
-                priors.update(j, known, seeking=seeking)
-            steady = _Known.of(column, scoring.gradient, scoring.steady, moved=moved)
-            effects[column.features] = steady.expected(priors.roots[j])
+                told = _Told.of(column, scoring.gradient, scoring.information, moved=moved)
+                priors.update(j, told, seeking=seeking)
+            steady = _Told.of(column, scoring.gradient, scoring.steady, moved=moved)
+            effects[column.features] = priors.expected(j, steady)
         step = np.abs(features @ effects - before).max(initial=0)
         if step > MAX_STEP:
             effects = last + (effects - last) * MAX_STEP / step
