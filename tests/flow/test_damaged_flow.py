@@ -85,7 +85,6 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "held_out/kept",
         "support",
         "sketch",
-        "same",
         "withheld",
         "members/1/anchor/size",
         "history",

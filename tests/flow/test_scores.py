@@ -82,7 +82,7 @@ def test_withheld_is_of_the_shares_within_each_partition(bent: tuple[Conditional
         weight = half @ part.mixtures.log_weight.cpu().double().exp().numpy()
         assert weight.sum() == pytest.approx(1, abs=1e-5)
         change.append(member.shares(x / flow.scale, part, half) - weight)
-    known = {"partition": member.anchor.partition, "same": flow.same, "features": flow.design.features(rows)}
+    known = {"partition": member.anchor.partition, "features": flow.design.features(rows)}
     expected = withheld_from(np.hstack(change), flow.withheld, **known)
     assert expected.max() > 0
     np.testing.assert_allclose(scores(flow, x, "ctrl", "stim").withheld, expected, rtol=1e-3, atol=1e-6)

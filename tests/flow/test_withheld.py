@@ -118,12 +118,8 @@ CHANGE = RNG.standard_normal((4, 5))
 FEATURES = np.array([[1.0, 0.0], [0.0, 1.0]])
 
 
-EACH = np.array([[0, 1], [0, 1]])
-"""No level has the effects of another, in neither partition."""
-
-
-def withheld(features: np.ndarray = FEATURES, *, same: np.ndarray = EACH) -> np.ndarray:
-    return withheld_from(CHANGE, united(PARTS), partition=PARTITION, same=same, features=features)
+def withheld(features: np.ndarray = FEATURES) -> np.ndarray:
+    return withheld_from(CHANGE, united(PARTS), partition=PARTITION, features=features)
 
 
 def test_a_ratio_lacks_what_both_sides_lack_on_the_average_of_the_partitions() -> None:
@@ -143,13 +139,6 @@ def test_sides_lack_by_their_own_effects() -> None:
 
 def test_what_sides_have_in_common_is_left_out() -> None:
     assert not withheld(np.ones((2, 2))).any()
-
-
-def test_levels_with_the_same_effects_lack_the_same() -> None:
-    contrast = np.array([1, -1])
-    assert not (withheld(same=np.zeros((2, 2), int)) @ contrast @ contrast).any()
-    in_one, change = withheld(same=np.array([[0, 1], [0, 0]])) @ contrast @ contrast, CHANGE[:, PARTITION == 0]
-    np.testing.assert_allclose(in_one, sum(np.diag(change @ of_level @ change.T) for of_level in PARTS[0]) / 2)
 
 
 def test_a_mixture_of_both_sides_lacks_half_of_each() -> None:

@@ -130,7 +130,6 @@ def fit_flow(
         seed=seed,
         sketch=sketch_of(scaled, folds.of_cell, seed),
         withheld=united([part.withheld for part in plan.parts]).astype(np.float32),
-        same=np.stack([part.prior.same for part in plan.parts]),
     )
     fold = np.full(len(fitted), OUTLIER, np.int8)
     fold[fitted] = folds.of_cell

@@ -100,8 +100,6 @@ class ConditionalFlow:
     withheld
         Square of what shrinking may have withheld of the effect of each feature on the log weights, nats²,
         ``(n_features, m, max m_p)``: of components ``m`` with those of the same partition.
-    same
-        Numbers of the features, the same for levels that have one effect, by partition ``(n_partitions, n_features)``.
     embedding
         Name of the embedding that the cells of the fit were in; empty where nobody said.
 
@@ -127,7 +125,6 @@ class ConditionalFlow:
     seed: int
     sketch: np.ndarray
     withheld: np.ndarray
-    same: np.ndarray
     embedding: str = ""
 
     @classmethod

@@ -170,12 +170,6 @@ class Prior:
     effects: Sequence[EffectPrior]
     alike: np.ndarray
 
-    @property
-    def same(self) -> np.ndarray:
-        """A number for each feature, the same for levels that have the same effects, ``(n_features,)``."""
-        first = np.cumsum([0, *(len(prior.sets) for prior in self.effects)])
-        return np.concatenate([start + prior.sets for start, prior in zip(first, self.effects, strict=False)])
-
 
 @dataclass(frozen=True)
 class Fitted:

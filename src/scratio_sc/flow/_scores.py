@@ -120,7 +120,7 @@ def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) 
     anchor = within.member.anchor
     features = np.stack([np.exp(side.log_weights) @ flow.design.features(side.rows) for side in sides])
     change = anchor.n_parts * (within.share - within.weight)
-    return withheld_from(change, flow.withheld, partition=anchor.partition, same=flow.same, features=features)
+    return withheld_from(change, flow.withheld, partition=anchor.partition, features=features)
 
 
 def _expected(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side], density: np.ndarray) -> np.ndarray:

@@ -62,7 +62,6 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "support": flow.support,
         "sketch": flow.sketch,
         "withheld": flow.withheld,
-        "same": flow.same,
         "history": dict(flow.history),
     }
 
@@ -101,8 +100,8 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     if not members:
         _damaged("members", "none")
     held_out = HeldOut(**{name: _array(stored, "held_out", name) for name in _HELD_OUT})
-    left_out, support, sketch, withheld, same = (
-        _array(stored, name) for name in ("left_out", "support", "sketch", "withheld", "same")
+    left_out, support, sketch, withheld = (
+        _array(stored, name) for name in ("left_out", "support", "sketch", "withheld")
     )
     n_conditions, n_judged = len(design.conditions), len(held_out.parts)
     _check_shapes(
@@ -124,12 +123,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     for m, member in enumerate(members):
         _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
     _, sizes = np.unique(members[0].anchor.partition, return_counts=True)
-    _check_shapes(
-        {
-            "withheld": (withheld, (design.n_features, int(sizes.sum()), int(sizes.max()))),
-            "same": (same, (len(sizes), design.n_features)),
-        }
-    )
+    _check_shapes({"withheld": (withheld, (design.n_features, int(sizes.sum()), int(sizes.max())))})
     return ConditionalFlow(
         design=design,
         scale=float(_get(stored, "scale")),
@@ -141,7 +135,6 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         seed=int(_get(stored, "seed")),
         sketch=sketch,
         withheld=withheld,
-        same=same,
         embedding=str(stored.get("embedding", "")),
     )
 
