@@ -60,15 +60,11 @@ def score_cells(
     width = None if bandwidth == "auto" or method == "ode" else float(bandwidth)
     if nothing and all_zero(flow.judge(target, reference, np.ones_like(ratio.weights)).ratio):
         width = None  # at the finest bandwidth there is nothing, either
-    unseen = next(
-        (describe(side) for side in sides if not conditions_named(flow.design, named_levels(flow.design, side)).any()),
-        "",
-    )
     warn_of(
         checked,
         of_near,
         beyond=beyond,
-        unseen=unseen,
+        unseen=_unseen(flow, sides),
         confounded=confounded,
         unlike=unlike,
         nothing=nothing,
@@ -92,6 +88,12 @@ def score_cells(
         },
     }
     return ratio, entry
+
+
+def _unseen(flow: ConditionalFlow, sides: tuple[Any, Any]) -> str:
+    """The first side of whose combination of labels no cell was fitted, for a message; empty where there is none."""
+    named = ((side, conditions_named(flow.design, named_levels(flow.design, side))) for side in sides)
+    return next((describe(side) for side, seen in named if not seen.any()), "")
 
 
 def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:

@@ -221,27 +221,6 @@ def test_gains_are_what_a_variance_of_its_own_adds_to_the_evidence() -> None:
         assert gains[t, k, v] == pytest.approx(added, rel=1e-6)
 
 
-def levels_of(effects: np.ndarray, *, precision: float = 50.0) -> _Known:
-    """Effects ``(n_levels, m)`` known to 1 / precision, each by itself."""
-    return _Known(precision * np.eye(effects.shape[1])[None].repeat(len(effects), 0), precision * effects, len(effects))
-
-
-def test_large_effect_among_small_ones_stands_apart() -> None:
-    effects = 0.1 * np.random.default_rng(0).standard_normal((2, 30))
-    effects[:, 4] = [2.0, -2.0]
-    apart = levels_of(effects).standing_apart(np.eye(30)[None])
-    assert np.flatnonzero(apart).tolist() == [4]
-    assert 1 < apart[4] < 10
-
-
-@pytest.mark.parametrize("size", [0.0, 0.3, 2.0])
-def test_nothing_stands_apart_of_effects_alike(size: float) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        effects = size * rng.standard_normal((2, 30)) + rng.standard_normal((2, 30)) / np.sqrt(50)
-        assert not levels_of(effects).standing_apart(np.eye(30)[None]).any()
-
-
 def test_level_moved_by_another_column_has_that_much_less_to_explain() -> None:
     rng = np.random.default_rng(0)
     half = rng.standard_normal((3, 2, 4))

@@ -72,6 +72,10 @@ class EffectPrior:
         share = (np.arange(len(SPREADS)) == len(SPREADS) - 1).astype(float)
         return cls(BROAD / SPREADS[-1] * np.eye(m), share, np.zeros(m), np.arange(n_levels))
 
+    def with_apart(self, shared: np.ndarray) -> np.ndarray:
+        """Roots of covariances to which v is added, of roots of those that components share ``(n_levels, m, m)``."""
+        return _root(shared @ shared.swapaxes(1, 2) + np.diag(self.apart)) if self.apart.any() else shared
+
 
 @dataclass(frozen=True)
 class _Scoring:
@@ -155,8 +159,7 @@ class _Known:
 
     def roots(self, prior: EffectPrior) -> np.ndarray:
         """Roots of the prior covariances of the effects of each level, ``(n_levels, m, m)``."""
-        shared = self.without(prior.apart).shared_roots(prior)
-        return _root(shared @ shared.swapaxes(1, 2) + np.diag(prior.apart)) if prior.apart.any() else shared
+        return prior.with_apart(self.without(prior.apart).shared_roots(prior))
 
     def shared_roots(self, prior: EffectPrior) -> np.ndarray:
         """The same of what components share, tau^2 R R^T."""
@@ -292,30 +295,39 @@ class _Priors:
             return
         tried = self._tried(j)
         if seeking:
-            sizes, prior = self._seek(told, tried)
+            sizes, prior, rest = self._seek(told, tried)
         else:
-            sizes = Sizes.alike(told.known(prior.sets).without(prior.apart).evidence(tried))
+            rest = told.known(prior.sets).without(prior.apart)
+            sizes = Sizes.alike(rest.evidence(tried))
         self._sizes[j] = sizes
         self.of_column[j] = prior = replace(prior, root=tried[sizes.kernel], share=sizes.share)
-        known = told.known(prior.sets)
-        rest = known.without(prior.apart)
-        self.roots[j], shared = known.roots(prior), rest.shared_roots(prior)
+        shared = rest.shared_roots(prior)
+        self.roots[j] = prior.with_apart(shared)
         if shared.any():
             self._scale[j] = rest.scale(shared, near=self._near, weight=np.exp(self._base))
 
-    def _seek(self, told: _Told, tried: np.ndarray) -> tuple[Sizes, EffectPrior]:
-        """Sizes of the effects, and where they are alike, levels that share them and components that stand apart."""
+    def _seek(self, told: _Told, tried: np.ndarray) -> tuple[Sizes, EffectPrior, _Known]:
+        """Sizes of the effects, and where they are alike, levels that share them and components that stand apart.
+
+        Also what is known of the effects that components share.
+        """
         prior = EffectPrior.broad(len(self._base), len(told.pull))
-        sizes = Sizes.of(told.known(prior.sets).evidence(tried))
+        known = told.known(prior.sets)
+        sizes = Sizes.of(known.evidence(tried))
         if sizes.differ:
-            return sizes, prior
+            return sizes, prior, known
         size = SPREADS @ sizes.share
         if size and told.kind == "levels" and len(told.pull) <= MAX_LEVELS:
             sets = same_levels(told.information, told.pull, root=size * tried[sizes.kernel])
-            prior = replace(prior, sets=sets)
-        known = told.known(prior.sets)
-        prior = replace(prior, apart=known.standing_apart(tried))
-        return Sizes.alike(known.without(prior.apart).evidence(tried)), prior
+            if len(np.unique(sets)) < len(sets):
+                prior = replace(prior, sets=sets)
+                known = told.known(sets)
+                sizes = Sizes.alike(known.evidence(tried))
+        apart = known.standing_apart(tried)
+        if not apart.any():
+            return sizes, prior, known
+        rest = known.without(apart)
+        return Sizes.alike(rest.evidence(tried)), replace(prior, apart=apart), rest
 
     def expected(self, j: int, told: _Told) -> np.ndarray:
         """Expected effects of the levels of column j ``(n_levels, m)``."""

@@ -26,16 +26,17 @@ def same_levels(information: np.ndarray, pull: np.ndarray, *, root: np.ndarray) 
     Of each level cells tell ``pull (n_levels, m)`` = information times estimate, with ``information (n_levels, m, m)``;
     effects of a set are N(0, R R^T) about those of all, which are unknown.
     """
-    sets = np.arange(len(pull))
-    while (n_sets := int(sets.max()) + 1) > 2:
-        known = together(information, sets), together(pull, sets)
-        pairs = [*combinations(range(n_sets), 2)]
-        one, other = min(pairs, key=lambda pair: _distance(*known, [*pair]))
-        _, united = np.unique(np.where(sets == other, one, sets), return_inverse=True)
-        gain = _evidence(together(information, united), together(pull, united), root) - _evidence(*known, root)
-        if gain <= np.log(len(pairs)):
+    sets, best = np.arange(len(pull)), _evidence(information, pull, root) if len(pull) > 2 else 0.0
+    while len(pull) > 2:
+        pairs = [*combinations(range(len(pull)), 2)]
+        one, other = min(pairs, key=lambda pair: _distance(information, pull, [*pair]))
+        levels = np.arange(len(pull))
+        _, united = np.unique(np.where(levels == other, one, levels), return_inverse=True)
+        information, pull = together(information, united), together(pull, united)
+        last, best = best, _evidence(information, pull, root)
+        if best - last <= np.log(len(pairs)):
             break
-        sets = united
+        sets = united[sets]
     return sets
 
 

@@ -87,7 +87,8 @@ def null_check(
     Warns
     -----
     UserWarning
-        If there are fewer other groupings than `n_permutations`, or cells without a sample.
+        If there are fewer other groupings than `n_permutations`, or cells without a sample or of labels that the fit
+        has not seen.
 
     Raises
     ------
