@@ -17,7 +17,7 @@ from scratio_sc._check import read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
-from scratio_sc.flow._fit import MAX_FOLDS
+from scratio_sc.flow._folds import MAX_FOLDS
 from scratio_sc.flow._same_cells import are_fitted, may_be_fitted_on
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 
 from scratio_sc._check import describe, read_own_labels
 from scratio_sc._numbers import beyond_fit
-from scratio_sc._sides import cells_of
+from scratio_sc._sides import cells_of, was_fitted
 from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
-from scratio_sc.flow._contrast import conditions_named, named_levels
+from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def score_cells(
         checked,
         of_near,
         beyond=beyond,
-        unseen=_unseen(flow, sides),
+        unseen=next((describe(side) for side in sides if not was_fitted(flow, side)), ""),
         confounded=confounded,
         unlike=unlike,
         nothing=nothing,
@@ -88,12 +88,6 @@ def score_cells(
         },
     }
     return ratio, entry
-
-
-def _unseen(flow: ConditionalFlow, sides: tuple[Any, Any]) -> str:
-    """The first side of whose combination of labels no cell was fitted, for a message; empty where there is none."""
-    named = ((side, conditions_named(flow.design, named_levels(flow.design, side))) for side in sides)
-    return next((describe(side) for side, seen in named if not seen.any()), "")
 
 
 def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from scratio_sc._arguments import named
 from scratio_sc._check import describe, read_labels
 from scratio_sc._warn import warn
-from scratio_sc.flow._contrast import named_levels
+from scratio_sc.flow._contrast import conditions_named, named_levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,11 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
     labels = read_labels(adata, list(named), numeric=design.numeric)
     hits = [design.among(column, labels.text[:, j], levels) for j, (column, levels) in enumerate(named.items())]
     return np.all(hits, axis=0)
+
+
+def was_fitted(flow: ConditionalFlow, side: Any) -> bool:
+    """Whether cells with the combination of labels that a side names were fitted, not only with each of them."""
+    return bool(conditions_named(flow.design, named_levels(flow.design, side)).any())
 
 
 def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:

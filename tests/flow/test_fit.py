@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scratio_sc.flow import ConditionalFlow, _fit
 from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._fit import auto_steps, draw_folds, folds_of
+from scratio_sc.flow._fit import auto_steps
 from scratio_sc.flow._training import Progress
 
 if TYPE_CHECKING:
@@ -25,79 +25,7 @@ if TYPE_CHECKING:
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
 
-# --- folds
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5), n_folds=st.integers(1, 4), seed=st.integers(0, 99))
-def test_folds_are_balanced_within_groups(sizes: list[int], n_folds: int, seed: int) -> None:
-    group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    fold = draw_folds(group, n_folds, rng=np.random.default_rng(seed))
-    for c in range(len(sizes)):
-        counts = np.bincount(fold[group == c], minlength=n_folds)
-        assert len(counts) == n_folds
-        assert counts.max() - counts.min() <= 1
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=40), n_folds=st.integers(1, 16), seed=st.integers(0, 99))
-def test_folds_are_balanced_over_all_cells(sizes: list[int], n_folds: int, seed: int) -> None:
-    group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
-    counts = np.bincount(draw_folds(group, n_folds, rng=np.random.default_rng(seed)), minlength=n_folds)
-    assert counts.max() - counts.min() <= 1
-
-
-def test_folds_do_not_depend_on_the_names_of_groups() -> None:
-    group = np.random.default_rng(0).integers(5, size=123)
-    one, other = (draw_folds(g, 4, rng=np.random.default_rng(0)) for g in (group, 4 - group))
-    np.testing.assert_array_equal(one, other)
-
-
-def test_copies_of_a_cell_are_in_one_fold(fit: Fit) -> None:
-    x, labels = small(60)
-    copied = np.concatenate([x, x[::-1], x])
-    _, fold = fit(copied, np.concatenate([labels, labels[::-1], labels]), n_members=4)
-    np.testing.assert_array_equal(fold[:60], fold[120:])
-    np.testing.assert_array_equal(fold[:60], fold[60:120][::-1])
-    assert np.bincount(fold, minlength=4).min() >= 24
-
-
-def test_group_of_one_cell_and_its_copies_is_in_all_folds(fit: Fit) -> None:
-    x, labels = small(60)
-    _, fold = fit(np.concatenate([x, np.tile(x[:1] + 1, (20, 1))]), np.append(labels, ["c"] * 20), n_members=4)
-    assert np.bincount(fold[60:], minlength=4).tolist() == [5, 5, 5, 5]
-
-
-@pytest.mark.parametrize("others", [1, 2], ids=["a single cell", "a cell and its copy"])
-def test_copies_are_in_one_fold_though_another_group_has_a_single_cell(others: int) -> None:
-    x = np.random.default_rng(0).normal(size=(60, 2))
-    cells = np.concatenate([x, x, np.full((others, 2), 9.0)])
-    group = np.repeat([0, 1, 2], [60, 60, others])
-    fold = folds_of(cells, group, 4, rng=np.random.default_rng(0))
-    np.testing.assert_array_equal(fold[:60], fold[60:120])
-    assert np.bincount(fold[:60], minlength=4).min() >= 14
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_copies_of_another_group_are_in_several_folds(seed: int) -> None:
-    """Else the member that leaves their fold out would see none of the group."""
-    x = np.random.default_rng(0).normal(size=(60, 2))
-    fold = folds_of(np.concatenate([x, x[:2]]), np.repeat([0, 1], [60, 2]), 2, rng=np.random.default_rng(seed))
-    assert sorted(fold[60:]) == [0, 1]
-
-
-def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked(fit: Fit) -> None:
-    x, labels = small(60)
-    seen: list[np.ndarray] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_fit, "draw_folds", lambda group, *a, **k: seen.append(group) or draw_folds(group, *a, **k))
-        fit(x, labels, n_members=2)
-    np.testing.assert_array_equal(seen[0], labels == "b")
-
-
-def test_folds_do_not_follow_the_order_of_cells() -> None:
-    fold = draw_folds(np.zeros(100, int), 2, rng=np.random.default_rng(0))
-    assert 20 < np.abs(np.diff(fold)).sum() < 80
+# --- members
 
 
 @pytest.mark.parametrize("n_members", [2, 3, 4, 6])
@@ -117,6 +45,21 @@ def test_every_cell_has_a_fold(fit: Fit) -> None:
     _, fold = fit(x, labels)
     assert fold.shape == (len(x),)
     assert fold.min() >= 0
+
+
+def test_copies_of_a_cell_are_in_one_fold(fit: Fit) -> None:
+    x, labels = small(60)
+    copied = np.concatenate([x, x[::-1], x])
+    _, fold = fit(copied, np.concatenate([labels, labels[::-1], labels]), n_members=4)
+    np.testing.assert_array_equal(fold[:60], fold[120:])
+    np.testing.assert_array_equal(fold[:60], fold[60:120][::-1])
+    assert np.bincount(fold, minlength=4).min() >= 24
+
+
+def test_group_of_one_cell_and_its_copies_is_in_all_folds(fit: Fit) -> None:
+    x, labels = small(60)
+    _, fold = fit(np.concatenate([x, np.tile(x[:1] + 1, (20, 1))]), np.append(labels, ["c"] * 20), n_members=4)
+    assert np.bincount(fold[60:], minlength=4).tolist() == [5, 5, 5, 5]
 
 
 def speak(member: Member) -> None:

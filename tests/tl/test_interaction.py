@@ -165,6 +165,15 @@ def test_side_without_cells_is_asked_after(combined: AnnData) -> None:
         summary_of(left)
 
 
+def test_combination_that_was_never_fitted_is_named() -> None:
+    adata = simulated(60)
+    adata = adata[(adata.obs[["drug", "cytokine"]] == "no").any(axis=1)].copy()
+    tl.fit(adata, ["drug", "cytokine"], max_steps=0, n_members=2, progress=False)
+    sides = {"a": {"drug": "yes"}, "b": {"cytokine": "yes"}, "reference": {"drug": "no", "cytokine": "no"}}
+    with pytest.warns(UserWarning, match="No cell was fitted with the combination drug=yes, cytokine=yes"):
+        tl.interaction(adata, **sides, progress=False)
+
+
 def test_too_few_cells_leave_no_summary(combined: AnnData) -> None:
     own = np.flatnonzero(combined.obs["condition"] == "A+B")
     some = combined[np.setdiff1d(np.arange(combined.n_obs), own[5:])].copy()

@@ -24,6 +24,8 @@ from scratio_sc.flow._components import (
     gaussian_groups,
 )
 from scratio_sc.flow._discriminative import LabelledMeans
+from scratio_sc.flow._eigenbasis import eigenbasis
+from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
 if TYPE_CHECKING:
@@ -142,20 +144,6 @@ def _of_cells(parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: 
     ]
 
 
-def eigenbasis(x: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pooled mean ``(d,)``, and eigenvectors ``(d, d)`` and eigenvalues ``(d,)`` of the covariance within groups."""
-    _, code = np.unique(group, return_inverse=True)
-    size = np.bincount(code)
-    mean = np.stack([np.bincount(code, weights=column) for column in x.T], axis=1) / size[:, None]
-    apart = x - mean[code]
-    floor = VARIANCE_FLOOR * np.eye(x.shape[1])
-    variance, basis = np.linalg.eigh(apart.T @ apart / max(len(x) - len(size), 1) + floor)
-    variance, basis, center = np.maximum(variance[::-1], VARIANCE_FLOOR), basis[:, ::-1], x.mean(0)
-    # an eigenvector has no sign of its own: a positive third moment gives it one that rotates with the embedding
-    third = (((x - center) @ basis) ** 3).sum(0)
-    return center, basis * np.where(third < 0, -1.0, 1.0), variance
-
-
 @dataclass(frozen=True)
 class _Candidate:
     """A mixture, its fit to half of the cells, its own share, and log densities of cells of the other half ``(n,)``."""
@@ -164,11 +152,6 @@ class _Candidate:
     fitted: Fitted
     own_share: float
     density: np.ndarray
-
-
-def _clear(gain: np.ndarray, n_errors: float = 1.0) -> bool:
-    """Whether cells gain ``(n,)`` more on average than so many standard errors; nothing does without cells."""
-    return len(gain) > 0 and bool(gain.mean() > n_errors * gain.std() / np.sqrt(len(gain)))
 
 
 @dataclass(frozen=True)
@@ -201,7 +184,7 @@ class _Halves:
         shares = OWN_SHARES if len(fitted.scatter) and not alike else OWN_SHARES[:1]
         losses, densities = zip(*(self._judged(fitted, share, MAX_JUDGED) for share in shares), strict=True)
         best = int(np.argmin(np.sum(losses, axis=1)))
-        best = best if _clear(losses[0] - losses[best]) else 0
+        best = best if is_clear(losses[0] - losses[best]) else 0
         return _Candidate(mixture, fitted, shares[best], densities[best])
 
     def better(self, rival: _Candidate, best: _Candidate) -> bool:
@@ -210,7 +193,7 @@ class _Halves:
         (loss, density), (loss_before, density_before) = (
             self._judged(one.fitted, one.own_share, n) for one in (rival, best)
         )
-        return _clear(density - density_before) and _clear(loss_before - loss)
+        return is_clear(density - density_before) and is_clear(loss_before - loss)
 
     def _judged(self, fitted: Fitted, share: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-loss of the groups of the first cells to judge by, and log density of each under its own, ``(n,)``."""
@@ -232,7 +215,7 @@ class _Halves:
         without, best, most = losses(0.0), 0.0, 0.0
         for weight in LABEL_WEIGHTS:
             gain = without - losses(weight)
-            if _clear(gain, CLEARLY) and gain.mean() > most:
+            if is_clear(gain, n_errors=CLEARLY) and gain.mean() > most:
                 best, most = weight, gain.mean()
         return best
 
@@ -310,7 +293,7 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
     if first is None:
         return single, finer
     best = halves.candidate(first)
-    if len(halves.judge) and not _clear(best.density - single.density):
+    if len(halves.judge) and not is_clear(best.density - single.density):
         return single, finer
     for more in FINER:
         most = more * MAX_COMPONENTS

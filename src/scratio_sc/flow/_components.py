@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._threads import in_shares
 
 if TYPE_CHECKING:
@@ -229,8 +230,7 @@ def find_components(
         scores.append(path[-1].log_likelihood(judge))
         best = max(range(len(scores)), key=lambda s: float(scores[s].mean()))
     gains = [scores[best] - rival.log_likelihood(judge) for rival in rivals]
-    clear = all(float(gain.mean()) > CLEARLY * float(gain.std()) / math.sqrt(len(gain)) for gain in gains)
-    return path[best] if clear else single
+    return path[best] if all(is_clear(gain.numpy(), n_errors=CLEARLY) for gain in gains) else single
 
 
 def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from scratio_sc.flow._anchor import Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
+from scratio_sc.flow._folds import FOLDS_OF_ONE, MAX_FOLDS, OUTLIER, Folds, folds_of
 from scratio_sc.flow._held_out import find_support, score_held_out
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
-MAX_FOLDS = 16
-ROUNDING = 1e-5
-FOLDS_OF_ONE = 8
-"""A single member leaves out so large a part, for the cells in it to say what cells are rare."""
-OUTLIER = -1
-"""Fold of a cell that the fit leaves out."""
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Fold of every cell ``(n,)``, and the fold that each member left out ``(n_members,)``."""
-
-    of_cell: np.ndarray
-    left_out: np.ndarray
 
 
 @usual_torch()
@@ -215,42 +201,6 @@ def names_of(labels: np.ndarray, columns: Sequence[str] | None) -> tuple[str, ..
 def auto_steps(n_cells: int) -> int:
     """Training steps that a number of cells deserves."""
     return int(np.clip(525 * np.sqrt(n_cells / 20_000), 160, 750))
-
-
-def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``.
-
-    But for rounding, copies are the same. A group that would be in one fold altogether, as a single cell and its copies
-    are, is dealt cell by cell.
-    """
-    _, first, same = np.unique(np.round(x / ROUNDING), axis=0, return_index=True, return_inverse=True)
-    of_copies, once = np.empty(len(first), np.int8), np.argsort(first)
-    of_copies[once] = draw_folds(group[first[once]], n_folds, rng=rng)
-    fold: np.ndarray = of_copies[same.reshape(-1)]
-    size = np.bincount(group)
-    alone = np.bincount(np.unique(np.column_stack([group, fold]), axis=0)[:, 0], minlength=len(size)) == 1
-    for g in np.flatnonzero(alone & (size > 1)):
-        fold[group == g] = rng.permutation(size[g]) % n_folds
-    return fold
-
-
-def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Fold of every cell ``(n,)``, balanced within groups and over all cells.
-
-    Each group is dealt in whole rounds; what is left of all groups is dealt together.
-    """
-    fold = np.empty(len(group), np.int8)
-    order = rng.permutation(len(group))  # of all cells at once, so that names of groups do not matter
-    _, first = np.unique(group[order], return_index=True)
-    left = []
-    for c in group[order][np.sort(first)]:
-        cells = order[group[order] == c]
-        rounds = len(cells) // n_folds * n_folds
-        fold[cells[:rounds]] = np.arange(rounds) % n_folds
-        left.append(cells[rounds:])
-    rest = np.concatenate(left)
-    fold[rest] = np.arange(len(rest)) % n_folds
-    return fold
 
 
 def new_member(anchor: Anchor, design: Design, *, rng: np.random.Generator, device: torch.device) -> Member:

@@ -16,7 +16,7 @@ from scratio_sc.flow._threads import at_once, side_by_side
 
 if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
-    from scratio_sc.flow._fit import Folds
+    from scratio_sc.flow._folds import Folds
     from scratio_sc.flow._member import Member
 
 BASELINES = ("lda", "qda")

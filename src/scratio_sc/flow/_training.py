@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from scratio_sc.flow._denoising_ratio import N_COARSE, N_NODES, anchor_parts, remainders
+from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
@@ -239,8 +240,5 @@ def held_out_errors(member: Member, cells: TrainingCells, autocast: torch.autoca
 
 def clearly_better(errors: Tensor, anchor_errors: Tensor) -> bool:
     """Whether the errors of the same cells are so much lower than the anchor's that chance is no explanation."""
-    saved = anchor_errors - errors
-    if len(saved) < 2:
-        return False
-    standard_error = saved.std() / math.sqrt(len(saved))
-    return bool(saved.mean() > torch.maximum(MIN_GAIN * anchor_errors.mean(), MIN_GAIN_SE * standard_error))
+    least = MIN_GAIN * float(anchor_errors.mean())
+    return is_clear((anchor_errors - errors).cpu().numpy(), n_errors=MIN_GAIN_SE, least=least)

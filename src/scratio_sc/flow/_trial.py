@@ -10,6 +10,7 @@ import torch
 
 from scratio_sc.flow._bandwidth import fine_cuts
 from scratio_sc.flow._denoising_ratio import N_NODES, anchor_parts, draw_directions, node_log_likelihoods
+from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._held_out import HeldOut
 from scratio_sc.flow._training import MIN_GAIN_SE
 
@@ -39,7 +40,7 @@ def tells_conditions_better(member: Member, cells: TrainingCells, *, seed: int) 
     network, anchor, frequency = (each[:, each.mean(0).argmin()] for each in np.concatenate(losses, axis=1))
     saved = anchor - network
     least = MIN_SETTLED * min(anchor.mean(), (frequency - anchor).mean())
-    return bool(saved.mean() > max(least, MIN_GAIN_SE * saved.std() / math.sqrt(len(saved))))
+    return is_clear(saved, n_errors=MIN_GAIN_SE, least=least)
 
 
 def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.random.Generator) -> np.ndarray:

@@ -118,6 +118,12 @@ def batch_score(
     `adata.uns[key_added]['params']` : :class:`dict`
         The arguments of the call, and for each representation the weights and bandwidths of the nodes.
 
+    Warns
+    -----
+    UserWarning
+        Names batches and types that are not compared, batches compared in one type only, cells far from all others, and
+        representations whose mean score is negative beyond its error.
+
     Raises
     ------
     KeyError

@@ -107,6 +107,13 @@ def differential_abundance(
         ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A type whose cells move
         without a change in number has cells up and cells down, and no change of its share.
 
+    Warns
+    -----
+    UserWarning
+        As :func:`scratio_sc.tl.log_ratio`; names samples of fewer than 20 cells, which are left out of the test, and
+        tells where there are too few samples for a test, or for a p-value of `alpha`; counts cells without a condition,
+        sample or group, and those of conditions that the fit has not seen.
+
     Raises
     ------
     KeyError

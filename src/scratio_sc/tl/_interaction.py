@@ -14,7 +14,7 @@ from scratio_sc._check import MIN_CELLS, as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._ratio import write_ratio
-from scratio_sc._sides import apart
+from scratio_sc._sides import apart, was_fitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
@@ -164,7 +164,8 @@ def interaction(
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}
     summary, table = _summarised(scores, cells, left_out=flow.left_out)
     names = {name: describe(side) for name, side in sides.items()}
-    summary["flag"] = _flag_of(cells, n_scored, names, extrapolated=summary["extrapolated"])
+    unfitted = [names[name] for name, side in sides.items() if not was_fitted(flow, side)]
+    summary["flag"] = _flag_of(cells, n_scored, names, extrapolated=summary["extrapolated"], unfitted=unfitted)
     table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
     table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
     every = _combined(scores, SIGNS)
@@ -265,7 +266,12 @@ def _summarised(
 
 
 def _flag_of(
-    cells: Mapping[str, np.ndarray], n_scored: Mapping[str, int], names: Mapping[str, str], *, extrapolated: float
+    cells: Mapping[str, np.ndarray],
+    n_scored: Mapping[str, int],
+    names: Mapping[str, str],
+    *,
+    extrapolated: float,
+    unfitted: Sequence[str],
 ) -> str:
     """Why the summary is missing or no evidence, with a warning; empty where it can be taken at face value."""
     small, flag = [name for name, own in cells.items() if len(own) < MIN_CELLS], ""
@@ -275,7 +281,10 @@ def _flag_of(
         why = "whose covariates the fit has seen under all four sides" if flag == "confounded" else "that have a ratio"
         need = f"at least {MIN_CELLS} cells a side are needed {why}"
         msg = f"No summary of the interaction (NaN): {need}; too few in {each}."
-        if not all(n_scored[name] for name in small):
+        if unfitted:
+            none = f"No cell was fitted with the combination {listed(unfitted)}"
+            msg += f" {none}, so nothing is known of it: fit cells of all four sides."
+        elif not all(n_scored[name] for name in small):
             msg += " Were labels renamed since the fit, or these cells left out?"
         warn(msg)
     elif extrapolated > MAX_EXTRAPOLATED:
