@@ -32,7 +32,7 @@ class Permutable:
     first, member
         First cell of each unit ``(n_units,)``, and unit of each cell ``(n_cells,)``.
     units
-        Conditions and strata of the units. One whose condition is not permuted has a stratum where there is no other.
+        Roles and strata of the units. One whose condition is not permuted has a stratum where there is no other.
     n_exchanged
         How many units have a condition that is permuted.
     """
@@ -45,27 +45,35 @@ class Permutable:
     n_exchanged: int
 
     @classmethod
-    def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design, *, exchanged: np.ndarray) -> Permutable:
+    def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design, *, role: np.ndarray | None) -> Permutable:
         """Labels of the columns of a fit, and the unit of each cell ``(n_cells,)``: its sample, or itself.
 
-        Cells that are not ``exchanged (n_cells,)`` keep their condition.
+        Groupings differ where other units have a ``role (n_cells,)``, such as the target's; cells whose role is 0 keep
+        their condition. Without roles, the conditions of all cells are permuted, and each is a role.
         """
         names, first, member = np.unique(unit, return_index=True, return_inverse=True)
-        mixed = (text[first][member] != text).any(1)
+        same = text[first][member] == text
+        n_conditions = fitted.n_condition_columns
+        mixed = ~same[:, :n_conditions].all(1)
         if mixed.any():
             msg = (
-                f"Sample {str(names[member[mixed][0]])!r} has cells of several conditions or covariates, so its "
-                "condition cannot be permuted as a whole. Leave `sample_key` out, or name a column whose samples have "
-                "one condition each."
+                f"Sample {str(names[member[mixed][0]])!r} has cells of several conditions, so its condition cannot be "
+                "permuted as a whole. Leave `sample_key` out, or name a column whose samples have one condition each."
             )
             raise ValueError(msg)
         # bins of the cells at hand, as a fit of them will have, which need not be all those of the fit
-        design, group = Design.of(text, fitted.columns, fitted.n_condition_columns, numeric=fitted.numeric)
-        group = group[first]
-        ordered = any(j < design.n_condition_columns for j in design.numbers)
-        condition, stratum = design.condition_of(design.groups)[group], design.stratum[group]
-        stratum = np.where(exchanged[first], stratum, stratum.max() + 1 + condition)
-        return cls(text, design, first, member, Units(condition, stratum, ordered), int(exchanged[first].sum()))
+        design, group = Design.of(text, fitted.columns, n_conditions, numeric=fitted.numeric)
+        rows = design.groups[group[first]]
+        # what varies within samples (such as the cell type) cannot tell which of them may be exchanged
+        fixed = np.flatnonzero(same.all(0))
+        stratum = np.unique(rows[:, fixed[fixed >= n_conditions]], axis=0, return_inverse=True)[1].reshape(-1)
+        condition = design.condition_of(rows)
+        if role is None:
+            ordered = any(j < n_conditions for j in design.numbers)
+            return cls(text, design, first, member, Units(condition, stratum, ordered), len(first))
+        exchanged = role[first] > 0
+        stratum = np.where(exchanged, stratum, stratum.max() + 1 + condition)
+        return cls(text, design, first, member, Units(role[first], stratum), int(exchanged.sum()))
 
     def permuted(self, n_permutations: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Labels ``(n_cells, n_columns)`` with other groupings of the units, each once."""

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
+from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._denoising_ratio import N_COARSE, nodes
-from scratio_sc.flow._held_out import BASELINES, HeldOut
+from scratio_sc.flow._held_out import HeldOut
 
 N_NODES = 8
 BANDWIDTHS = nodes().bandwidth

@@ -9,8 +9,9 @@ import pytest
 from helpers.flows import small
 from scipy.stats import norm
 
+from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._calibration import Judged, recalibration
-from scratio_sc.flow._held_out import BASELINES, HeldOut, _baselines, find_support, how_many, in_turn
+from scratio_sc.flow._held_out import HeldOut, find_support, how_many, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,15 +97,6 @@ def test_many_small_conditions_beside_a_large_one_give_the_cells_that_are_due(n_
     assert np.exp(log_share) == pytest.approx(50 / n_large)
     assert abs(cells[condition > 0].sum() - due) <= 1
     assert cells[condition == 0].all()
-
-
-def test_baselines_of_a_cell_know_nothing_of_its_fold() -> None:
-    x, labels = small()
-    condition, fold, cells = (labels == "b").astype(int), np.arange(60) % 3, np.array([0, 30])
-    moved = x.copy()
-    moved[(fold == 0) & ~np.isin(np.arange(60), cells)] += 5
-    found = [_baselines(each, condition, cells, n_conditions=2, fold=fold) for each in (x, moved)]
-    np.testing.assert_array_equal(*found)
 
 
 def test_prior_is_the_frequency_of_conditions_among_equal_covariates(

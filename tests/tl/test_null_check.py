@@ -28,12 +28,11 @@ SIDES = {"target": "stim", "reference": "ctrl"}
 ONCE = {**SIDES, "n_permutations": 1, "progress": False}
 
 
-def shuffle(text: np.ndarray, unit: np.ndarray | None = None, *, exchanged: np.ndarray | None = None) -> np.ndarray:
+def shuffle(text: np.ndarray, unit: np.ndarray | None = None, *, role: np.ndarray | None = None) -> np.ndarray:
     """The first permutation of labels whose first column is the condition."""
     unit = np.arange(len(text)) if unit is None else unit
-    exchanged = np.ones(len(text), bool) if exchanged is None else exchanged
     design, _ = Design.of(text, ["condition", "batch"][: text.shape[1]], 1)
-    (shuffled,) = Permutable.of(text, unit, design, exchanged=exchanged).permuted(1, rng=np.random.default_rng(0))
+    (shuffled,) = Permutable.of(text, unit, design, role=role).permuted(1, rng=np.random.default_rng(0))
     return shuffled
 
 
@@ -58,7 +57,7 @@ def test_conditions_are_permuted_within_covariates() -> None:
 
 def test_other_conditions_stay_where_they_are() -> None:
     text = np.tile(["a", "b", "c"], 40)[:, None]
-    shuffled = shuffle(text, exchanged=text[:, 0] != "c")
+    shuffled = shuffle(text, role=np.tile([1, 2, 0], 40))
     np.testing.assert_array_equal(shuffled == "c", text == "c")
     assert (shuffled != text).any()
 
@@ -75,12 +74,37 @@ def test_sample_of_several_conditions_is_refused() -> None:
         shuffle(LABELS[:, :1], np.zeros(100, int))
 
 
+def test_every_other_grouping_into_sides_comes_once() -> None:
+    """Which of the target's conditions a sample has makes no other grouping, the reference's samples do."""
+    sample = np.arange(6)
+    text = np.array(["a", "a", "b", "b", "c", "c"])[:, None]
+    design, _ = Design.of(text, ["condition"], 1)
+    labels = Permutable.of(text, sample, design, role=np.array([1, 1, 1, 1, 2, 2]))
+    assert labels.count(14, sample_key=None) == labels.units.n_others == 14
+    references = {
+        tuple(np.flatnonzero(other[:, 0] == "c")) for other in labels.permuted(20, rng=np.random.default_rng(0))
+    }
+    assert len(references) == 14
+    assert (4, 5) not in references
+
+
+def test_covariates_that_differ_within_samples_do_not_keep_these_from_being_permuted() -> None:
+    sample, batch, kind = np.repeat(np.arange(8), 10), np.repeat(["x", "y"], 40), np.tile(["T", "B"], 40)
+    text = np.column_stack([np.where(sample % 2 == 0, "a", "b"), kind, batch])
+    design, _ = Design.of(text, ["condition", "type", "batch"], 1)
+    labels = Permutable.of(text, sample, design, role=None)
+    assert labels.units.n_others == 17, "2 of 4 samples in either batch, up to exchanged names"
+    for other in labels.permuted(50, rng=np.random.default_rng(0)):
+        np.testing.assert_array_equal(other[:, 1:], text[:, 1:])
+        assert all((other[batch == b, 0] == "a").mean() == 0.5 for b in "xy")
+
+
 def test_one_sample_a_dose_can_be_permuted() -> None:
     """Doses are no names: three in another order are another grouping, unless the order is turned round."""
     sample = np.repeat(np.arange(3), 30)
     text = sample.astype(str)[:, None]
     design, _ = Design.of(text, ["dose"], 1, numeric=["dose"])
-    assert Permutable.of(text, sample, design, exchanged=np.ones(90, bool)).count(2, sample_key="donor") == 2
+    assert Permutable.of(text, sample, design, role=None).count(2, sample_key="donor") == 2
 
 
 def with_samples(adata: AnnData, n: int) -> AnnData:
@@ -158,6 +182,20 @@ def test_cells_without_a_sample_are_left_out(fresh_fit: AnnData, refits: list[di
     assert len(refits[0]["x"]) == 52
 
 
+def test_fewer_cells_than_were_fitted_are_warned_of(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    some = fresh_fit[:30].copy()
+    with pytest.warns(UserWarning, match="fitted on 60 cells, and 30 of them are among the 30 that are refitted"):
+        tl.null_check(some, **ONCE)
+    assert refits
+
+
+def test_more_cells_than_were_fitted_are_warned_of(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    fresh_fit.obs.loc[fresh_fit.obs_names[:20], "scratio_fold"] = -1
+    with pytest.warns(UserWarning, match="and 40 of them are among the 60 that are refitted"):
+        tl.null_check(fresh_fit, **ONCE)
+    assert refits
+
+
 @pytest.mark.parametrize("missing", [["ctrl", "stim"], ["stim"]])
 def test_cells_of_one_side_or_none_are_refused(fresh_fit: AnnData, unchanged: Unchanged, *, missing: list[str]) -> None:
     own = fresh_fit.obs["condition"].astype(object)
@@ -220,6 +258,7 @@ def test_observed_size_is_that_of_the_log_ratio(fresh_fit: AnnData, refits: list
     assert fresh_fit.uns["null_check"]["observed"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The flow was fitted on 240 cells")
 def test_size_of_a_refit_is_that_of_its_own_folds_and_labels(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flow stands in for the refit; without `donor`, a side is of the donor that a cell is said to be of."""
     flow, given = read_flow_and_cells(cells, "joint")
@@ -234,6 +273,16 @@ def test_size_of_a_refit_is_that_of_its_own_folds_and_labels(cells: AnnData, mon
     tl.null_check(cells, **{**ONCE, **sides}, key="joint")
     expected = flow.log_ratio(given.x, **sides, own=labels[0], fold=given.fold).value
     assert cells.uns["null_check"]["null"] == pytest.approx(root_mean_square(expected))
+
+
+def test_bandwidth_is_that_of_all_ratios(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    """The flow of the fit stands in for the refit."""
+    x, flow = fresh_fit.obsm["X_pca"], get.flow(fresh_fit)
+    tl.null_check(fresh_fit, **ONCE, bandwidth=0.5)
+    assert refits
+    result = fresh_fit.uns["null_check"]
+    assert result["params"]["bandwidth"] == 0.5
+    assert result["null"] == pytest.approx(root_mean_square(flow.log_ratio(x, **SIDES, bandwidth=0.5).value))
 
 
 def test_real_ratio_is_larger_than_that_of_permuted_labels(fresh_fit: AnnData) -> None:

@@ -14,12 +14,12 @@ from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
 from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
+from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._batches import Batch, batches
 from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, judging_groups, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device, usual_torch
-from scratio_sc.flow._held_out import BASELINES, HeldOut
 from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from scratio_sc.flow._design import Design
+    from scratio_sc.flow._held_out import HeldOut
 
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")

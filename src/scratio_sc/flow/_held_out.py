@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
-from scratio_sc.flow._components import component_log_density, gaussian_groups
+from scratio_sc.flow._baselines import score_baselines
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._threads import at_once, side_by_side
 
@@ -19,15 +18,11 @@ if TYPE_CHECKING:
     from scratio_sc.flow._folds import Folds
     from scratio_sc.flow._member import Member
 
-BASELINES = ("lda", "qda")
-"""Gaussian conditions with a shared covariance, and with covariances of their own."""
 MIN_HELD_OUT, MIN_PER_CONDITION = 500, 50
 MAX_SCORES, MAX_NETWORK_SCORES, MAX_CONDITION_SCORES = 60_000, 6_000, 500_000
 """Log likelihoods of a cell under a condition: in closed form, by networks, and for want of cells a condition."""
 N_SHARES = 2
 """Parts that the directions are cut into, of which one is enough for what many cells say together."""
-UNSEEN = -1e4
-"""Log density by a baseline under a condition without cells in the other folds."""
 SUPPORT_QUANTILE, SUPPORT_MARGIN = 0.005, 3.0
 
 
@@ -147,23 +142,9 @@ def score_held_out(
             parts[mine] += found
             bar.update(len(mine))
     parts /= left_out.sum(0)[:, None, None]
-    baselines = _baselines(x, condition, cells, n_conditions=len(conditions), fold=folds.of_cell)
+    baselines = score_baselines(x, condition, design.stratum[group], cells=cells, fold=folds.of_cell)
     held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept, group[cells])
     return held_out, parts.sum(2)[np.arange(len(cells)), condition[cells]]
-
-
-def _baselines(
-    x: np.ndarray, condition: np.ndarray, cells: np.ndarray, *, n_conditions: int, fold: np.ndarray
-) -> np.ndarray:
-    """Log likelihood of some cells by the `BASELINES`, fitted to the other folds ``(n, n_conditions, n_baselines)``."""
-    out = np.full((len(cells), n_conditions, len(BASELINES)), UNSEEN, np.float32)
-    for f in np.unique(fold[cells]):
-        mine, seen = fold[cells] == f, fold != f
-        rivals = gaussian_groups(torch.as_tensor(x[seen]), condition[seen])
-        for b, rival in enumerate(rivals):
-            density = component_log_density(torch.as_tensor(x[cells[mine]]), rival.mean, rival.covariance)
-            out[np.ix_(mine, np.unique(condition[seen]), np.array([b]))] = density.numpy()[..., None]
-    return out
 
 
 def how_many(n_conditions: int, *, in_closed_form: bool) -> int:

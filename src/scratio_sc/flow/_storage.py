@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_device, usual_torch
-from scratio_sc.flow._held_out import BASELINES, HeldOut
+from scratio_sc.flow._held_out import HeldOut
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._numeric import Numeric

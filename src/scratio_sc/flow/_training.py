@@ -185,7 +185,8 @@ def train(
     averaged = Member(member.anchor, cast("Experts", average.module), member.device)
     contrast_from = round(total * (1 - schedule.contrast_share))
     contrasted = bool(cells.contested)
-    autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast)
+    # the cache of cast weights is one for all threads: another member's training would clear it between two uses
+    autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast, cache_enabled=False)
     anchor_errors = errors = held_out_errors(member, held_out, autocast)
     every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_device, check_integer, generator_of, named, recorded
+from scratio_sc._arguments import check_bandwidth, check_device, check_integer, generator_of, named, recorded
 from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
 from scratio_sc._sides import cells_of, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
+from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._contrast import named_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import EllipsisType
-    from typing import Any
 
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
+
+MAX_OTHER = 0.2
+"""Share of cells that are not those of the fit, above which real and permuted ratios are not comparable."""
 
 
 def null_check(
@@ -34,6 +37,7 @@ def null_check(
     reference: str | float | Sequence[Any] | Mapping[str, Any] | EllipsisType,
     key: str = "scratio",
     sample_key: str | None = None,
+    bandwidth: float | Literal["auto"] = "auto",
     n_permutations: int = 3,
     rng: int | np.random.Generator | None = 0,
     progress: bool = True,
@@ -60,11 +64,14 @@ def null_check(
     sample_key
         Column of `adata.obs` with the sample (donor, replicate) of a cell: the conditions of whole samples are
         permuted, so that what differs between samples counts as noise too; cells without one are left out. By default
-        those of single cells. Either way within the covariates of the fit; where each of their levels has one sample a
-        condition (donors with both conditions, as a covariate), samples cannot be permuted: fit without it first.
+        those of single cells. Either way within the covariates of the fit, but for those that differ between cells of a
+        sample (cell type); where each of their levels has one sample a condition (donors with both conditions, as a
+        covariate), samples cannot be permuted: fit without it first.
+    bandwidth
+        As in :func:`scratio_sc.tl.log_ratio`, for the real and the permuted conditions alike.
     n_permutations
-        How many refits: each with another grouping, never the observed one or the same under exchanged names. Fewer
-        where there are not so many: two samples against two can be grouped in 2 other ways.
+        How many refits: each with another grouping into both sides, never the observed one or the same under exchanged
+        names. Fewer where there are not so many: two samples against two can be grouped in 2 other ways.
     rng
         Seed or generator.
     progress
@@ -87,8 +94,9 @@ def null_check(
     Warns
     -----
     UserWarning
-        If there are fewer other groupings than `n_permutations`, or cells without a sample or of labels that the fit
-        has not seen.
+        If there are fewer other groupings than `n_permutations`, cells without a sample or of labels that the fit has
+        not seen, or if more than a fifth of the cells are other ones than those of the fit: the fewer cells, the
+        larger is noise, so that real and permuted ratios have to be of the same.
 
     Raises
     ------
@@ -111,6 +119,7 @@ def null_check(
     True
     """
     check_integer(1, n_permutations=n_permutations)
+    width = check_bandwidth(bandwidth, "denoising")
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, "null_check", copy=copy)
@@ -123,10 +132,10 @@ def null_check(
         _check_cells(adata, flow, side, used=used, called=name)
     warn_of_unknown(adata, flow, target, reference)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
-    exchanged = _exchanged(adata, flow, (target, reference))
-    labels = Permutable.of(text[used], unit[used], flow.design, exchanged=exchanged[used])
+    role = _roles(adata, flow, (target, reference))
+    labels = Permutable.of(text[used], unit[used], flow.design, role=None if role is None else role[used])
     n_refits = labels.count(n_permutations, sample_key=sample_key)
-    ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold)
+    ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold, bandwidth=width)
     _check_scored(flow, ratio.value, (target, reference))
     counted, sizes = ~(cells.new[used] & ratio.far.all(1)), []
     if not counted.any():
@@ -135,10 +144,12 @@ def null_check(
             "Pass the cells of the fit, in the embedding of the fit."
         )
         raise ValueError(msg)
+    _warn_of_other_cells(flow, len(x), int((~cells.new[used]).sum()) if fold is not None else len(x))
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
-        sizes.append(_size(refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold).value[counted]))
+        null_ratio = refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold, bandwidth=width)
+        sizes.append(_size(null_ratio.value[counted]))
     null, real = np.array(sizes), _size(ratio.value[counted])
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
@@ -152,6 +163,7 @@ def null_check(
             "reference": describe(reference),
             "key": key,
             "sample_key": sample_key or "",
+            "bandwidth": width,
             "n_permutations": int(n_permutations),
             "rng": recorded(rng),
         },
@@ -217,17 +229,17 @@ def _check_cells(adata: AnnData, flow: ConditionalFlow, side: Any, *, used: np.n
             raise ValueError(msg)
 
 
-def _exchanged(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
-    """Cells whose conditions are permuted, ``(n_cells,)``: those of the conditions of both sides.
+def _roles(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray | None:
+    """Which cells are of the target (1), the reference (2), both (3) or neither (0), and keep their condition.
 
-    All cells where others tell of these conditions, too: of numbers, and of several columns.
+    None where others tell of these conditions, too, and all have to be permuted: of numbers, and of several columns.
     """
     column, *more = flow.design.columns[: flow.design.n_condition_columns]
     if more or column in flow.design.numeric:
-        return np.ones(adata.n_obs, bool)
+        return None
     parts = [side.get(column, ...) if isinstance(side, Mapping) else side for side in sides]
-    exchanged: np.ndarray = np.any([cells_of(adata, flow, {column: part}) for part in parts], axis=0)
-    return exchanged
+    target, reference = (cells_of(adata, flow, {column: part}) for part in parts)
+    return target + 2 * reference
 
 
 def _single_levels(flow: ConditionalFlow, side: Any) -> Iterator[dict[str, Any]]:
@@ -246,6 +258,18 @@ def _check_scored(flow: ConditionalFlow, ratio: np.ndarray, sides: tuple[Any, An
             "the cells that the flow was fitted on, or fit again."
         )
         raise ValueError(msg)
+
+
+def _warn_of_other_cells(flow: ConditionalFlow, n_cells: int, n_known: int) -> None:
+    """Warn where cells of the fit are missing, or others are among those that are refitted."""
+    n_fitted = int(flow.design.sizes.sum())
+    if n_known < (1 - MAX_OTHER) * max(n_cells, n_fitted):
+        msg = (
+            f"The flow was fitted on {n_fitted} cells, and {n_known} of them are among the {n_cells} that are refitted "
+            "with permuted conditions. Noise is the larger the fewer cells, so `observed` and `null` cannot be "
+            "compared. Fit on these cells first, or pass those of the fit."
+        )
+        warn(msg)
 
 
 def _size(ratio: np.ndarray) -> tuple[float, float]:
