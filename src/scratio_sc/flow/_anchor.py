@@ -103,8 +103,29 @@ class Anchor:
     @classmethod
     def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
         """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned."""
-        z = torch.as_tensor((x - plan.center) @ plan.basis)
+        z = plan.coordinates(x)
+        return cls._of(_of_cells(plan.parts, z, group, design=design), z, group, design=design, plan=plan)
+
+    @classmethod
+    def fit_with_judge(
+        cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan
+    ) -> tuple[Anchor, Anchor]:
+        """The anchor of cells, and one that stands for it where cells that it has not seen judge it.
+
+        The priors of a plan know the labels of all cells, and what chance does in all folds alike would look as if it
+        were borne out. A judge has priors of its own, from the cells that it sees.
+        """
+        z = plan.coordinates(x)
         parts = _of_cells(plan.parts, z, group, design=design)
+        anchor = cls._of(parts, z, group, design=design, plan=plan)
+        if all(len(part.mixture.mean) == 1 for part in parts):
+            return anchor, anchor
+        judge = [part.mixture.with_equal_weights.refitted(z, group, design, prior=None) for part in parts]
+        return anchor, cls._of(judge, z, group, design=design, plan=plan)
+
+    @classmethod
+    def _of(cls, parts: Sequence[Fitted], z: Tensor, group: np.ndarray, *, design: Design, plan: AnchorPlan) -> Anchor:
+        """Partitions of the cells, in coordinates, as an anchor."""
         if plan.label_weight:
             parts = LabelledMeans.of(parts, z, group, design=design).at(plan.label_weight)
         mixture, own_share = Mixture.union([part.mixture for part in parts]), plan.own_share
@@ -248,6 +269,10 @@ class AnchorPlan:
     parts: list[Fitted]
     own_share: float
     label_weight: float
+
+    def coordinates(self, x: np.ndarray) -> Tensor:
+        """Cells ``(n, d)`` in coordinates."""
+        return torch.as_tensor((x - self.center) @ self.basis)
 
     @classmethod
     def of(cls, x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> AnchorPlan:

@@ -100,11 +100,11 @@ def fit_flow(
         bar.set_postfix_str("finding components")
         with one_torch_thread():
             plan = AnchorPlan.of(scaled, group, design, rng=rng)
-        members, records = _fit_members(
+        members, judges, records = _fit_members(
             scaled, group, folds, design=design, plan=plan, schedule=schedule, rng=rng, device=place, bar=bar
         )
     seed = int(rng.integers(2**31))
-    held_out, total = score_held_out(members, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
+    held_out, total = score_held_out(judges, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
     flow = ConditionalFlow(
         design,
         scale,
@@ -133,22 +133,23 @@ def _fit_members(
     rng: np.random.Generator,
     device: torch.device,
     bar: tqdm[Any],
-) -> tuple[list[Member], list[Progress]]:
-    """Members that leave out a fold each, and how their networks were trained.
+) -> tuple[list[Member], list[Member], list[Progress]]:
+    """Members that leave out a fold each, those that stand for them to be judged, and how networks were trained.
 
     Where the first network has nothing to add, the others have not either, and are not trained.
     """
     n_members, member_rngs = len(folds.left_out), rng.spawn(len(folds.left_out))
     seen = [folds.of_cell != left_out for left_out in folds.left_out]
 
-    def anchor_of(cells: np.ndarray) -> Anchor:
-        return Anchor.fit(x[cells], group[cells], design, plan=plan)
+    def anchors_of(cells: np.ndarray) -> tuple[Anchor, Anchor]:
+        return Anchor.fit_with_judge(x[cells], group[cells], design, plan=plan)
 
     at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
-    members = []
-    for m, anchor in enumerate(side_by_side(anchor_of, seen, at_most=at_most)):
+    members, judging = [], []
+    for m, (anchor, judge_anchor) in enumerate(side_by_side(anchors_of, seen, at_most=at_most)):
         bar.set_postfix_str(f"anchor {m + 1} of {n_members}")
         members.append(new_member(anchor, design, rng=member_rngs[m], device=device))
+        judging.append(judge_anchor)
     generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in member_rngs]
     bar.unpause()  # what an anchor takes says nothing of the steps to come
 
@@ -168,7 +169,8 @@ def _fit_members(
         at_most = at_once(members[0].device)
         records += [record for record, _ in side_by_side(trained, range(1, n_members), at_most=at_most)]
     bar.update(n_members * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
-    return members, records
+    judges = [Member(anchor, own.network, device) for anchor, own in zip(judging, members, strict=True)]
+    return members, judges, records
 
 
 def checked(x: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,11 @@ class Mixture:
         """All groups together."""
         weight = torch.as_tensor(self.log_weight).softmax(0)
         return Components(weight, torch.as_tensor(self.mean), torch.as_tensor(self.covariance))
+
+    @property
+    def with_equal_weights(self) -> Mixture:
+        """The same with the weights of all groups together."""
+        return replace(self, weight_effect=np.zeros_like(self.weight_effect))
 
     def log_weights(self, features: np.ndarray) -> np.ndarray:
         """Log weights ``(n_groups, m)`` of groups with features ``(n_groups, n_features)``."""

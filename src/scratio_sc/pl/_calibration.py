@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BLUE = "#0072B2"
 _LINE_WIDTH = 40
+_NARROW = 0.5
 
 
 @plot()
@@ -88,17 +89,28 @@ def calibration(
         panel.errorbar(
             curve["predicted"], curve["observed"], yerr=bars, color=_BLUE, marker="o", markersize=4, capsize=2
         )
-        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        panel.set_xlabel(fill(f"predicted share of {params['target']}", _LINE_WIDTH), parse_math=False)
-        panel.set_ylabel(fill(f"observed share of {params['target']}", _LINE_WIDTH), parse_math=False)
+        shown = _shown(np.concatenate([curve["predicted"], curve["lower"], curve["upper"]]))
+        panel.set(xlim=shown, ylim=shown, aspect="equal")
+        share = f"share of {params['target']} beside {params['reference']}"
+        panel.set_xlabel(fill(f"predicted {share}", _LINE_WIDTH), parse_math=False)
+        panel.set_ylabel(fill(f"observed {share}", _LINE_WIDTH), parse_math=False)
         text = (
             f"{_slope(checked['slope'], 1.96 * checked['slope_se'])}\n"
             f"log-loss {checked['log_loss']:.3f}\n"
+            f"LDA {checked['log_loss_lda']:.3f}, QDA {checked['log_loss_qda']:.3f}\n"
             f"frequencies alone {checked['log_loss_prior']:.3f}"
         )
         panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
         panel.spines[["top", "right"]].set_visible(False)
     return finish(axes, show=show, return_fig=return_fig)
+
+
+def _shown(shares: np.ndarray) -> tuple[float, float]:
+    """Limits of both axes: 0 to 1, unless the shares, with their intervals, keep to less than half of that."""
+    low, high = float(shares.min()), float(shares.max())
+    low, high = (low, high) if high - low < _NARROW else (0.0, 1.0)
+    margin = 0.02 + 0.08 * (high - low < _NARROW)
+    return low - margin * (high - low), high + margin * (high - low)
 
 
 def _slope(slope: float, half: float) -> str:
