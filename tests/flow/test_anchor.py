@@ -11,7 +11,7 @@ from scipy.stats import ortho_group
 from scratio_sc.flow import _anchor, _components, _mixture_fit
 from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._proportions import log_weights
+from scratio_sc.flow._proportions import EffectPrior, log_weights
 
 
 def design_of(labels: np.ndarray) -> tuple[Design, np.ndarray]:
@@ -26,7 +26,7 @@ def plan_of(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> AnchorPlan:
 
 def fit(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Anchor:
     design, group = design_of(labels)
-    return Anchor.fit(x, group, design, plan=plan_of(x, labels, seed=seed))
+    return Anchor.fit(x, group, design, plan=plan_of(x, labels, seed=seed))[0]
 
 
 def means(anchor: Anchor) -> np.ndarray:
@@ -219,7 +219,7 @@ def test_partitions_too_large_for_own_covariances_are_left_out(monkeypatch: pyte
     plan = plan_of(x, labels)
     assert len(plan.parts) < len(usual.parts)
     design, group = design_of(labels)
-    assert len(Anchor.fit(x, group, design, plan=plan).own_variance) == 2
+    assert len(Anchor.fit(x, group, design, plan=plan)[0].own_variance) == 2
 
 
 def ring(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +253,8 @@ def test_labels_move_means_as_far_as_the_plan_has_it() -> None:
     design, group = design_of(LABELS)
     plan = plan_of(x, LABELS)
     anchors = [
-        Anchor.fit(x, group, design, plan=dataclasses.replace(plan, label_weight=weight)) for weight in (0.0, 0.3, 3.0)
+        Anchor.fit(x, group, design, plan=dataclasses.replace(plan, label_weight=weight))[0]
+        for weight in (0.0, 0.3, 3.0)
     ]
     near, far = (np.abs(anchor.mean_effect - anchors[0].mean_effect).max() for anchor in anchors[1:])
     assert 0 < 2 * near < far
@@ -301,7 +302,7 @@ def test_mixtures_rotate_with_the_embedding(x: np.ndarray) -> None:
 def test_members_of_one_plan_share_their_coordinates_and_components() -> None:
     design, group = design_of(LABELS)
     plan = plan_of(MIXED, LABELS)
-    halves = [Anchor.fit(MIXED[i::2], group[i::2], design, plan=plan) for i in range(2)]
+    halves = [Anchor.fit(MIXED[i::2], group[i::2], design, plan=plan)[0] for i in range(2)]
     for name in ("center", "basis", "within", "partition"):
         np.testing.assert_array_equal(getattr(halves[0], name), getattr(halves[1], name))
     apart = np.linalg.norm(halves[0].mean - halves[1].mean, axis=1)
@@ -322,13 +323,31 @@ def test_members_start_from_what_groups_have_in_common() -> None:
     ]
     parts = [dataclasses.replace(part, mixture=mixture) for part, mixture in zip(plan.parts, said, strict=True)]
     first, second = (
-        Anchor.fit(MIXED, group, design, plan=each) for each in (plan, dataclasses.replace(plan, parts=parts))
+        Anchor.fit(MIXED, group, design, plan=each)[0] for each in (plan, dataclasses.replace(plan, parts=parts))
     )
     np.testing.assert_array_equal(first.mean_effect, second.mean_effect)
     np.testing.assert_array_equal(first.weight_effect, second.weight_effect)
 
 
 # --- cells at the edge
+
+
+def test_priors_of_a_plan_have_no_say_where_cells_judge() -> None:
+    """Its own cells, whose labels mean nothing, tell the judge to shrink their effects to nearly nothing."""
+    design, group = design_of(LABELS)
+    plan = plan_of(types({"a": UNEQUAL["a"], "b": UNEQUAL["a"]}), LABELS)
+    broad = [EffectPrior.broad(len(plan.parts[0].mixture.mean), 2)]
+    prior = dataclasses.replace(plan.parts[0].prior, effects=broad)
+    plan = dataclasses.replace(plan, parts=[dataclasses.replace(plan.parts[0], prior=prior)])
+    cells = types({"a": [0.56, 0.32, 0.12], "b": [0.6, 0.3, 0.1]})
+    anchor, judge = Anchor.fit(cells, group, design, plan=plan)
+    assert np.abs(anchor.weight_effect).max() > 3 * np.abs(judge.weight_effect).max()
+
+
+def test_gaussian_groups_have_no_priors_and_are_judged_as_they_are() -> None:
+    design, group = design_of(LABELS)
+    anchor, judge = Anchor.fit(SHIFTED, group, design, plan=plan_of(SHIFTED, LABELS))
+    assert judge is anchor
 
 
 def test_combination_never_observed_has_the_mean_its_columns_predict() -> None:

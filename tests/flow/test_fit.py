@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_member_is_trained_on_the_other_folds_and_judged_by_its_own(
 def test_anchor_has_not_seen_the_left_out_fold(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
     seen, original = [], Anchor.fit
 
-    def fit_anchor(x: np.ndarray, *rest: Any, **options: Any) -> Anchor:
+    def fit_anchor(x: np.ndarray, *rest: Any, **options: Any) -> tuple[Anchor, Anchor]:
         seen.append(x)
         return original(x, *rest, **options)
 
@@ -117,6 +118,19 @@ def test_anchor_has_not_seen_the_left_out_fold(monkeypatch: pytest.MonkeyPatch, 
     flow, fold = fit(x, labels)
     for own, part in zip(flow.left_out, seen, strict=True):
         np.testing.assert_array_equal(part, x[fold != own] / flow.scale)
+
+
+def test_held_out_cells_judge_what_stands_for_the_members(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    original = Anchor.fit
+
+    def fit_anchor(*cells: Any, **options: Any) -> tuple[Anchor, Anchor]:
+        anchor, judged = original(*cells, **options)
+        return anchor, dataclasses.replace(judged, mean=judged.mean + 100)
+
+    monkeypatch.setattr(Anchor, "fit", fit_anchor)
+    flow, _ = fit(*small())
+    assert flow.held_out.parts.sum(2).max() < -100
+    assert np.abs(flow.members[0].anchor.mean).max() < 10
 
 
 def test_members_share_their_coordinates(flow: ConditionalFlow) -> None:

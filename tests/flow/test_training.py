@@ -57,7 +57,7 @@ def silent_member(x: np.ndarray, group: np.ndarray, design: Design) -> Member:
     """A member before training."""
     rng = np.random.default_rng(0)
     plan = AnchorPlan.of(x, group, design, rng=rng)
-    return new_member(Anchor.fit(x, group, design, plan=plan), design, rng=rng, device=CPU)
+    return new_member(Anchor.fit(x, group, design, plan=plan)[0], design, rng=rng, device=CPU)
 
 
 @pytest.fixture
@@ -229,6 +229,22 @@ def test_network_hardly_better_than_its_anchor_is_put_back_to_silence(
     trained(two_halves)
     residual = two_halves[0].residual(torch.ones(3, 2), torch.tensor(0.5), torch.eye(2)[0])
     assert torch.equal(residual, torch.zeros(3, 2))
+
+
+def test_casts_of_weights_are_not_kept_where_other_threads_would_clear_them(
+    monkeypatch: pytest.MonkeyPatch, two_halves: tuple[Member, TrainingCells, TrainingCells]
+) -> None:
+    kept: list[bool] = []
+    original = _training.denoising_errors
+
+    def denoising_errors(*given: Any, **options: Any) -> torch.Tensor:
+        kept.append(torch.is_autocast_cache_enabled())
+        return original(*given, **options)
+
+    monkeypatch.setattr(_training, "denoising_errors", denoising_errors)
+    trained(two_halves)
+    assert kept
+    assert not any(kept)
 
 
 def test_gain_within_chance_is_not_clearly_better() -> None:

@@ -20,7 +20,8 @@ def checked() -> AnnData:
         "upper": np.array([0.3, 0.6, 0.9]),
         "n_cells": np.array([10, 10, 10]),
     }
-    numbers = {"n_cells": 30, "slope": 0.75, "slope_se": 0.05, "log_loss": 0.5, "log_loss_prior": 0.69}
+    losses = {"log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.61, "log_loss_qda": 0.62}
+    numbers = {"n_cells": 30, "slope": 0.75, "slope_se": 0.05, **losses}
     params = {"target": "stim$1", "reference": "ctrl"}
     adata = AnnData(np.zeros((3, 1), np.float32))
     adata.uns["log_ratio"] = {"params": params, "calibration": {**numbers, "curve": curve}}
@@ -34,10 +35,30 @@ def test_curve_goes_through_the_bins(checked: AnnData) -> None:
     assert [[0.1, 0.2], [0.5, 0.5], [0.9, 0.8]] in drawn
 
 
-def test_axes_name_the_target(checked: AnnData) -> None:
+def test_axes_name_both_sides(checked: AnnData) -> None:
     axes = pl.calibration(checked, show=False)
     assert isinstance(axes, Axes)
-    assert "stim$1" in axes.get_xlabel()
+    assert axes.get_xlabel() == "predicted share of stim$1 beside ctrl"
+
+
+def test_axes_of_all_shares_go_from_none_to_all(checked: AnnData) -> None:
+    axes = pl.calibration(checked, show=False)
+    assert isinstance(axes, Axes)
+    assert axes.get_xlim() == axes.get_ylim() == (-0.02, 1.02)
+
+
+def test_rare_target_fills_the_axes(checked: AnnData) -> None:
+    curve = checked.uns["log_ratio"]["calibration"]["curve"]
+    curve |= {name: curve[name] / 10 for name in ("predicted", "observed", "lower", "upper")}
+    axes = pl.calibration(checked, show=False)
+    assert isinstance(axes, Axes)
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((0.002, 0.098))
+
+
+def test_log_losses_of_baselines_are_written(checked: AnnData) -> None:
+    axes = pl.calibration(checked, show=False)
+    assert isinstance(axes, Axes)
+    assert "LDA 0.610, QDA 0.620\nfrequencies alone 0.690" in axes.texts[0].get_text()
 
 
 def test_slope_is_written_with_its_interval(checked: AnnData) -> None:

@@ -101,19 +101,11 @@ class Anchor:
         return len(np.unique(self.partition))
 
     @classmethod
-    def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> Anchor:
-        """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned."""
-        z = plan.coordinates(x)
-        return cls._of(_of_cells(plan.parts, z, group, design=design), z, group, design=design, plan=plan)
-
-    @classmethod
-    def fit_with_judge(
-        cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan
-    ) -> tuple[Anchor, Anchor]:
-        """The anchor of cells, and one that stands for it where cells that it has not seen judge it.
+    def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> tuple[Anchor, Anchor]:
+        """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned, and the one that cells it has not seen judge.
 
         The priors of a plan know the labels of all cells, and what chance does in all folds alike would look as if it
-        were borne out. A judge has priors of its own, from the cells that it sees.
+        were borne out. The other one has priors of its own, from the cells that it sees.
         """
         z = plan.coordinates(x)
         parts = _of_cells(plan.parts, z, group, design=design)

@@ -142,7 +142,7 @@ def _fit_members(
     seen = [folds.of_cell != left_out for left_out in folds.left_out]
 
     def anchors_of(cells: np.ndarray) -> tuple[Anchor, Anchor]:
-        return Anchor.fit_with_judge(x[cells], group[cells], design, plan=plan)
+        return Anchor.fit(x[cells], group[cells], design, plan=plan)
 
     at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
     members, judging = [], []
