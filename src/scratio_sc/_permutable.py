@@ -35,6 +35,8 @@ class Permutable:
         Roles and strata of the units. One whose condition is not permuted has a stratum where there is no other.
     n_exchanged
         How many units have a condition that is permuted.
+    within
+        Covariates that do not differ within units, and within which these are permuted.
     """
 
     text: np.ndarray
@@ -43,6 +45,7 @@ class Permutable:
     member: np.ndarray
     units: Units
     n_exchanged: int
+    within: tuple[str, ...]
 
     @classmethod
     def of(cls, text: np.ndarray, unit: np.ndarray, fitted: Design, *, role: np.ndarray | None) -> Permutable:
@@ -65,15 +68,26 @@ class Permutable:
         design, group = Design.of(text, fitted.columns, n_conditions, numeric=fitted.numeric)
         rows = design.groups[group[first]]
         # what varies within samples (such as the cell type) cannot tell which of them may be exchanged
-        fixed = np.flatnonzero(same.all(0))
-        stratum = np.unique(rows[:, fixed[fixed >= n_conditions]], axis=0, return_inverse=True)[1].reshape(-1)
-        condition = design.condition_of(rows)
+        kept = same[slice(None) if role is None else role > 0].all(0)
+        within = [j for j in range(n_conditions, len(design.columns)) if kept[j]]
+        for j in set(range(n_conditions, len(design.columns))) - {*within}:
+            several = np.unique(member[~same[:, j] & (role is None or role > 0)])
+            if len(several) < len(first) / 2:
+                msg = (
+                    f"{design.columns[j]!r} is the same in all cells of most samples, but differs within "
+                    f"{named(names[several])}, so conditions are permuted over all of its levels, not within them."
+                )
+                warn(msg)
+        stratum = np.unique(rows[:, within], axis=0, return_inverse=True)[1].reshape(-1)
+        condition, exchanged, ordered = design.condition_of(rows), np.ones(len(first), bool), False
         if role is None:
             ordered = any(j < n_conditions for j in design.numbers)
-            return cls(text, design, first, member, Units(condition, stratum, ordered), len(first))
-        exchanged = role[first] > 0
-        stratum = np.where(exchanged, stratum, stratum.max() + 1 + condition)
-        return cls(text, design, first, member, Units(role[first], stratum), int(exchanged.sum()))
+        else:
+            exchanged = role[first] > 0
+            stratum = np.where(exchanged, stratum, stratum.max() + 1 + condition)
+        units = Units(condition if role is None else role[first], stratum, ordered)
+        columns = tuple(design.columns[j] for j in within)
+        return cls(text, design, first, member, units, int(exchanged.sum()), columns)
 
     def permuted(self, n_permutations: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Labels ``(n_cells, n_columns)`` with other groupings of the units, each once."""
@@ -91,7 +105,7 @@ class Permutable:
             msg = f"The conditions of the {self.n_exchanged} {what} cannot be permuted: {self._reason(sample_key)}"
             raise ValueError(msg)
         if sample_key is not None and self.units.paired:
-            covariates = named(self.design.columns[self.design.n_condition_columns :])
+            covariates = named(self.within)
             msg = (
                 f"Each level of {covariates} has one sample of {sample_key!r} a condition. Exchanged, the ratio within "
                 "it changes its sign and not its size, so that what would come out is no noise. Fit without "
@@ -107,13 +121,12 @@ class Permutable:
         return min(n_others, n_permutations)
 
     def _reason(self, sample_key: str | None) -> str:
-        covariates = self.design.columns[self.design.n_condition_columns :]
         if self.units.nested:
             return (
-                f"every level of {named(covariates)} has one condition only. Fit again without covariates that go "
+                f"every level of {named(self.within)} has one condition only. Fit again without covariates that go "
                 "with the condition."
             )
-        within = f" within {named(covariates)}" if covariates else ""
+        within = f" within {named(self.within)}" if self.within else ""
         way_out = "More cells are needed."
         if sample_key is not None:
             way_out = "More samples a condition are needed; without `sample_key`, single cells are permuted."

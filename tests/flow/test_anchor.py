@@ -338,10 +338,11 @@ def test_priors_of_a_plan_have_no_say_where_cells_judge() -> None:
     plan = plan_of(types({"a": UNEQUAL["a"], "b": UNEQUAL["a"]}), LABELS)
     broad = [EffectPrior.broad(len(plan.parts[0].mixture.mean), 2)]
     prior = dataclasses.replace(plan.parts[0].prior, effects=broad)
-    plan = dataclasses.replace(plan, parts=[dataclasses.replace(plan.parts[0], prior=prior)])
+    of_cells, plan = plan, dataclasses.replace(plan, parts=[dataclasses.replace(plan.parts[0], prior=prior)])
     cells = types({"a": [0.56, 0.32, 0.12], "b": [0.6, 0.3, 0.1]})
-    anchor, judge = Anchor.fit(cells, group, design, plan=plan)
+    (anchor, judge), (_, same) = (Anchor.fit(cells, group, design, plan=each) for each in (plan, of_cells))
     assert np.abs(anchor.weight_effect).max() > 3 * np.abs(judge.weight_effect).max()
+    np.testing.assert_allclose(judge.weight_effect, same.weight_effect, atol=1e-4)
 
 
 def test_gaussian_groups_have_no_priors_and_are_judged_as_they_are() -> None:

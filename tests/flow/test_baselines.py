@@ -52,6 +52,21 @@ def test_strata_of_unequal_conditions_take_nothing_of_their_difference() -> None
     assert np.abs(conditions_differ[:, 0] - conditions_differ[:, 1]).min() > 20
 
 
+def test_strata_that_nearly_go_with_the_condition_are_told_apart_from_it() -> None:
+    stratum = np.where(RNG.random(N) < 0.02, 1 - CONDITION, CONDITION)
+    donors = CELLS + np.array([[0.0, 0.0], [30.0, -4.0]])[stratum]
+    np.testing.assert_allclose(score(donors, stratum=stratum), score(CELLS, stratum=stratum), atol=1e-3)
+
+
+def test_fewer_conditions_than_strata_or_more_make_no_difference() -> None:
+    """Either are eliminated first."""
+    stratum = np.arange(N) % 2
+    condition = np.arange(N) // 2 % 3
+    donors = CELLS + np.array([[0.0, 0.0], [30.0, -4.0]])[stratum]
+    found = [score(x, condition=condition, stratum=stratum) for x in (donors, CELLS)]
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
 def test_condition_that_other_folds_lack_is_unlikely() -> None:
     condition = np.where(FOLD == 3, 2, CONDITION)
     found = score(CELLS, condition=condition)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 
 from scratio_sc import get, tl
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._member_scores import observed
 from scratio_sc.tl import _null_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-
-    from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
 
@@ -99,6 +100,25 @@ def test_covariates_that_differ_within_samples_do_not_keep_these_from_being_perm
         assert all((other[batch == b, 0] == "a").mean() == 0.5 for b in "xy")
 
 
+def test_covariate_that_differs_within_one_sample_only_is_named() -> None:
+    sample, batch = np.repeat(np.arange(8), 10), np.repeat(["x", "y"], 40)
+    batch[0] = "y"
+    text = np.column_stack([np.where(sample % 2 == 0, "a", "b"), batch])
+    design, _ = Design.of(text, ["condition", "batch"], 1)
+    with pytest.warns(UserWarning, match="'batch' is the same in all cells of most samples, but differs within '0',"):
+        labels = Permutable.of(text, sample, design, role=None)
+    assert labels.units.n_others == 34, "4 of 8 samples, up to exchanged names"
+
+
+def test_cells_that_are_not_permuted_do_not_say_what_differs_within_samples() -> None:
+    sample, batch = np.repeat(np.arange(9), 10), np.repeat(["x", "y", "x"], [40, 40, 10])
+    batch[-1] = "y"
+    text = np.column_stack([np.array(["a", "b"] * 4 + ["c"])[sample], batch])
+    design, _ = Design.of(text, ["condition", "batch"], 1)
+    role = np.array([1, 2] * 4 + [0])[sample]
+    assert Permutable.of(text, sample, design, role=role).units.n_others == 17
+
+
 def test_one_sample_a_dose_can_be_permuted() -> None:
     """Doses are no names: three in another order are another grouping, unless the order is turned round."""
     sample = np.repeat(np.arange(3), 30)
@@ -149,6 +169,29 @@ def test_cells_of_other_conditions_keep_theirs(fitted: AnnData, monkeypatch: pyt
     observed = fitted.obs["condition"].to_numpy()
     np.testing.assert_array_equal(labels[0] == "drug/high", observed == "drug/high")
     assert (labels[0] != observed).any()
+
+
+@pytest.fixture
+def rare_type() -> AnnData:
+    """Eight samples, four of a condition, two of which have a second type, in other places: one of either condition."""
+    rng, sample = np.random.default_rng(0), np.repeat(np.arange(8), 30)
+    second = (sample < 2) & (np.arange(240) % 30 < 15)
+    kind, condition = np.where(second, "T", "B"), np.tile(["a", "b"], 4)[sample]
+    obs = pd.DataFrame({"sample": sample, "type": kind, "condition": condition})
+    x = rng.standard_normal((240, 2)) + 6.0 * second[:, None] + 4.0 * (second & (sample == 0))[:, None]
+    adata = AnnData(obs=obs.astype(str).rename(str), obsm={"X_pca": x})
+    tl.fit(adata, "condition", covariates=["type"], max_steps=0, n_members=2, progress=False)
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore:'type' is the same in all cells of most samples")
+def test_permutations_that_leave_a_side_without_cells_are_left_out(rare_type: AnnData) -> None:
+    sides = {name: {"condition": level, "type": "T"} for name, level in (("target", "a"), ("reference", "b"))}
+    with pytest.warns(UserWarning, match=r"of 8 permutations are left out: one of the sides had no cells"):
+        tl.null_check(rare_type, **sides, sample_key="sample", n_permutations=8, progress=False)
+    null = rare_type.uns["null_check"]["null"]
+    assert 0 < len(null) < 8
+    assert null.min() > 1, "the two samples differ, whatever their condition"
 
 
 def test_one_sample_a_condition_is_refused(fresh_fit: AnnData, unchanged: Unchanged) -> None:
@@ -271,8 +314,11 @@ def test_size_of_a_refit_is_that_of_its_own_folds_and_labels(cells: AnnData, mon
     monkeypatch.setattr(_null_check, "fit_flow", fit_flow)
     sides = {name: {"condition": level} for name, level in SIDES.items()}
     tl.null_check(cells, **{**ONCE, **sides}, key="joint")
-    expected = flow.log_ratio(given.x, **sides, own=labels[0], fold=given.fold).value
-    assert cells.uns["null_check"]["null"] == pytest.approx(root_mean_square(expected))
+    own = cells.obs[["condition", "donor"]].astype(str).to_numpy()
+    real, null = (flow.log_ratio(given.x, **sides, own=each, fold=given.fold) for each in (own, labels[0]))
+    told = ~real.far.all(1) & np.all([observed(flow, 35, [*sides.values()], own=each) for each in (own, labels[0])], 0)
+    assert 0 < told.sum() < 35
+    assert cells.uns["null_check"]["null"] == pytest.approx(root_mean_square(null.value[told]))
 
 
 def test_bandwidth_is_that_of_all_ratios(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:

@@ -11,7 +11,6 @@ BASELINES = ("lda", "qda")
 """Gaussian conditions with a shared covariance, and with covariances of their own."""
 UNSEEN = -1e4
 """Log density under a condition without cells in the other folds."""
-N_SWEEPS = 20
 
 
 def score_baselines(
@@ -37,16 +36,26 @@ def score_baselines(
 
 def _added(x: np.ndarray, condition: np.ndarray, stratum: np.ndarray, *, n_strata: int) -> np.ndarray:
     """What strata add to the means of conditions ``(n_strata, d)``, by least squares; 0 where there is one only."""
-    shape = int(condition.max()) + 1, n_strata
-    out = np.zeros((n_strata, x.shape[1]))
+    n_conditions = int(condition.max()) + 1
     if n_strata == 1:
-        return out
-    both = condition * n_strata + stratum
-    size = np.bincount(both, minlength=shape[0] * shape[1]).reshape(shape)
-    total = np.stack([np.bincount(both, weights=column, minlength=size.size) for column in x.T], axis=1)
-    total = total.reshape(*shape, -1)
-    of_condition, of_stratum = (np.maximum(size.sum(axis), 1)[:, None] for axis in (1, 0))
-    for _ in range(N_SWEEPS):
-        mean = (total.sum(1) - size @ out) / of_condition
-        out = (total.sum(0) - size.T @ mean) / of_stratum
-    return out
+        return np.zeros((1, x.shape[1]))
+    size = np.bincount(condition * n_strata + stratum, minlength=n_conditions * n_strata).reshape(n_conditions, -1)
+    of_condition, of_stratum = (
+        np.stack([np.bincount(code, weights=column, minlength=n) for column in x.T], axis=1)
+        for code, n in ((condition, n_conditions), (stratum, n_strata))
+    )
+    if n_conditions < n_strata:
+        mean = _beside(size, of_condition, of_stratum)
+        return (of_stratum - size.T @ mean) / np.maximum(size.sum(0), 1)[:, None]
+    return _beside(size.T, of_stratum, of_condition)
+
+
+def _beside(size: np.ndarray, total: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Effects ``(k, d)`` of levels beside those of other ones, by least squares, from sums of cells of each.
+
+    Of ``size (k, l)`` cells. The others' effects are eliminated: (N_k - N N_l^-1 N^T) effects = sums - N N_l^-1 others.
+    """
+    share = size / np.maximum(size.sum(0), 1)
+    left = np.diag(size.sum(1)) - share @ size.T
+    effects: np.ndarray = np.linalg.lstsq(left, total - share @ other, rcond=None)[0]
+    return effects

@@ -103,11 +103,11 @@ def log_ratio(
         ratios are too large) with its standard error, intercept, expected calibration error, reliability curve, and the
         log-loss beside that of class frequencies and of Gaussian conditions, whose means covariates may shift
         (``log_loss_lda``, ``log_loss_qda``). See :func:`scratio_sc.pl.calibration`. Judged are ratios of the denoising
-        identity (with ``method="ode"``, too), by members that know nothing of the cells. Of many cells, as many of rare
-        conditions are held out as of frequent ones, and class frequencies are those of the held-out cells. Labels are
-        known within covariates: where both sides name the same level of one, its cells judge. NaN where no cell could
-        (``n_cells`` is 0): the sides name other covariates than each other, or several, no cell of the covariates has
-        both, they share a level of the condition, or lie in one bin of a number.
+        identity (with ``method="ode"``, too), by members whose effects know nothing of the cells. Of many cells, as
+        many of rare conditions are held out as of frequent ones, and class frequencies are those of the held-out cells.
+        Labels are known within covariates: where both sides name the same level of one, its cells judge. NaN where no
+        cell could (``n_cells`` is 0): the sides name other covariates than each other, or several, no cell of the
+        covariates has both, they share a level of the condition, or lie in one bin of a number.
     `adata.uns[key_added]['overlap']` : :class:`dict`
         ``overlap`` of the two sides (1 equal, 0 apart), ``imbalance`` (0 for the exact ratio), ``effective_target`` and
         ``effective_reference`` (effective share of one side's cells when they stand for the other side), all within

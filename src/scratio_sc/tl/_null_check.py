@@ -17,6 +17,7 @@ from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._contrast import named_levels
+from scratio_sc.flow._member_scores import observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,7 +72,8 @@ def null_check(
         As in :func:`scratio_sc.tl.log_ratio`, for the real and the permuted conditions alike.
     n_permutations
         How many refits: each with another grouping into both sides, never the observed one or the same under exchanged
-        names. Fewer where there are not so many: two samples against two can be grouped in 2 other ways.
+        names (of several columns or numbers, whose other levels are permuted, too, with another grouping into all
+        conditions). Fewer where there are not so many: two samples against two can be grouped in 2 other ways.
     rng
         Seed or generator.
     progress
@@ -87,15 +89,16 @@ def null_check(
     Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
 
     `adata.uns[key_added]` : :class:`dict`
-        ``observed``: root mean square of the log ratio, nats; ``null``: the same for each permutation, shape
-        ``(n_permutations,)`` or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute
-        ratios; ``params``.
+        ``observed``: root mean square of the log ratio, nats, of cells that do not lie far from both sides, and within
+        whose covariates the fit has cells of both; ``null``: the same for each permutation, shape ``(n_permutations,)``
+        or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute ratios; ``params``.
 
     Warns
     -----
     UserWarning
-        If there are fewer other groupings than `n_permutations`, cells without a sample or of labels that the fit has
-        not seen, or if more than a fifth of the cells are other ones than those of the fit: the fewer cells, the
+        If there are fewer other groupings than `n_permutations`, some leave a side without cells within the covariates,
+        a covariate differs within some samples only and is not kept apart, cells have no sample or labels that the fit
+        has not seen, or if more than a fifth of the cells are other ones than those of the fit: the fewer cells, the
         larger is noise, so that real and permuted ratios have to be of the same.
 
     Raises
@@ -104,8 +107,8 @@ def null_check(
         If the flow, its embedding, a column or a level is missing.
     ValueError
         If both sides are the same or differ in covariates, a level that they name has no cells, no cell is like those
-        of the fit, a sample has cells of several conditions, or no other grouping exists: one sample a condition, or
-        covariates that go with the condition.
+        of the fit, a sample has cells of several conditions, or no other grouping exists: one sample a condition,
+        covariates that go with the condition, or a cell type that few samples have.
     TypeError
         If an argument is of another type than documented.
 
@@ -123,21 +126,21 @@ def null_check(
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, "null_check", copy=copy)
-    target, reference = as_spec(target), as_spec(reference)
+    target, reference = asked = as_spec(target), as_spec(reference)
     check_differ(flow, target, reference)
-    _check_permuted(flow, (target, reference))
+    _check_permuted(flow, asked)
     fit_again = _options_of_fit(adata, flow, key)
     text, unit, used = read_permutable(adata, flow.design, sample_key)
     for name, side in (("target", target), ("reference", reference)):
         _check_cells(adata, flow, side, used=used, called=name)
     warn_of_unknown(adata, flow, target, reference)
     x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
-    role = _roles(adata, flow, (target, reference))
+    role = _roles(adata, flow, asked)
     labels = Permutable.of(text[used], unit[used], flow.design, role=None if role is None else role[used])
     n_refits = labels.count(n_permutations, sample_key=sample_key)
     ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold, bandwidth=width)
-    _check_scored(flow, ratio.value, (target, reference))
-    counted, sizes = ~(cells.new[used] & ratio.far.all(1)), []
+    _check_scored(flow, ratio.value, asked)
+    counted, sizes = ~ratio.far.all(1) & observed(flow, len(x), asked, own=labels.text), []
     if not counted.any():
         msg = (
             f"None of the {len(x)} cells is like those that the flow was fitted on, so there is nothing to compare. "
@@ -149,7 +152,10 @@ def null_check(
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
         refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
         null_ratio = refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold, bandwidth=width)
-        sizes.append(_size(null_ratio.value[counted]))
+        told = counted & observed(refitted, len(x), asked, own=shuffled)
+        if told.any():
+            sizes.append(_size(null_ratio.value[told]))
+    _check_told(len(sizes), n_refits)
     null, real = np.array(sizes), _size(ratio.value[counted])
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
@@ -258,6 +264,21 @@ def _check_scored(flow: ConditionalFlow, ratio: np.ndarray, sides: tuple[Any, An
             "the cells that the flow was fitted on, or fit again."
         )
         raise ValueError(msg)
+
+
+def _check_told(n_told: int, n_refits: int) -> None:
+    """Warn of permutations in which a side had no cells within the covariates, and refuse if all are such."""
+    if not n_told:
+        msg = (
+            f"In all {n_refits} permutations one of the sides had no cells within the covariates, which few samples "
+            "have, so there is nothing to compare. Leave out `sample_key`, or name sides that more samples have."
+        )
+        raise ValueError(msg)
+    if n_told < n_refits:
+        warn(
+            f"{n_refits - n_told} of {n_refits} permutations are left out: one of the sides had no cells within the "
+            "covariates, which few samples have."
+        )
 
 
 def _warn_of_other_cells(flow: ConditionalFlow, n_cells: int, n_known: int) -> None:
