@@ -20,6 +20,8 @@ CLEARLY_WORSE = 1.645
 """Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
 MAX_WORSE = 0.001
 """Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
+COSTS_MOST = 8
+"""Squared change of a ratio, nats², that costs a cell one nat of log-loss at the most: p (1 - p) / 2 of it."""
 CERTAIN = 0.02
 """Variance p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 
@@ -46,6 +48,7 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
     Kernels wider than the embedding itself (width 1 in its units) are out of the question.
     A cell whose condition is certain at a coarser cut and at the finest tells nothing of what lies between, whatever
     that does to its ratio. For such cells the finest counts as right, and the coarser costs the square of the change.
+    That may leave out cuts, but to say which one is best it counts as what a change would cost a cell in doubt.
     """
     n_nodes = held_out.parts.shape[2]
     if held_out.parts.shape[1] < 2 or not len(held_out.parts):
@@ -54,16 +57,23 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
     at_finest = _certainty(held_out.losses(np.ones(n_nodes)))
     own = np.arange(len(held_out.parts)), held_out.condition
     cuts = fine_cuts(n_nodes)
-    costs = np.empty((len(cuts), len(held_out.parts)))
+    losses, changes = np.empty((2, len(cuts), len(held_out.parts)))
     for i, weights in enumerate(cuts):
-        losses, left = held_out.losses(weights), held_out.parts @ (1 - weights)
+        losses[i], left = held_out.losses(weights), held_out.parts @ (1 - weights)
         change = np.where(possible, np.square(left - left[own][:, None]), 0).max(1)
-        costs[i] = losses + at_finest * _certainty(losses) * change
-    excess = costs - costs[costs.mean(1).argmin()]
-    clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
-    as_good = excess.mean(1) <= np.minimum(clearly_worse, MAX_WORSE)
+        changes[i] = at_finest * _certainty(losses[i]) * change
+    best = (losses + changes / COSTS_MOST).mean(1).argmin()
+    as_good = _as_good(losses, best) & _as_good(losses + changes, best)
     mean: np.ndarray = cuts[as_good].mean(0)
     return mean
+
+
+def _as_good(costs: np.ndarray, best: int) -> np.ndarray:
+    """Cuts that cost cells ``(n_cuts, n)`` hardly more than the best one, and not clearly more, ``(n_cuts,)``."""
+    excess = costs - costs[best]
+    clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
+    as_good: np.ndarray = excess.mean(1) <= np.minimum(clearly_worse, MAX_WORSE)
+    return as_good
 
 
 def _certainty(losses: np.ndarray) -> np.ndarray:
