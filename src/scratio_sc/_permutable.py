@@ -52,7 +52,8 @@ class Permutable:
         """Labels of the columns of a fit, and the unit of each cell ``(n_cells,)``: its sample, or itself.
 
         Groupings differ where other units have a ``role (n_cells,)``, such as the target's; cells whose role is 0 keep
-        their condition. Without roles, the conditions of all cells are permuted, and each is a role.
+        their condition. Without roles, the conditions of all cells are permuted, and each is a role. What differs
+        within samples (such as the cell type) cannot tell which of them may be exchanged.
         """
         names, first, member = np.unique(unit, return_index=True, return_inverse=True)
         same = text[first][member] == text
@@ -66,25 +67,22 @@ class Permutable:
             raise ValueError(msg)
         # bins of the cells at hand, as a fit of them will have, which need not be all those of the fit
         design, group = Design.of(text, fitted.columns, n_conditions, numeric=fitted.numeric)
-        rows = design.groups[group[first]]
-        # what varies within samples (such as the cell type) cannot tell which of them may be exchanged
-        kept = same[slice(None) if role is None else role > 0].all(0)
-        within = [j for j in range(n_conditions, len(design.columns)) if kept[j]]
-        for j in set(range(n_conditions, len(design.columns))) - {*within}:
-            several = np.unique(member[~same[:, j] & (role is None or role > 0)])
-            if len(several) < len(first) / 2:
+        rows, permuted = design.groups[group[first]], np.ones(len(text), bool) if role is None else role > 0
+        within = []
+        for j in range(n_conditions, len(design.columns)):
+            several = np.unique(member[permuted & ~same[:, j]])
+            if not len(several):
+                within.append(j)
+            elif len(several) < len(first) / 2:
                 msg = (
                     f"{design.columns[j]!r} is the same in all cells of most samples, but differs within "
                     f"{named(names[several])}, so conditions are permuted over all of its levels, not within them."
                 )
                 warn(msg)
         stratum = np.unique(rows[:, within], axis=0, return_inverse=True)[1].reshape(-1)
-        condition, exchanged, ordered = design.condition_of(rows), np.ones(len(first), bool), False
-        if role is None:
-            ordered = any(j < n_conditions for j in design.numbers)
-        else:
-            exchanged = role[first] > 0
-            stratum = np.where(exchanged, stratum, stratum.max() + 1 + condition)
+        condition, exchanged = design.condition_of(rows), permuted[first]
+        stratum = np.where(exchanged, stratum, stratum.max() + 1 + condition)
+        ordered = role is None and any(j < n_conditions for j in design.numbers)
         units = Units(condition if role is None else role[first], stratum, ordered)
         columns = tuple(design.columns[j] for j in within)
         return cls(text, design, first, member, units, int(exchanged.sum()), columns)

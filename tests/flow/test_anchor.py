@@ -11,7 +11,7 @@ from scipy.stats import ortho_group
 from scratio_sc.flow import _anchor, _components, _mixture_fit
 from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._proportions import EffectPrior, log_weights
+from scratio_sc.flow._proportions import log_weights
 
 
 def design_of(labels: np.ndarray) -> tuple[Design, np.ndarray]:
@@ -330,25 +330,6 @@ def test_members_start_from_what_groups_have_in_common() -> None:
 
 
 # --- cells at the edge
-
-
-def test_priors_of_a_plan_have_no_say_where_cells_judge() -> None:
-    """Its own cells, whose labels mean nothing, tell the judge to shrink their effects to nearly nothing."""
-    design, group = design_of(LABELS)
-    plan = plan_of(types({"a": UNEQUAL["a"], "b": UNEQUAL["a"]}), LABELS)
-    broad = [EffectPrior.broad(len(plan.parts[0].mixture.mean), 2)]
-    prior = dataclasses.replace(plan.parts[0].prior, effects=broad)
-    of_cells, plan = plan, dataclasses.replace(plan, parts=[dataclasses.replace(plan.parts[0], prior=prior)])
-    cells = types({"a": [0.56, 0.32, 0.12], "b": [0.6, 0.3, 0.1]})
-    (anchor, judge), (_, same) = (Anchor.fit(cells, group, design, plan=each) for each in (plan, of_cells))
-    assert np.abs(anchor.weight_effect).max() > 3 * np.abs(judge.weight_effect).max()
-    np.testing.assert_allclose(judge.weight_effect, same.weight_effect, atol=1e-4)
-
-
-def test_gaussian_groups_have_no_priors_and_are_judged_as_they_are() -> None:
-    design, group = design_of(LABELS)
-    anchor, judge = Anchor.fit(SHIFTED, group, design, plan=plan_of(SHIFTED, LABELS))
-    assert judge is anchor
 
 
 def test_combination_never_observed_has_the_mean_its_columns_predict() -> None:

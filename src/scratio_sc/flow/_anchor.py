@@ -112,7 +112,7 @@ class Anchor:
         anchor = cls._of(parts, z, group, design=design, plan=plan)
         if all(len(part.mixture.mean) == 1 for part in parts):
             return anchor, anchor
-        judge = [part.mixture.with_equal_weights.refitted(z, group, design, prior=None) for part in parts]
+        judge = [part.mixture.with_pooled_weights.refitted(z, group, design, prior=None) for part in parts]
         return anchor, cls._of(judge, z, group, design=design, plan=plan)
 
     @classmethod

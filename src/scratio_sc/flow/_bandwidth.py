@@ -21,7 +21,7 @@ CLEARLY_WORSE = 1.645
 MAX_WORSE = 0.001
 """Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
 COSTS_MOST = 8
-"""Squared change of a ratio, nats², that costs a cell one nat of log-loss at the most: p (1 - p) / 2 of it."""
+"""A change of its ratio costs a cell p (1 - p) / 2 of the square in log-loss: an eighth at the most."""
 CERTAIN = 0.02
 """Variance p (1 - p) of a held-out cell's condition below which it begins to count as certain."""
 

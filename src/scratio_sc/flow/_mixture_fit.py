@@ -93,7 +93,7 @@ class Mixture:
         return Components(weight, torch.as_tensor(self.mean), torch.as_tensor(self.covariance))
 
     @property
-    def with_equal_weights(self) -> Mixture:
+    def with_pooled_weights(self) -> Mixture:
         """The same with the weights of all groups together."""
         return replace(self, weight_effect=np.zeros_like(self.weight_effect))
 

@@ -108,9 +108,10 @@ def calibration(
 def _shown(shares: np.ndarray) -> tuple[float, float]:
     """Limits of both axes: 0 to 1, unless the shares, with their intervals, keep to less than half of that."""
     low, high = float(shares.min()), float(shares.max())
-    low, high = (low, high) if high - low < _NARROW else (0.0, 1.0)
-    margin = 0.02 + 0.08 * (high - low < _NARROW)
-    return low - margin * (high - low), high + margin * (high - low)
+    if high - low >= _NARROW:
+        return -0.02, 1.02
+    margin = 0.1 * (high - low)
+    return low - margin, high + margin
 
 
 def _slope(slope: float, half: float) -> str:

@@ -143,8 +143,8 @@ def null_check(
     counted, sizes = ~ratio.far.all(1) & observed(flow, len(x), asked, own=labels.text), []
     if not counted.any():
         msg = (
-            f"None of the {len(x)} cells is like those that the flow was fitted on, so there is nothing to compare. "
-            "Pass the cells of the fit, in the embedding of the fit."
+            f"None of the {len(x)} cells is like those that the flow was fitted on, with covariates that it has seen "
+            "under both sides, so there is nothing to compare. Pass the cells of the fit, in the embedding of the fit."
         )
         raise ValueError(msg)
     _warn_of_other_cells(flow, len(x), int((~cells.new[used]).sum()) if fold is not None else len(x))
