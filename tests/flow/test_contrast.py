@@ -133,3 +133,11 @@ def test_cells_of_a_side_are_those_of_its_labels_whatever_the_numbers() -> None:
     design, _ = Design.of(labels, ("arm", "donor", "dose"), 1, numeric=("dose",))
     sides = [side_of(design, named_levels(design, "b"), np.array([0, donor, 0.0])) for donor in (0, 1)]
     assert [(side.observed, side.n_cells) for side in sides] == [(True, 5), (False, 0)]
+
+
+def test_mixture_of_many_columns_has_the_observed_combinations_alone() -> None:
+    codes = np.arange(400)[:, None] + 100 * np.arange(4)  # all combinations of labels would be 400 ** 4
+    design, _ = Design.of(codes.astype(str), ("a", "b", "c", "d"), 1)
+    side = side_of(design, {column: design.all_levels(column) for column in design.columns}, np.zeros(4, int))
+    np.testing.assert_array_equal(side.rows, design.groups)
+    np.testing.assert_allclose(np.exp(side.log_weights), 1 / 400)

@@ -119,9 +119,9 @@ def test_cells_of_levels_that_sides_share_count_once() -> None:
     flow, _ = fit_flow(x, labels, columns=["condition"], n_condition_columns=1, max_steps=0, n_members=2)
     design, between = flow.design, np.array([[0.5, 0.0]]) / flow.scale
     sides = [side_of(design, named_levels(design, side), np.zeros(1, int)) for side in ("a", ["a", "b"])]
-    batch = Batch(np.arange(1), np.zeros(1, int), np.ones(2, bool))
+    batch = Batch(np.arange(1), np.zeros(1, int), np.ones((2, 1), bool))
     density = denoising_scores(flow, between, batch, sides=sides, weights=np.ones(N_NODES)).value
-    within = _Within.of(flow, between, batch, sides=sides)
+    within = _Within.of(flow, flow.members[0], between, sides=sides)
     expected = _expected(flow, within, sides=sides, density=density)
     np.testing.assert_allclose(expected, [[250, 500]], rtol=0.15)
 
@@ -134,5 +134,5 @@ def test_levels_of_a_side_count_by_their_cells() -> None:
     x = rng.standard_normal((630, 2)) + 8.0 * kind[:, None]
     flow, _ = fit_flow(x, labels, max_steps=0, n_members=2)
     sides = [side_of(flow.design, named_levels(flow.design, side), np.zeros(1, int)) for side in ("a", ["many", "few"])]
-    within = _Within.of(flow, x[:1] / flow.scale, Batch(np.arange(1), np.zeros(1, int), np.ones(2, bool)), sides=sides)
+    within = _Within.of(flow, flow.members[0], x[:1] / flow.scale, sides=sides)
     np.testing.assert_allclose(sorted(within.weight), [(0.5 + 30 / 330) / 2, (0.5 + 300 / 330) / 2], atol=0.05)

@@ -135,7 +135,7 @@ class Anchor:
             log_weight=mixture.log_weight,
             weight_effect=mixture.weight_effect,
             mean=mixture.mean,
-            mean_effect=mixture.mean_effect,
+            mean_effect=mixture.mean_effect.astype(np.float32),  # of many levels the bulk of what is stored
             size=np.concatenate([part.size for part in parts], axis=1),
             variance=np.maximum(variance, VARIANCE_FLOOR),
             rotation=rotation,

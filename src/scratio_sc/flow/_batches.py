@@ -1,4 +1,4 @@
-"""Cells that are scored alike: same own levels where they matter, same members that did not see them."""
+"""Cells that are scored together: of the same own levels, where they matter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CELLS_PER_CHUNK = 2048
 
 @dataclass(frozen=True)
 class Batch:
-    """Indices of cells ``(b,)``, their own row ``(n_columns,)`` and the members that judge them ``(n_members,)``.
+    """Indices of cells ``(b,)``, their own row ``(n_columns,)``, and which members judge each ``(n_members, b)``.
 
     Where a side names a column, the own level of it is 0 whatever the cell's is. An own number is the value of the bin
     that holds it.
@@ -36,10 +36,12 @@ def batches(
     own: np.ndarray | None,
     fold: np.ndarray | None,
     left_out: np.ndarray,
+    by_fold: bool,
 ) -> Iterator[Batch]:
     """Split ``n`` cells with labels ``own (n, n_columns)`` and folds ``(n,)``.
 
-    Cells whose own level is needed and unknown belong to no batch.
+    Cells whose own level is needed and unknown belong to no batch. Where they are split ``by_fold``, the same members
+    judge all cells of a batch.
     """
     needed = np.array([any(column not in named for named in sides) for column in design.columns])
     levels, known = np.zeros((n, len(needed)), np.int64), np.arange(n)
@@ -47,10 +49,12 @@ def batches(
         levels = np.where(needed, design.encode(np.asarray(own)), 0)
         known = np.flatnonzero(design.known(levels).all(1))
     fold = np.full(n, -1) if fold is None else np.asarray(fold)
-    kinds, kind = np.unique(np.column_stack([levels, fold])[known], axis=0, return_inverse=True)
-    for i, (*own_row, own_fold) in enumerate(kinds):
-        unseen = left_out == own_fold
-        unseen = unseen if unseen.any() else np.ones(len(left_out), bool)
-        cells = known[kind.reshape(-1) == i]
-        for start in range(0, len(cells), CELLS_PER_CHUNK):
-            yield Batch(cells[start : start + CELLS_PER_CHUNK], np.array(own_row), unseen)
+    unseen = left_out[:, None] == fold
+    unseen |= ~unseen.any(0)
+    split = np.column_stack([levels, fold if by_fold else np.zeros(n, np.int64)])[known]
+    kinds, kind = np.unique(split, axis=0, return_inverse=True)
+    for i, (*own_row, _) in enumerate(kinds):
+        of_kind = known[kind.reshape(-1) == i]
+        for start in range(0, len(of_kind), CELLS_PER_CHUNK):
+            cells = of_kind[start : start + CELLS_PER_CHUNK]
+            yield Batch(cells, np.array(own_row), unseen[:, cells])

@@ -194,10 +194,18 @@ def nonlinear_shrinkage(covariance: np.ndarray, n_cells: np.ndarray) -> np.ndarr
 
 def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
     """Cells as one Gaussian a group, with a covariance that all share, and with a covariance of their own."""
-    _, code = np.unique(group, return_inverse=True)
-    own = _Clusters.of(x, one_hot(torch.as_tensor(code)).to(x.dtype)).components()
+    _, size = np.unique(group, return_counts=True)
+    cells = x[torch.as_tensor(np.argsort(group, kind="stable"))].split(size.tolist())
+    mean, scatter = (torch.stack(part) for part in zip(*map(_moments, cells), strict=True))
+    own = _Clusters(torch.as_tensor(size).to(x.dtype), mean, scatter).components()
     shared = torch.einsum("m,mde->de", own.weight, own.covariance).expand_as(own.covariance)
     return [Components(own.weight, own.mean, shared), own]
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``(d,)`` of cells ``(n, d)`` and scatter about it ``(d, d)``."""
+    mean = x.mean(0)
+    return mean, (x - mean).T @ (x - mean)
 
 
 def find_components(

@@ -107,7 +107,7 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
     A mixture weighs its combinations by their cells in the fit.
     """
     choices = [named.get(column, [own[j]]) for j, column in enumerate(design.columns)]
-    rows = np.array(list(itertools.product(*choices)), design.groups.dtype)
+    rows = _combinations(design, choices)
     group = design.group_of(rows)
     sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
     alike = np.unique(design.alike(rows))
@@ -119,6 +119,21 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
         sizes = np.ones(len(rows))
     not_named = frozenset(j for j, column in enumerate(design.columns) if column not in named)
     return Side(rows, np.log(sizes / sizes.sum()), bool(observed.any()), n_cells, not_named)
+
+
+def _combinations(design: Design, choices: Sequence[Sequence[int | float]]) -> np.ndarray:
+    """Rows ``(m, n_columns)`` of the levels to choose from in each column.
+
+    Of labels, those combinations that were observed; all where none was.
+    """
+    known, labels = design.label_combinations, design.label_columns
+    chosen = np.ones(len(known), bool)
+    for j, codes in zip(labels, known.T, strict=True):
+        chosen &= np.isin(codes, choices[j])
+    columns = dict(enumerate(choices))
+    each = [{**columns, **{j: [code] for j, code in zip(labels, row, strict=True)}} for row in known[chosen].tolist()]
+    rows = [row for some in each or [columns] for row in itertools.product(*some.values())]
+    return np.array(rows, design.groups.dtype)
 
 
 def fitted_groups(design: Design, sides: Sequence[Side]) -> np.ndarray:

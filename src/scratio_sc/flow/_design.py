@@ -156,21 +156,31 @@ class Design:
         return np.concatenate(parts, axis=1)
 
     @property
-    def _label_columns(self) -> list[int]:
+    def label_columns(self) -> list[int]:
+        """Positions of the columns of labels."""
         return [j for j in range(len(self.columns)) if j not in self.numbers]
 
     @cached_property
-    def _label_combinations(self) -> np.ndarray:
-        return np.unique(_codes(self.groups[:, self._label_columns]), axis=0)
+    def label_combinations(self) -> np.ndarray:
+        """Observed combinations of labels, whatever the numbers, ``(n_label_combinations, n_label_columns)``."""
+        return np.unique(_codes(self.groups[:, self.label_columns]), axis=0)
 
     @property
     def n_label_combinations(self) -> int:
         """Number of observed combinations of labels, whatever the numbers."""
-        return len(self._label_combinations)
+        return len(self.label_combinations)
+
+    @cached_property
+    def _known_combinations(self) -> dict[tuple[int, ...], int]:
+        return _positions(self.label_combinations)
+
+    @cached_property
+    def _known_groups(self) -> dict[tuple[int, ...], int]:
+        return _positions(self._bins(self.groups))
 
     def _combination_of(self, rows: np.ndarray) -> np.ndarray:
         """Combination of labels of each row, -1 for one that was never observed, ``(m,)``."""
-        return _lookup(_codes(rows[:, self._label_columns]), self._label_combinations)
+        return _lookup(_codes(rows[:, self.label_columns]), self._known_combinations)
 
     def over_numbers(self, values: np.ndarray) -> np.ndarray:
         """Sums of values ``(n_groups, ...)`` over the groups of the same labels, for each group."""
@@ -188,7 +198,7 @@ class Design:
         A number counts as observed in the bin that holds it, and beyond those of the fit nowhere.
         """
         rows = np.atleast_2d(rows)
-        return np.where(self._covered(rows), _lookup(self._bins(rows), self._bins(self.groups)), -1)
+        return np.where(self._covered(rows), _lookup(self._bins(rows), self._known_groups), -1)
 
     def alike(self, rows: np.ndarray) -> np.ndarray:
         """A group with the labels of each row ``(m, n_columns)``, whatever its numbers; -1 where there is none."""
@@ -240,7 +250,7 @@ class Design:
     def condition_of(self, rows: np.ndarray) -> np.ndarray:
         """Index into `conditions` of rows ``(m, n_columns)``, -1 for one that was never observed."""
         own = np.atleast_2d(rows)[:, : self.n_condition_columns]
-        return _lookup(self._bins(own), self._bins(self.conditions))
+        return _lookup(self._bins(own), _positions(self._bins(self.conditions)))
 
     def along_numbers(self, wanted: np.ndarray) -> np.ndarray:
         """Some of the `conditions`, and all that differ from one of them in numbers alone."""
@@ -316,10 +326,13 @@ def _codes(values: np.ndarray) -> np.ndarray:
     return np.asarray(values).astype(np.int64)
 
 
-def _lookup(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Index of each row among the known ones, -1 for one that is not among them, ``(m,)``."""
-    table = {tuple(row): i for i, row in enumerate(known.tolist())}
-    return np.array([table.get(tuple(row), -1) for row in rows.tolist()], np.int64)
+def _positions(rows: np.ndarray) -> dict[tuple[int, ...], int]:
+    return {tuple(row): i for i, row in enumerate(rows.tolist())}
+
+
+def _lookup(rows: np.ndarray, known: Mapping[tuple[int, ...], int]) -> np.ndarray:
+    """Position of each row among the known ones, -1 for one that is not among them, ``(m,)``."""
+    return np.array([known.get(tuple(row), -1) for row in rows.tolist()], np.int64)
 
 
 def _numbers(labels: np.ndarray) -> np.ndarray:

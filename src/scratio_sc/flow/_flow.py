@@ -241,7 +241,8 @@ class ConditionalFlow:
         """
         x = self._cells(x)
         weights = np.ones(N_NODES) if weights is None else weights
-        for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, progress=progress):
+        by_fold = not self.members[0].network.silent  # which directions a member takes goes by those that judge
+        for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, by_fold=by_fold, progress=progress):
             yield denoising_scores(self, x[batch.cells], batch, sides=mixtures, weights=weights)
 
     @usual_torch()
@@ -345,16 +346,21 @@ class ConditionalFlow:
         *,
         own: np.ndarray | None,
         fold: np.ndarray | None,
+        by_fold: bool,
         progress: bool,
     ) -> Iterator[tuple[Batch, list[Side]]]:
         """Batches of cells that are scored alike, and the sides as these cells see them."""
-        named = [named_levels(self.design, side) for side in sides]
+        named, row = [named_levels(self.design, side) for side in sides], None
         if own is None:
             for levels in named:
                 self._own_row(levels, None)
+        split: dict[str, Any] = {"own": own, "fold": fold, "left_out": self.left_out, "by_fold": by_fold}
         with tqdm(total=n, desc="scoring", unit="cell", disable=not progress) as bar:
-            for batch in batches(self.design, n, named, own=own, fold=fold, left_out=self.left_out):
-                yield batch, [side_of(self.design, levels, batch.own_row) for levels in named]
+            for batch in batches(self.design, n, named, **split):
+                if row is None or (batch.own_row != row).any():
+                    row = batch.own_row
+                    mixtures = [side_of(self.design, levels, row) for levels in named]
+                yield batch, mixtures
                 bar.update(len(batch.cells))
 
     def _ode_scores(self, x: ArrayLike, sides: Sequence[SideSpec], **options: Any) -> Iterator[Scores]:
@@ -363,5 +369,5 @@ class ConditionalFlow:
 
         x = self._cells(x)
         score = ode_densities if len(sides) == 1 else ode_ratios
-        for batch, mixtures in self._asked(len(x), sides, **options):
+        for batch, mixtures in self._asked(len(x), sides, by_fold=True, **options):
             yield score(self, x[batch.cells], batch, sides=mixtures)

@@ -48,7 +48,7 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     """
     (side,) = sides
     by_part = np.full((len(flow.members), flow.members[0].anchor.n_parts, len(x), len(side.rows)), np.nan)
-    for m in np.flatnonzero(batch.unseen):
+    for m in np.flatnonzero(batch.unseen[:, 0]):
         member = flow.members[m]
         cells, generator = member.coordinates(x), torch.Generator().manual_seed(flow.seed)
         partitions = member.groups(flow.design, side.rows).partitions

@@ -40,7 +40,7 @@ class Scores:
     by_partition
         Log density according to each partition, mean of all members, nats, ``(n_partitions, b, k)``.
     unseen
-        Members that did not see these cells, whose mean is the honest value, ``(n_members,)``.
+        Members that did not see each cell, whose mean is the honest value, ``(n_members, b)``.
     far
         Whether a side has hardly any cells of the fit nearby, ``(b, k)``.
     withheld
@@ -57,8 +57,13 @@ class Scores:
     @property
     def value(self) -> np.ndarray:
         """Mean of the members that did not see the cells, nats, ``(b, k)``."""
-        mean: np.ndarray = self.by_member[self.unseen].mean(0)
-        return mean
+        return _mean_of(self.by_member, self.unseen)
+
+
+def _mean_of(by_member: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Mean ``(b, k)`` over the members that count for each cell ``(n_members, b)``."""
+    mean: np.ndarray = np.mean(by_member, axis=0, where=counted[..., None])
+    return mean
 
 
 @one_numpy_thread()
@@ -77,28 +82,48 @@ def denoising_scores(
 
     def of_member(asked: tuple[Member, Directions, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Log densities of the sides, of the sides by partition, and of the rows at the finest if the member judges."""
-        member, directions, judges = asked
+        member, directions, is_judge = asked
         groups = member.groups(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
         seen = parts @ weights
-        return of_sides(seen.mean(0)), of_sides(seen), parts.mean(0).sum(-1) if judges else None
+        return of_sides(seen.mean(0)), of_sides(seen), parts.mean(0).sum(-1) if is_judge else None
 
-    asked = [*zip(flow.members, _directions(flow, batch.unseen), batch.unseen, strict=True)]
+    judges: np.ndarray = np.any(batch.unseen, axis=1)
+    asked = [*zip(flow.members, _directions(flow, judges), judges, strict=True)]
     first = flow.members[0]
     at_most = at_once(first.device, small=first.network.silent and flow.n_dims <= MAX_DIMS_ALONE)
     by_member, by_partition, finest = zip(*side_by_side(of_member, asked, at_most=at_most), strict=True)
     members = np.stack(by_member)
-    far = _outside(flow, of_sides(np.mean([part for part in finest if part is not None], axis=0)), sides=sides)
-    within = _Within.of(flow, x, batch, sides=sides)
-    far |= _expected(flow, within, sides=sides, density=members[batch.unseen].mean(0)) < MIN_NEARBY
+    judged = _mean_of(np.stack([part for part in finest if part is not None]), batch.unseen[judges])
+    far, withheld = _nearby(flow, x, batch, sides=sides, density=_mean_of(members, batch.unseen), at_most=at_most)
+    far |= _outside(flow, of_sides(judged), sides=sides)
     unit = flow.n_dims * np.log(flow.scale)
-    by_partition = np.mean(by_partition, axis=0) - unit
-    return Scores(batch.cells, members - unit, by_partition, batch.unseen, far, _withheld(flow, within, sides=sides))
+    return Scores(batch.cells, members - unit, np.mean(by_partition, axis=0) - unit, batch.unseen, far, withheld)
+
+
+def _nearby(
+    flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], density: np.ndarray, at_most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether sides have hardly any cells nearby ``(b, k)``, and `Scores.withheld`, by a member that judges each cell.
+
+    Given the log densities of the sides ``(b, k)``.
+    """
+    far, withheld = np.empty(density.shape, bool), np.empty((*density.shape, len(sides)))
+    judge = batch.unseen.argmax(0)
+
+    def of_judge(m: int) -> None:
+        mine = np.flatnonzero(judge == m)
+        within = _Within.of(flow, flow.members[m], x[mine], sides=sides)
+        far[mine] = _expected(flow, within, sides=sides, density=density[mine]) < MIN_NEARBY
+        withheld[mine] = _withheld(flow, within, sides=sides)
+
+    list(side_by_side(of_judge, np.unique(judge).tolist(), at_most=at_most))
+    return far, withheld
 
 
 @dataclass(frozen=True)
 class _Within:
-    """A member that did not see the cells, their shares in its components ``(b, m)``, and the weights ``(m,)``.
+    """A member, the shares of cells in its components ``(b, m)``, and the weights of these ``(m,)``.
 
     Of all sides together, in equal parts.
     """
@@ -108,8 +133,7 @@ class _Within:
     weight: np.ndarray
 
     @classmethod
-    def of(cls, flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side]) -> _Within:
-        member = flow.members[int(np.argmax(batch.unseen))]
+    def of(cls, flow: ConditionalFlow, member: Member, x: np.ndarray, *, sides: Sequence[Side]) -> _Within:
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
         of_row = np.exp(np.concatenate([side.log_weights for side in sides])) / len(sides)
         weight = of_row @ groups.mixtures.log_weight.cpu().double().exp().numpy()
@@ -150,14 +174,14 @@ def finest_scores(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     return denoising_scores(flow, x, batch, sides=sides, weights=np.ones(N_NODES))
 
 
-def _directions(flow: ConditionalFlow, unseen: np.ndarray) -> list[Directions]:
+def _directions(flow: ConditionalFlow, judges: np.ndarray) -> list[Directions]:
     """Directions of each member.
 
-    Members that did not see the cells share all directions; the others, asked for their spread alone, take a part
-    each.
+    Members that judge cells ``(n_members,)`` share all directions; the others, asked for their spread alone, take a
+    part each.
     """
-    turn = np.where(unseen, np.cumsum(unseen) - 1, np.arange(len(unseen)))
-    counts = np.where(unseen, unseen.sum(), len(unseen))
+    turn = np.where(judges, np.cumsum(judges) - 1, np.arange(len(judges)))
+    counts = np.where(judges, judges.sum(), len(judges))
     return [_drawn(flow.n_dims, int(count), flow.seed)[part] for count, part in zip(counts, turn, strict=True)]
 
 

@@ -96,13 +96,15 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
     heard = weight > MIN_ALIKE
     apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
     member, levels, gate = np.arange(len(n)), np.ones(len(n)), _gate(d, weight)
+    few = n @ weight < MIN_CELLS
     total = apart @ weight - _choice(levels[:, None], levels)
+    total[(total > gate) & ~few[:, None] & ~few] = np.inf
     np.fill_diagonal(total, np.inf)
+    nearest = total.argmin(1)
     for _ in levels[1:]:
-        few = n @ weight < MIN_CELLS
-        open_to_merge = np.where((total <= gate) | few[:, None] | few, total, np.inf)
-        i, j = sorted(divmod(int(open_to_merge.argmin()), len(n)))
-        if np.isinf(open_to_merge[i, j]):
+        least = total[np.arange(len(n)), nearest]
+        i, j = sorted((int(least.argmin()), int(nearest[least.argmin()])))
+        if np.isinf(total[i, j]):
             break
         merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
         apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
@@ -110,8 +112,17 @@ def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np
         levels[i] += levels[j]
         levels[j] = 0
         member[member == j] = i
-        total[i] = total[:, i] = np.where(levels > 0, apart[i] @ weight - _choice(levels[i], levels), np.inf)
-        total[j] = total[:, j] = total[i, i] = np.inf
+        few[i] = n[i] @ weight < MIN_CELLS
+        again = apart[i] @ weight - _choice(levels[i], levels)
+        again[(levels == 0) | ((again > gate) & ~few & ~few[i])] = np.inf
+        again[i] = np.inf
+        total[i] = total[:, i] = again
+        total[j] = total[:, j] = np.inf
+        nearer = (again < least) | ((again == least) & (i < nearest))
+        lost = ((nearest == i) | (nearest == j)) & ~nearer
+        lost[[i, j]] = True
+        nearest[nearer] = i
+        nearest[lost] = total[lost].argmin(1)
     return member
 
 
