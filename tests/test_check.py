@@ -95,7 +95,8 @@ def test_missing_labels_do_not_rename_the_others(values):
         (("a", "b"), ["a", "b"]),
         ({"b", "a"}, ["a", "b"]),
         (np.array([1, 2]), ["1", "2"]),
-        (pd.Categorical(["a"]), ["a"]),
+        (pd.Categorical(["a", "b"]), ["a", "b"]),
+        (["a"], "a"),
         (pd.Series([True, False]), ["True", "False"]),
         ({"dose": 1.0, "donor": [1, 2]}, {"dose": "1", "donor": ["1", "2"]}),
         ([], []),
@@ -158,3 +159,11 @@ def test_one_column(condition):
 
 def test_a_set_of_columns_has_an_order():
     assert _check.columns_of({"b", "c", "a"}, (), with_column([1])) == (("a", "b", "c"), ())
+
+
+def test_empty_names_are_refused_with_what_mends_it() -> None:
+    labels = _check.read_labels(with_column(["a", "", "", None]), ["label"])
+    mended = r"adata.obs\['label'\] = adata.obs\['label'\].mask\(adata.obs\['label'\] == ''\)"
+    with pytest.raises(ValueError, match=f"2 cells have an empty label in 'label'.*{mended}"):
+        _check.check_names(labels)
+    _check.check_names(_check.read_labels(with_column(["a", None]), ["label"]))

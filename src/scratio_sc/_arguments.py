@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -12,7 +13,7 @@ import torch
 from scratio_sc.flow._device import choose_autocast, choose_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 MAX_NAMED = 20
 LARGEST_STORED = 2**63 - 1
@@ -92,6 +93,15 @@ def check_device(device: Any, precision: Any) -> None:
     choose_autocast(precision, place)
 
 
+def usable_device(device: Any) -> str:
+    """A device by its name, ``"auto"`` where this machine lacks it."""
+    try:
+        check_device(device, "auto")
+    except (TypeError, ValueError):
+        return "auto"
+    return str(device)
+
+
 def generator_of(rng: Any) -> np.random.Generator:
     """Generator of a seed, or the one given."""
     if isinstance(rng, np.random.RandomState):
@@ -108,4 +118,6 @@ def recorded(rng: Any) -> int | str:
     """What to note of a seed: the number, as text where files cannot hold it, or what was given instead."""
     if isinstance(rng, Integral):
         return int(rng) if int(rng) <= LARGEST_STORED else str(rng)
-    return "none" if rng is None else "generator"
+    if rng is None:
+        return "none"
+    return str(rng) if isinstance(rng, Sequence | np.ndarray) else "generator"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scratio_sc._arguments import closest, listed, named, refuse
+from scratio_sc._arguments import closest, listed, named, refuse, usable_device
 from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc._warn import warn
 from scratio_sc.flow._contrast import named_levels
@@ -159,8 +159,22 @@ def warn_of_missing(labels: Labels, cells: np.ndarray, what: str) -> None:
         warn(f"{without} of {cells.sum()} cells have {labels.lacking} and are left out of {what}.")
 
 
+def check_names(labels: Labels) -> None:
+    """Refuse an empty label of a group or sample, which no row of a table can be named by."""
+    (column,) = labels.columns
+    n_empty = int((labels.complete & (labels.text[:, 0] == "")).sum())
+    if n_empty:
+        missing = f"`adata.obs[{column!r}] = adata.obs[{column!r}].mask(adata.obs[{column!r}] == '')`"
+        msg = (
+            f"{n_empty} cells have an empty label in {column!r}, by which no result can be named. Give them another, "
+            f"or none: {missing}."
+        )
+        raise ValueError(msg)
+
+
 def check_groups(labels: Labels) -> None:
-    """Refuse groups most of which can hardly have cells to compare."""
+    """Refuse groups most of which can hardly have cells to compare, and an empty name."""
+    check_names(labels)
     groups, n_cells = np.unique(labels.text[labels.complete, 0]), int(labels.complete.sum())
     if len(groups) > max(MANY_LEVELS, n_cells / MIN_CELLS):
         msg = (
@@ -265,13 +279,19 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
         msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: `scratio_sc.tl.fit(adata, condition)`."
         raise KeyError(msg)
     try:
-        return from_dict(adata.uns[key])
+        return from_dict(adata.uns[key], device=_device_of_fit(adata.uns[key]))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         what = str(error)
         if "tl.fit" not in what and "Fit again" not in what:
             what = f"The stored flow is damaged ({what}). Fit again with `scratio_sc.tl.fit(adata, condition)`."
         msg = f"adata.uns[{key!r}]: {what}"
         raise ValueError(msg) from error
+
+
+def _device_of_fit(stored: Mapping[str, Any]) -> str:
+    """Where the fit was computed; ``"auto"`` where that is not known or not at hand."""
+    params = stored.get("params") if isinstance(stored, Mapping) else None
+    return usable_device(params.get("device", "auto")) if isinstance(params, Mapping) else "auto"
 
 
 def as_spec(side: Any) -> Any:
@@ -285,7 +305,8 @@ def as_spec(side: Any) -> Any:
         return side
     if isinstance(side, Iterable) and not isinstance(side, str):
         labels = [_label(value) for value in side]
-        return sorted(labels) if isinstance(side, set | frozenset) else labels
+        labels = sorted(labels) if isinstance(side, set | frozenset) else labels
+        return labels[0] if len(labels) == 1 else labels
     return _label(side)
 
 

@@ -57,6 +57,11 @@ class AbundanceKeys:
     obs: str
 
     @property
+    def ratio(self) -> RatioKeys:
+        """Slots of its log ratio."""
+        return RatioKeys(self.obs)
+
+    @property
     def pvalue(self) -> str:
         """`obs` column with the p-value, by sample."""
         return f"{self.obs}_pvalue"
@@ -79,4 +84,4 @@ class AbundanceKeys:
     @property
     def columns(self) -> tuple[str, ...]:
         """All `obs` columns, those of the log ratio first."""
-        return *RatioKeys(self.obs).columns, self.pvalue, self.fdr, self.change, self.side
+        return *self.ratio.columns, self.pvalue, self.fdr, self.change, self.side

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc._check import describe, read_own_labels
-from scratio_sc._numbers import beyond_fit
-from scratio_sc._sides import cells_of, was_fitted
+from scratio_sc._sides import cells_of, not_of_fit
 from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels
@@ -52,7 +51,7 @@ def score_cells(
     covered = {**overlap(judged), "extrapolated": mean_of(ratio.extrapolated[scored])}
     confounded = mean_of(~observed(flow, adata.n_obs, (target, reference), own=own)[scored])
     near = scored & _expected_near(adata, flow, cells, sides=sides)
-    beyond, lost = beyond_fit(flow, (target, reference)), near & ratio.far.all(1) & cells.new
+    lost, (beyond, unseen) = near & ratio.far.all(1) & cells.new, not_of_fit(flow, target, reference)
     others = _share_like_others(flow, cells, lost) if mean_of(lost[near]) > MAX_UNLIKE else 0.0
     counted = np.where(lost, 1 - others, 1.0)[near]
     of_near = {**covered, "extrapolated": _weighted_mean(ratio.extrapolated[near], counted)}
@@ -64,7 +63,7 @@ def score_cells(
         checked,
         of_near,
         beyond=beyond,
-        unseen=next((describe(side) for side in sides if not was_fitted(flow, side)), ""),
+        unseen=unseen,
         confounded=confounded,
         unlike=unlike,
         nothing=nothing,

@@ -9,7 +9,8 @@ import numpy as np
 
 from scratio_sc._arguments import named
 from scratio_sc._check import describe, read_labels
-from scratio_sc._warn import warn
+from scratio_sc._numbers import beyond_fit
+from scratio_sc._warn import not_fitted, warn
 from scratio_sc.flow._contrast import conditions_named, named_levels
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
 def was_fitted(flow: ConditionalFlow, side: Any) -> bool:
     """Whether cells with the combination of labels that a side names were fitted, not only with each of them."""
     return bool(conditions_named(flow.design, named_levels(flow.design, side)).any())
+
+
+def not_of_fit(flow: ConditionalFlow, *sides: Any) -> tuple[str, str]:
+    """The first number of the sides beyond the fit, and the first combination not fitted, for a message; or empty."""
+    return beyond_fit(flow, sides), next((describe(side) for side in sides if not was_fitted(flow, side)), "")
+
+
+def warn_of_unfitted(flow: ConditionalFlow, side: Any, *, what: str) -> None:
+    """Warn of a side that the flow can only extrapolate to."""
+    beyond, unseen = not_of_fit(flow, side)
+    if beyond or unseen:
+        warn(not_fitted(beyond, unseen, what=what))
 
 
 def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:

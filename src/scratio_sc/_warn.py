@@ -23,14 +23,12 @@ BEATEN_BY = 0.01
 TOO_LARGE, CLEARLY = 0.8, 3.0
 """Slope below which ratios are too large, and standard errors that make a rival or a slope clear."""
 
-BEYOND = (
-    "No cell was fitted anywhere near {}: the ratios continue a straight line and are no evidence. All cells are "
-    "flagged as extrapolated."
-)
+BEYOND = "No cell was fitted anywhere near {}: {} continue a straight line and are no evidence."
 UNSEEN = (
-    "No cell was fitted with the combination {}: the ratios add up what its labels do in other combinations, are no "
-    "evidence, and are flagged as extrapolated."
+    "No cell was fitted with the combination {}: {} add up what its labels do in other combinations and are no "
+    "evidence."
 )
+ALL_FLAGGED = " All cells are flagged as extrapolated."
 CONFOUNDED = (
     "{:.0%} of the cells have covariates that the fit has not seen under both sides: their ratios add up what was seen "
     "elsewhere, are no evidence, and are flagged as extrapolated. Leave out covariates that go with the condition."
@@ -80,6 +78,11 @@ def warn(msg: str) -> None:
     warnings.warn(msg, UserWarning, stacklevel=level)
 
 
+def not_fitted(beyond: str, unseen: str, *, what: str) -> str:
+    """What to say of a number beyond the fit, or else of a combination that was not fitted, each named or empty."""
+    return BEYOND.format(beyond, what) if beyond else UNSEEN.format(unseen, what)
+
+
 def all_zero(ratio: np.ndarray) -> bool:
     """Whether ratios ``(n,)``, nats, are all 0, but for rounding; NaN where there is none."""
     known = ratio[np.isfinite(ratio)]
@@ -108,10 +111,8 @@ def warn_of(
     judged = calibration["n_cells"] >= MIN_JUDGED
     beaten = judged and loss - rival > max(BEATEN_BY, CLEARLY * rival_se)
     worthless = beaten and loss - calibration["log_loss_prior"] > BEATEN_BY  # then it does not tell the sides apart
-    if beyond:
-        warn(BEYOND.format(beyond))
-    elif unseen:
-        warn(UNSEEN.format(unseen))
+    if beyond or unseen:
+        warn(not_fitted(beyond, unseen, what="the ratios") + ALL_FLAGGED)
     elif confounded > MAX_CONFOUNDED:
         warn(CONFOUNDED.format(confounded))
     elif unlike > MAX_UNLIKE:

@@ -57,6 +57,19 @@ def test_best_precision_is_that_of_the_hardware(monkeypatch: pytest.MonkeyPatch,
     assert choose_autocast("auto", CPU) is has
 
 
+def test_default_device_of_a_notebook_does_not_matter(fit: Fit) -> None:
+    x, labels = small(60)
+    expected = fit(x, labels, max_steps=4)[0].log_ratio(x, "b", "a").value
+    torch.set_default_device("meta")
+    try:
+        flow, _ = fit(x, labels, max_steps=4)
+        found = from_dict(to_dict(flow), device="cpu").log_ratio(x, "b", "a").value
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_settings_of_torch_that_users_changed_do_not_matter(fit: Fit) -> None:
     """A notebook may compute in double precision, or without gradients; both are as before afterwards."""
     x, labels = small(60)

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 import scratio_sc as scratio
-from scratio_sc.flow import _fit, _training
+from scratio_sc.flow import _fit, _storage, _training
+from scratio_sc.flow._device import choose_device
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,16 @@ def test_damaged_flow(adata: AnnData) -> None:
     adata.uns["scratio"]["left_out"] = "text"
     with pytest.raises(ValueError, match=r"adata.uns\['scratio'\].*damaged at 'left_out'.*Fit again"):
         scratio.get.flow(adata)
+
+
+@pytest.mark.parametrize(("of_fit", "expected"), [("cpu", "cpu"), ("auto", "cuda"), ("tpu", "cuda"), (None, "cuda")])
+def test_is_where_it_was_fitted(
+    adata: AnnData, monkeypatch: pytest.MonkeyPatch, of_fit: str | None, expected: str
+) -> None:
+    """Without asking for it, nothing is moved to a GPU that the fit was told to leave alone."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(_storage, "choose_device", lambda device: asked.append(choose_device(device)) or CPU)
+    adata.uns["scratio"]["params"]["device"] = of_fit
+    scratio.get.flow(adata)
+    assert [device.type for device in asked] == [expected]

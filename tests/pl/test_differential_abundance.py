@@ -49,6 +49,13 @@ def test_rows_are_ordered_by_median(found: AnnData) -> None:
     assert [label.get_text() for label in cells.get_yticklabels()] == ["T", "B$1"]
 
 
+def test_groups_are_named_as_in_the_table(found: AnnData) -> None:
+    """Clusters by number, of which cells without one make fractions, in the file and not in the table."""
+    found.obs["cell_type"] = np.repeat([np.nan, 1, 2], [4, 16, 20])
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["2", "1"]
+
+
 def test_cells_of_neither_side_are_not_drawn(found: AnnData) -> None:
     found.obs.loc[found.obs_names[:15], f"{KEY}_side"] = np.nan
     cells, _ = pl.differential_abundance(found, show=False)

@@ -65,7 +65,17 @@ def test_extrapolated_interaction_is_hollow_and_says_so(combined: AnnData) -> No
     figure = pl.interaction(combined, ["more", "far"], return_fig=True)
     (ax,) = figure.axes
     assert [to_rgba(line.get_markerfacecolor()) == to_rgba(_MORE) for line in means(ax)] == [True, False]
-    assert "extrapolated: size unknown" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "extrapolated: size unknown" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_each_of_several_axes_has_its_own_legend(combined: AnnData) -> None:
+    figure, axes = plt.subplots(1, 2)
+    for ax in axes:
+        pl.interaction(combined, "more", ax=ax, show=False)
+    figure.canvas.draw()
+    left, right = (ax.get_legend().get_window_extent() for ax in axes)
+    assert not figure.legends
+    assert left.x0 < right.x0
 
 
 def test_label_of_the_axis_is_not_cut(combined: AnnData) -> None:

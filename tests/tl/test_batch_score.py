@@ -162,6 +162,7 @@ def test_params_are_those_of_the_call(scored: AnnData) -> None:
         "bandwidth": "auto",
         "threshold": 0.5,
         "rng": 0,
+        "device": "auto",
     }
 
 
@@ -292,7 +293,7 @@ def test_mean_below_zero_beyond_its_error_is_named(adata: AnnData, monkeypatch: 
         ({"n_members": 1}, ValueError, "n_members=1, expected an integer of 2 or more"),
         ({"max_steps": -1}, ValueError, "max_steps=-1"),
         ({"bandwidth": -1.0}, ValueError, r"bandwidth=-1\.0"),
-        ({"threshold": 1.0}, ValueError, r"threshold=1\.0, expected a share between 0 and 1"),
+        ({"threshold": 1.0}, ValueError, r"threshold=1\.0, expected a number between 0 and 1"),
         ({"threshold": True}, TypeError, "threshold=True"),
         ({"rng": -1}, ValueError, "rng=-1"),
         ({"key_added": "a/b"}, ValueError, "a_b"),

@@ -194,13 +194,14 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"key": "flow"}, KeyError, "No flow 'flow'"),
         ({"key_added": "a/b"}, ValueError, "a_b"),
         ({"groupby": "unknown", "sample_key": "sample"}, ValueError, "groupby='unknown': no cell of the target or"),
+        ({"groupby": "nameless"}, ValueError, "480 cells have an empty label in 'nameless'"),
         ({"groupby": "cell"}, ValueError, "'cell' has 480 levels in 480 cells"),
     ],
 )
 def test_bad_input_is_refused(
     donors: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], text: str
 ) -> None:
-    donors.obs["unknown"], donors.obs["cell"] = np.nan, donors.obs_names.to_numpy()
+    donors.obs["unknown"], donors.obs["nameless"], donors.obs["cell"] = np.nan, "", donors.obs_names.to_numpy()
     with unchanged(donors), warnings.catch_warnings(), pytest.raises(error, match=f"(?s){text}"):
         tl.differential_abundance(donors, **SIDES | options)
 

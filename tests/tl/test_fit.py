@@ -73,7 +73,9 @@ def test_params_are_those_of_the_call(fresh):
     }
 
 
-@pytest.mark.parametrize(("rng", "noted"), [(None, "none"), (np.random.default_rng(0), "generator"), (3, 3)])
+@pytest.mark.parametrize(
+    ("rng", "noted"), [(None, "none"), (np.random.default_rng(0), "generator"), (3, 3), ([1, 2], "[1, 2]")]
+)
 def test_params_note_the_seed(fresh, rng, noted):
     tl.fit(fresh, "condition", rng=rng, **FAST | {"max_steps": 0})
     assert fresh.uns["scratio"]["params"]["rng"] == noted

@@ -134,6 +134,14 @@ def test_density_and_samples_know_numbers(dosed: AnnData) -> None:
     assert dosed.obs["log_density"].notna().all()
 
 
+def test_density_and_samples_beyond_the_fit_are_no_evidence(dosed: AnnData) -> None:
+    beyond = r"No cell was fitted anywhere near dose=500 \(numbers from 0 to 10 in the fit\): "
+    with pytest.warns(UserWarning, match=beyond + "the densities continue a straight line"):
+        tl.log_density(dosed, condition=500, progress=False)
+    with pytest.warns(UserWarning, match=beyond + "the cells drawn continue a straight line"):
+        tl.sample(dosed, 5, condition=500)
+
+
 def test_null_check_keeps_bins_of_a_covariate(dosed: AnnData) -> None:
     """Were every age a stratum of its own, nothing would be permuted and the null as large as the ratio."""
     tl.null_check(dosed, target="treated", reference="control", key="by_age", n_permutations=1, progress=False)

@@ -171,5 +171,5 @@ def test_missing_expression_is_named(genes: AnnData, unchanged: Unchanged, *, la
 
 def test_empty_label_is_refused(genes: AnnData) -> None:
     genes.obs["kind"] = ["", "a"] * (genes.n_obs // 2)
-    with pytest.raises(ValueError, match="'kind' has an empty label"):
+    with pytest.raises(ValueError, match="an empty label in 'kind'"):
         tl.ratio_genes(genes, groupby="kind")

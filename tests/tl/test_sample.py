@@ -50,6 +50,10 @@ def test_can_be_stored(fitted: AnnData, tmp_path: Path) -> None:
     np.testing.assert_array_equal(ad.read_h5ad(tmp_path / "drawn.h5ad").obsm["X_pca"], drawn.obsm["X_pca"])
 
 
+def test_a_list_of_one_level_is_that_level(fitted: AnnData) -> None:
+    assert set(tl.sample(fitted, 5, condition=["stim"]).obs["condition"]) == {"stim"}
+
+
 def test_a_mixture_has_no_label(fitted: AnnData) -> None:
     assert "condition" not in tl.sample(fitted, 5, condition=["stim", "ctrl"]).obs
 

@@ -265,6 +265,8 @@ def test_copy_leaves_the_cells_alone(fitted: AnnData, unchanged: Unchanged) -> N
         ({"groupby": "cell_tpye"}, KeyError, ["'cell_tpye'", "there: 'condition'"]),
         ({"groupby": "condition"}, ValueError, ["groupby='condition'", "treatments differ in"]),
         ({"sample_key": "condition"}, ValueError, ["sample_key='condition'", "donors"]),
+        ({"groupby": "nameless"}, ValueError, ["empty label in 'nameless'"]),
+        ({"sample_key": "nameless"}, ValueError, ["empty label in 'nameless'"]),
         ({"groupby": "all"}, ValueError, [r"'\(all\)'", "Rename"]),
         ({"bandwidth": -1}, ValueError, ["bandwidth=-1", "'auto'"]),
         ({"key": "flow"}, KeyError, ["'flow'", "tl.fit"]),
@@ -274,7 +276,7 @@ def test_copy_leaves_the_cells_alone(fitted: AnnData, unchanged: Unchanged) -> N
 def test_bad_input(
     fitted: AnnData, unchanged: Unchanged, *, options: dict[str, Any], error: type[Exception], parts: list[str]
 ) -> None:
-    fitted.obs["all"] = "(all)"
+    fitted.obs["all"], fitted.obs["nameless"] = "(all)", ""
     with unchanged(fitted), pytest.raises(error) as caught:
         tl.treatment_effect(fitted, progress=False, **{"reference": "ctrl", **options})
     for part in parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,12 +47,18 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """Numbers of single precision by default, and gradients, whatever a notebook has set; afterwards as before."""
+    """Numbers of single precision on the processor by default, and gradients; afterwards what a notebook has set."""
     before = torch.get_default_dtype()
     if before is not torch.float32:  # of all threads: where it is usual, it is left alone
         torch.set_default_dtype(torch.float32)
+    # a default device, even the usual one, takes time in every call of torch
+    elsewhere = torch.get_default_device().type != "cpu"
     try:
-        with torch.inference_mode(mode=False), torch.enable_grad():
+        with (
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+            torch.device("cpu") if elsewhere else nullcontext(),
+        ):
             yield
     finally:
         if before is not torch.float32:

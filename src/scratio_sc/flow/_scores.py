@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
+from scratio_sc.flow._device import usual_torch
 from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, side_by_side
 from scratio_sc.flow._withheld import withheld_from
 
@@ -66,6 +67,7 @@ def _mean_of(by_member: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return mean
 
 
+@usual_torch()
 @one_numpy_thread()
 def denoising_scores(
     flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Sequence[Side], weights: np.ndarray

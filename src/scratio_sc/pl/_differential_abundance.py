@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratio_sc._check import read_labels
+from scratio_sc._keys import AbundanceKeys
+
 from ._figure import EXTRAPOLATED, finish, ink, panels, plot, ring
 
 if TYPE_CHECKING:
@@ -55,11 +58,15 @@ class _Cells:
     far: np.ndarray
 
     @classmethod
-    def of(cls, adata: AnnData, key: str, groups: np.ndarray) -> _Cells:
-        """Cells of both sides that have a ratio and a group."""
-        ratio = adata.obs[key].to_numpy(float)
-        there = adata.obs[f"{key}_side"].notna().to_numpy() & np.isfinite(ratio) & (groups != "")
-        columns = adata.obs[f"{key}_change"], groups, adata.obs[f"{key}_extrapolated"]
+    def of(cls, adata: AnnData, key: str, groupby: str | None) -> _Cells:
+        """Cells of both sides that have a ratio and a group; all are of one where there is no column of groups."""
+        keys, groups, known = AbundanceKeys(key), np.full(adata.n_obs, "all cells"), np.ones(adata.n_obs, bool)
+        if groupby is not None:
+            labels = read_labels(adata, (groupby,), instead=" Name another with `groupby`.")
+            groups, known = labels.text[:, 0], labels.complete
+        ratio = adata.obs[keys.obs].to_numpy(float)
+        there = adata.obs[keys.side].notna().to_numpy() & np.isfinite(ratio) & known
+        columns = adata.obs[keys.change], groups, adata.obs[keys.ratio.extrapolated]
         return cls(ratio[there], *(np.asarray(column)[there] for column in columns))
 
 
@@ -114,17 +121,17 @@ def differential_abundance(
     >>> axes = scratio.pl.differential_abundance(adata, show=False)
     """
     entry = adata.uns.get(key, {})
-    if f"{key}_side" not in adata.obs or "params" not in entry:
+    keys = AbundanceKeys(key)
+    if not {keys.obs, keys.change, keys.side, keys.ratio.extrapolated} <= {*adata.obs} or "params" not in entry:
         msg = (
             f"No differential abundance {key!r} in `adata.obs` and `adata.uns`. "
             "Run `scratio.tl.differential_abundance(adata, target=..., reference=...)` first."
         )
         raise KeyError(msg)
-    groups = _groups(adata, groupby or entry["params"].get("groupby") or None)
     table = entry.get("groups")
     tested = table is not None and table["pvalue"].notna().any()
     tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
-    cells = _Cells.of(adata, key, groups)
+    cells = _Cells.of(adata, key, groupby or entry["params"].get("groupby") or None)
     n_rows = len(set(cells.groups))
     with panels(2 if tested else 1, ax=ax, panel_size=(4.6, max(2.6, 1.2 + 0.36 * n_rows)), ncols=2) as axes:
         _draw_cells(axes[0], cells)
@@ -132,17 +139,6 @@ def differential_abundance(
         if tested:
             _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
     return finish(axes, show=show, return_fig=return_fig)
-
-
-def _groups(adata: AnnData, groupby: str | None) -> np.ndarray:
-    """Group of every cell as text, empty where it has none."""
-    if groupby is None:
-        return np.full(adata.n_obs, "all cells", object)
-    if groupby not in adata.obs:
-        msg = f"No column {groupby!r} in `adata.obs` (there: {list(adata.obs)}). Name another with `groupby`."
-        raise KeyError(msg)
-    column = adata.obs[groupby].astype(object)
-    return np.asarray(column.where(column.notna(), "").astype(str), object)
 
 
 def _draw_cells(ax: Axes, cells: _Cells) -> None:

@@ -152,4 +152,6 @@ def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
         panel.plot([], [], color=_UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **_POINT)
     handles, labels = panel.get_legend_handles_labels()
     ncols = 2 if extrapolated else 3
-    panel.figure.legend(handles, labels, loc="outside upper center", ncols=ncols, frameon=False, fontsize="x-small")
+    panel.legend(
+        handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=ncols, frameon=False, fontsize="x-small"
+    )

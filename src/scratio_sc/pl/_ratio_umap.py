@@ -12,6 +12,7 @@ import numpy as np
 from pandas.api.types import is_numeric_dtype
 
 from scratio_sc._arguments import check_integer, refuse
+from scratio_sc._keys import RatioKeys
 
 from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
 
@@ -180,7 +181,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
     ratio: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     ratio[~np.isfinite(ratio)] = np.nan
     sign = np.full_like(ratio, np.nan)
-    flag = f"{key}_extrapolated"
+    flag = RatioKeys(key).extrapolated
     if flag in adata.obs:
         far = np.asarray(adata.obs[flag].isin([True])) & (ratio != 0)  # 0 has no sign
         sign[far], ratio[far] = np.sign(ratio[far]), np.nan

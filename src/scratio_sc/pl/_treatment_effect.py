@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scratio_sc._effects import ALL
+
 from ._figure import LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-_ALL = "(all)"
 _AXES = ("target", "group", "sample")
 _LABELS = {
     "js": "JS divergence\nfrom {}  [nats]",
@@ -152,7 +153,7 @@ def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
         raise ValueError(msg)
     kept = np.ones(len(table), bool)
     for axis in ("group", "sample"):
-        of_all = (table[axis] == _ALL).to_numpy()
+        of_all = (table[axis] == ALL).to_numpy()
         if axis not in (rows, columns):
             kept &= of_all
         elif not of_all.all():

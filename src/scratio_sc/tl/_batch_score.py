@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,8 +10,10 @@ import pandas as pd
 
 from scratio_sc._arguments import (
     check_bandwidth,
+    check_device,
     check_integer,
     check_max_steps,
+    check_share,
     generator_of,
     listed,
     named,
@@ -50,6 +51,7 @@ def batch_score(
     bandwidth: float | Literal["auto"] = "auto",
     threshold: float = 0.5,
     rng: int | np.random.Generator | None = 0,
+    device: str = "auto",
     progress: bool = True,
     key_added: str = "batch_score",
     copy: bool = False,
@@ -93,6 +95,8 @@ def batch_score(
         the number and sizes of the batches.
     rng
         Seed or generator of all randomness.
+    device
+        ``"auto"`` takes a GPU where there is one; or any torch device.
     progress
         Whether to show progress bars.
     key_added
@@ -170,8 +174,8 @@ def batch_score(
     check_integer(2, n_members=n_members)
     check_max_steps(max_steps)
     width = check_bandwidth(bandwidth, "denoising")
-    if not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 < threshold < 1:
-        refuse("threshold", threshold, "a share between 0 and 1 of the largest possible score", types=(Real, str))
+    check_share(threshold=threshold)
+    check_device(device, "auto")
     columns, reps = _columns(batch, groupby), _representations(use_rep)
     keys = BatchScoreKeys(key_added)
     check_slots(adata, key_added, "batch_score", columns=[keys.score(rep) for rep in reps], reads=columns, copy=copy)
@@ -184,9 +188,10 @@ def batch_score(
     used[used] = ~_apart(adata.obs_names[used], {rep: x[used] for rep, x in cells.items()})
     text, seed = labels.text[used], int(generator.integers(2**31))
     # the same seed each time: the same folds, so that representations differ by nothing else
-    options = {"n_members": n_members, "max_steps": max_steps, "rng": seed, "progress": progress}
+    options = {"n_members": n_members, "max_steps": max_steps, "rng": seed, "device": device}
     scores = {
-        rep: BatchScores.of(x[used], text, columns=columns, bandwidth=width, **options) for rep, x in cells.items()
+        rep: BatchScores.of(x[used], text, columns=columns, bandwidth=width, progress=progress, **options)
+        for rep, x in cells.items()
     }
     groups = np.unique(labels.text[labels.complete, 1])
     table = _table(scores, text, groups=groups, threshold=threshold)
@@ -209,6 +214,7 @@ def batch_score(
             "bandwidth": width,
             "threshold": float(threshold),
             "rng": recorded(rng),
+            "device": str(device),
             "node_weights": np.stack([part.node_weights for part in scores.values()]),
             "node_bandwidths": np.stack([part.node_bandwidths for part in scores.values()]),
         },

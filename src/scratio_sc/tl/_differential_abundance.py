@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def differential_abundance(
     adata: AnnData,
     *,
-    target: str | Sequence[str] | Mapping[str, Any],
-    reference: str | Sequence[str] | Mapping[str, Any],
+    target: str | float | Sequence[Any] | Mapping[str, Any],
+    reference: str | float | Sequence[Any] | Mapping[str, Any],
     key: str = "scratio",
     sample_key: str | None = None,
     groupby: str | None = None,

@@ -78,7 +78,8 @@ def fit(
     rng
         Seed or generator of all randomness. The same seed gives the same numbers on one machine.
     device
-        ``"auto"`` takes a GPU where there is one; or any torch device.
+        ``"auto"`` takes a GPU where there is one; or any torch device. Ratios are computed there, too, on machines that
+        have it.
     precision
         Of training; ``"auto"`` is bfloat16 where the hardware has it. Scores are always computed in float32.
     progress

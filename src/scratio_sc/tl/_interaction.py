@@ -46,9 +46,9 @@ CONTRASTS = (
 def interaction(
     adata: AnnData,
     *,
-    a: str | Sequence[str] | Mapping[str, Any],
-    b: str | Sequence[str] | Mapping[str, Any],
-    reference: str | Sequence[str] | Mapping[str, Any],
+    a: str | float | Sequence[Any] | Mapping[str, Any],
+    b: str | float | Sequence[Any] | Mapping[str, Any],
+    reference: str | float | Sequence[Any] | Mapping[str, Any],
     combination: str | Sequence[str] | Mapping[str, Any] | None = None,
     key: str = "scratio",
     bandwidth: float | Literal["auto"] = "auto",

@@ -8,6 +8,7 @@ import numpy as np
 
 from scratio_sc._check import as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
+from scratio_sc._sides import warn_of_unfitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._flow import check_method
 
@@ -72,8 +73,8 @@ def log_density(
     Warns
     -----
     UserWarning
-        If cells have no density for want of a level of their own, the embedding is not that of the fit, or `flow` was
-        fitted on these very cells.
+        If cells have no density for want of a level of their own, the embedding is not that of the fit, `flow` was
+        fitted on these very cells, or the condition is a number beyond the fit or a combination that was not fitted.
 
     Raises
     ------
@@ -99,6 +100,7 @@ def log_density(
     check_slots(adata, key_added, "log_density", columns=[key_added], reads=flow.design.columns, copy=copy)
     condition = as_spec(condition)
     own = read_own_labels(adata, flow, (condition,))
+    warn_of_unfitted(flow, condition, what="the densities")
     value = flow.log_likelihood(cells.x, condition, own=own, fold=cells.fold, method=method, progress=progress)
     adata = adata.copy() if copy else adata
     adata.obs[key_added] = value.astype(np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_bandwidth, check_device, check_integer, generator_of, named, recorded
+from scratio_sc._arguments import check_bandwidth, check_integer, generator_of, named, recorded, usable_device
 from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
@@ -186,7 +186,7 @@ def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str
             "n_members": int(params["n_members"]),
             "max_steps": "auto" if params["max_steps"] == "auto" else int(params["max_steps"]),
             "batch_size": int(params["batch_size"]),
-            "device": str(params["device"]),
+            "device": usable_device(params["device"]),
             "precision": str(params["precision"]),
         }
         check_integer(1, n_members=options["n_members"], batch_size=options["batch_size"])
@@ -196,10 +196,6 @@ def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str
             "Fit again with `scratio_sc.tl.fit(adata, condition)`."
         )
         raise ValueError(msg) from error
-    try:
-        check_device(options["device"], options["precision"])
-    except ValueError:
-        options["device"] = "auto"
     design = flow.design
     return options | {
         "columns": design.columns,

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.stats import false_discovery_control
 
 from scratio_sc._arguments import closest, listed, named
-from scratio_sc._check import MIN_CELLS, read_labels
+from scratio_sc._check import MIN_CELLS, check_names, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.stats._rank_correlation import p_values, rank_correlation
@@ -109,9 +109,7 @@ def ratio_genes(
     if groupby is not None:
         labels = read_labels(adata, (groupby,))
         group, known = labels.text[:, 0].astype(object), known & labels.known[:, 0]
-        if (group[known] == "").any():
-            msg = f"groupby={groupby!r} has an empty label, by which no result can be named. Give these cells another."
-            raise ValueError(msg)
+        check_names(labels)
     cells = {name: np.flatnonzero(known & (group == name)) for name in sorted(set(group[known]))}
     ranked = {name: own for name, own in cells.items() if len(own) >= MIN_CELLS and np.ptp(ratio[own]) > 0}
     _check_ranked(key, cells, ranked)

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scratio_sc._arguments import check_integer, generator_of, recorded
 from scratio_sc._check import as_spec, check_all_named, describe, read_flow
 from scratio_sc._embedding import read_flow_params
+from scratio_sc._sides import warn_of_unfitted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +48,11 @@ def sample(
     each column of which one level was asked for. `uns['sample']['params']` has the condition, the flow's key and the
     seed.
 
+    Warns
+    -----
+    UserWarning
+        If the condition is a number beyond the fit or a combination that was not fitted.
+
     Raises
     ------
     KeyError
@@ -69,6 +75,7 @@ def sample(
     flow, (use_rep, _) = read_flow(adata, key), read_flow_params(adata, key)
     spec = as_spec(condition)
     check_all_named(flow, spec)
+    warn_of_unfitted(flow, spec, what="the cells drawn")
     x = flow.sample(n_cells, spec, rng=generator)
     levels = spec if isinstance(spec, dict) else {flow.design.columns[0]: spec}
     obs = pd.DataFrame(index=[f"sample_{i}" for i in range(n_cells)])

@@ -9,7 +9,16 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from scratio_sc._arguments import check_bandwidth, listed
-from scratio_sc._check import MIN_CELLS, as_spec, check_groups, describe, read_labels, read_own_labels, warn_of_missing
+from scratio_sc._check import (
+    MIN_CELLS,
+    as_spec,
+    check_groups,
+    check_names,
+    describe,
+    read_labels,
+    read_own_labels,
+    warn_of_missing,
+)
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
@@ -30,7 +39,7 @@ FAR_BELOW = 0.05
 def treatment_effect(
     adata: AnnData,
     *,
-    reference: str | Sequence[str] | Mapping[str, Any],
+    reference: str | float | Sequence[Any] | Mapping[str, Any],
     groupby: str | None = None,
     sample_key: str | None = None,
     key: str = "scratio",
@@ -211,6 +220,7 @@ def _read_parts(
     labels = read_labels(adata, (column,))
     if argument == "groupby":
         check_groups(labels)
+    check_names(labels)
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
