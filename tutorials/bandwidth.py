@@ -111,5 +111,6 @@ for name in contrasts:
 #
 # - To compare two contrasts cell by cell, give both the same width; `bandwidth=0` is a good choice if either is a
 #   response.
-# - To see changes of abundance alone, give a width well above the spread of a cell type.
+# - To blur out changes of state, give a width of about the spread of a cell type, here 1.2. Wider ones also blur types
+#   that lie close together.
 # - Otherwise leave it. A width chosen because the map looks better is a choice nobody can check.

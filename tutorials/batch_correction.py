@@ -57,7 +57,7 @@ print(adata.obs.groupby(["cell_type", "batch"], observed=True).size().unstack())
 # ## Score both representations
 #
 # One flow is fitted on each, and every cell is scored by members that have not seen it. `max_steps=0` leaves out the
-# networks and four members are a quarter of the default, to be quick; leave both away for the full model.
+# networks and four members are a quarter of the default, to be quick; leave out both for the full model.
 
 # %%
 scratio.tl.batch_score(

@@ -40,7 +40,8 @@ np.testing.assert_array_equal(after, before, strict=True)
 
 # --- what came out ------------------------------------------------------------------------------------------------
 params = adata.uns["log_ratio"]["params"]
-by_type = adata.obs.groupby("bulk_labels", observed=True)["log_ratio"].agg(["mean", "size"]).sort_values("mean")
+known = adata.obs[~adata.obs["log_ratio_extrapolated"]]
+by_type = known.groupby("bulk_labels", observed=True)["log_ratio"].agg(["mean", "size"]).sort_values("mean")
 
 print(f"\n{adata.n_obs} cells, {(adata.obs['cycle'] == 'cycling').sum()} of them cycling, in {seconds:.1f} s")
 print(

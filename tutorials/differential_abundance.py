@@ -68,7 +68,8 @@ scratio.tl.differential_abundance(
 print(adata.uns["differential_abundance"]["groups"].round(3).to_string(index=False))
 
 # %% [markdown]
-# `share_up` and `share_down` count cells whose adjusted p-value is at most `alpha` (10 % by default).
+# `share_up` and `share_down` are the shares of cells whose adjusted p-value is at most `alpha` (10 % by default) and
+# whose own log ratio has the sign of the change.
 # `log_fold_change` is the change of the group's share of a sample's cells; its p-value and FDR compare donors, too.
 
 # %%

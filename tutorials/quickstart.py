@@ -31,10 +31,10 @@ print("embedding:", adata.obsm["X_pca"].shape)
 # %% [markdown]
 # ## Fit
 #
-# One model learns the density of cells under every condition, on an embedding that is there already. By default it
-# trains sixteen members with a network each, which takes a minute or two. `max_steps=0` leaves out the networks and
-# `n_members=4` takes four: seconds, and with so few cells the networks would not be kept anyway. We use it in all
-# tutorials to be quick; leave both away for the real thing.
+# One model learns the density of cells under every condition, on an embedding that is there already. By default it has
+# sixteen members. One network is trained first; where it does not help on held-out cells, as here, the others are not.
+# `max_steps=0` trains none and `n_members=4` takes four members: seconds. All tutorials do so to be quick; leave out
+# both for the real thing.
 
 # %%
 scratio.tl.fit(adata, "cycle", use_rep="X_pca", max_steps=0, n_members=4, progress=False)
@@ -57,18 +57,19 @@ figure = scratio.pl.ratio_umap(adata, show=False, return_fig=True)
 # T and NK cells are red: the cycling cells are among them. Monocytes and dendritic cells are blue.
 
 # %%
-by_type = adata.obs.groupby("bulk_labels", observed=True)["log_ratio"].agg(["mean", "size"])
+known = ~adata.obs["log_ratio_extrapolated"]
+by_type = adata.obs[known].groupby("bulk_labels", observed=True)["log_ratio"].agg(["mean", "size"])
 print(by_type.sort_values("mean", ascending=False).round(2).to_string())
 
 # %% [markdown]
 # ## How sure?
 #
-# `log_ratio_sd` is the standard error of each ratio. Cells in `log_ratio_extrapolated` have no cells of one side
-# nearby: the sign of their ratio is evidence, its size is not. In the figure they are rings.
+# `log_ratio_sd` is the standard error of each ratio. Cells in `log_ratio_extrapolated` have hardly any cells of one
+# side nearby: the sign of their ratio is evidence, its size is not, so means leave them out. In the figure they are
+# rings.
 
 # %%
 clear = adata.obs["log_ratio"].abs() > 2 * adata.obs["log_ratio_sd"]
-known = ~adata.obs["log_ratio_extrapolated"]
 print(f"{(clear & known).sum()} of {adata.n_obs} cells lean clearly to one side, {(~known).sum()} are extrapolated")
 
 # %% [markdown]

@@ -14,11 +14,11 @@
 # # Treatment effects
 #
 # Which treatment moves the cells, which cell types respond, which donors, through which genes, and do two treatments
-# together do what the sum of both says? All answers come from log ratios of one fitted flow, in nats.
+# together do what the sum of both says? All answers come from log ratios of fitted flows, in nats.
 #
-# The cells are those of Kang et al. (2018), blood with and without interferon beta, of which four donors suffice here,
-# and of Norman et al. (2019), single and double gene activations. Where they are not at hand, simulated cells take
-# their place.
+# **The outputs on this page are of simulated cells.** From the repository of the package, with files of the cells of
+# Kang et al. (2018), blood with and without interferon beta, and of Norman et al. (2019), single and double gene
+# activations, in `shared/data` beside it, the same code takes these. With cells of your own, skip the simulation.
 
 # %%
 from pathlib import Path

@@ -83,8 +83,8 @@ def batch_score(
     n_members
         Members of each flow, 2 or more: every cell is scored by members that have not seen it.
     max_steps
-        Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 leaves the anchor alone, which
-        takes seconds.
+        Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 trains none and takes the
+        Gaussian mixture that they would correct (the anchor): seconds.
     bandwidth
         How finely to look, the same for both densities. ``"auto"`` averages the bandwidths that tell the batches of
         held-out cells apart as well as the best, 0 is the finest, a number is the width of the Gaussian kernel in units

@@ -88,7 +88,8 @@ def differential_abundance(
     `adata.obs[key_added + '_pvalue']` : :class:`pandas.Series` (dtype ``float64``)
         p-value of the neighbourhoods that a cell is in, for this cell alone. NaN without a test.
     `adata.obs[key_added + '_fdr']` : :class:`pandas.Series` (dtype ``float64``)
-        The same adjusted for all neighbourhoods: among cells below 0.1, at most 10 % false discoveries are expected.
+        The same adjusted for all neighbourhoods: where samples could be exchanged, one labelling in ten at most has any
+        cell below 0.1. It is of neighbourhoods, which may hold cells of other types, too.
     `adata.obs[key_added + '_change']` : :class:`pandas.Series` (dtype ``category``)
         "up" or "down" where the adjusted p-value is at most `alpha` and the sign of the cell's log ratio agrees with
         its neighbourhood, else "none".

@@ -58,21 +58,24 @@ def fit(
     condition
         Column of `adata.obs`, or several whose combination is the condition. Category, text, number or bool.
     covariates
-        Columns of `adata.obs` held fixed in comparisons: donor, batch, cell type, age.
+        Columns of `adata.obs` held fixed in comparisons: donor, batch, age, or the cell type, which leaves changes of
+        state within types and no changes in their number.
     numeric
         Which of these columns are numbers: dose, time, age. Ratios may then be asked for at any value, and values in
         between are interpolated. A column that is not named here holds labels, even if the labels are numbers. Where a
         column has more than 10 values, cells are fitted in 10 bins of about as many cells. Doses over several
         orders of magnitude are better given as logarithms.
     use_rep
-        Embedding in `adata.obsm`, shape ``(n_obs, d)``: PCs, an scVI or Harmony space. Its scale does not matter.
+        Embedding in `adata.obsm`, shape ``(n_obs, d)``: PCs, an scVI or Harmony space, 10 to 50 dimensions. Its scale
+        does not matter.
     n_comps
         How many of its dimensions, from the first; all by default.
     n_members
         Members of the ensemble. Each leaves out a fold of the cells, so that with two or more every cell is scored by
         members that have not seen it.
     max_steps
-        Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 leaves the anchor alone.
+        Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 trains none and takes the
+        Gaussian mixture that they would correct (the anchor): seconds.
     batch_size
         Cells a step.
     rng

@@ -47,9 +47,10 @@ def null_check(
 ) -> AnnData | None:
     """Refit with permuted conditions, and put the size of the ratios beside that of the real ones.
 
-    Ratios of permuted labels are noise. A contrast whose ratios are not clearly larger has found nothing. The
-    conditions of both sides are exchanged; cells of other conditions keep theirs, unless several columns or numbers
-    make the condition, where others tell of these conditions, too.
+    Ratios of permuted labels are noise. A contrast whose ratios are not clearly larger than all of them has found
+    nothing. Every permutation is a whole fit; a few of them say how large noise is, and give no p-value. The conditions
+    of both sides are exchanged; cells of other conditions keep theirs, unless several columns or numbers make the
+    condition, where others tell of these conditions, too.
 
     Cells of a donor are alike, so that permuted cells are no measure of what differs between donors: pass `sample_key`
     where the conditions have different donors.
@@ -66,8 +67,8 @@ def null_check(
         Column of `adata.obs` with the sample (donor, replicate) of a cell: the conditions of whole samples are
         permuted, so that what differs between samples counts as noise too; cells without one are left out. By default
         those of single cells. Either way within the covariates of the fit, but for those that differ between cells of a
-        sample (cell type); where each of their levels has one sample a condition (donors with both conditions, as a
-        covariate), samples cannot be permuted: fit without it first.
+        sample (cell type). A sample has one condition: where donors have both, make a column of donor and condition,
+        and fit without the donor as a covariate.
     bandwidth
         As in :func:`scratio_sc.tl.log_ratio`, for the real and the permuted conditions alike.
     n_permutations

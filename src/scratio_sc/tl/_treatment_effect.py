@@ -94,7 +94,8 @@ def treatment_effect(
             KL(reference || target), nats. Standard errors are over cells and of the fit; they do not cover
             differences between donors. Estimates of an effect that is not there scatter around 0 or just below.
         ``responds``
-            Whether ``js`` exceeds 1.645 of its standard errors; missing where it could not be measured.
+            Whether ``js`` exceeds 1.645 of its standard errors, a one-sided test at 5 % of each row over cells, not
+            corrected for the number of rows; missing where it could not be measured.
         ``composition``, ``composition_se``
             Log ratio of the group's shares of the cells, target over reference, with the error of counting; of all
             cells that were compared, whatever their covariates.
@@ -130,8 +131,8 @@ def treatment_effect(
 
     Notes
     -----
-    Cells whose covariates the fit has seen on one side only are left out: their ratio would be the word of the additive
-    model alone. Within a cell type the ratio is normalised by Bennett's acceptance ratio (1976), see
+    Cells whose covariates the fit has seen on one side only are left out: their ratio would only add up effects seen in
+    other cells. Within a cell type the ratio is normalised by Bennett's acceptance ratio (1976), see
     :doc:`/method/treatment_effect`.
 
     Examples
