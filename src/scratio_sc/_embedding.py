@@ -221,6 +221,10 @@ class Cells:
     fold: np.ndarray | None
     use_rep: str
 
+    def take(self, index: np.ndarray) -> Cells:
+        """Some of the cells."""
+        return Cells(self.x[index], None if self.fold is None else self.fold[index], self.use_rep)
+
     @property
     def new(self) -> np.ndarray:
         """Cells that were not fitted ``(n_cells,)``; far from all sides, one of them could outweigh a whole mean."""

@@ -107,12 +107,12 @@ class ConditionalFlow:
     Examples
     --------
     >>> import numpy as np
-    >>> from scratio_sc.flow import ConditionalFlow
+    >>> from scratio_sc.flow import fit_flow
     >>> rng = np.random.default_rng(0)
     >>> x = np.concatenate([rng.normal(0, 1, (500, 2)), rng.normal(1, 1, (500, 2))])
     >>> labels = np.repeat(["ctrl", "stim"], 500)
-    >>> flow = ConditionalFlow.fit(x, labels, max_steps=20, n_members=2)
-    >>> flow.log_ratio(x, "stim", "ctrl").value.shape
+    >>> flow, fold = fit_flow(x, labels, max_steps=20, n_members=2)
+    >>> flow.log_ratio(x, "stim", "ctrl", fold=fold).value.shape
     (1000,)
     """
 
@@ -130,7 +130,11 @@ class ConditionalFlow:
 
     @classmethod
     def fit(cls, x: ArrayLike, labels: ArrayLike, **options: Any) -> ConditionalFlow:
-        """Fit cells ``(n, d)`` with labels ``(n,)`` or ``(n, n_columns)``; see :func:`scratio_sc.flow.fit_flow`."""
+        """Fit cells ``(n, d)`` with labels ``(n,)`` or ``(n, n_columns)``, to score other cells.
+
+        The cells of the fit need their folds to be scored by members that have not seen them:
+        :func:`scratio_sc.flow.fit_flow` returns these, too.
+        """
         from scratio_sc.flow._fit import fit_flow
 
         return fit_flow(x, labels, **options)[0]

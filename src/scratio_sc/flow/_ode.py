@@ -73,7 +73,7 @@ class OdeOptions:
 
 DEFAULT_OPTIONS = OdeOptions()
 
-Scores = tuple[Tensor, ...]
+ScoresOfPath = tuple[Tensor, ...]
 Pullback = Callable[[Tensor], tuple[Tensor]]
 Rates = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """(y, sigma, probe) -> score V of the path (n, d), and the rate along it of the log density or ratio / sigma^2 (n,)."""
@@ -111,7 +111,7 @@ def ode_log_ratio(
     path = target if along is None else along
 
     def rates(y: Tensor, sigma: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]:
-        def difference(y: Tensor) -> tuple[Tensor, Scores]:
+        def difference(y: Tensor) -> tuple[Tensor, ScoresOfPath]:
             a, b = target.score(y, sigma), reference.score(y, sigma)
             return a - b, (a, b)
 
@@ -151,7 +151,7 @@ def ode_log_density(
     """
 
     def rates(y: Tensor, sigma: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]:
-        def score(y: Tensor) -> tuple[Tensor, Scores]:
+        def score(y: Tensor) -> tuple[Tensor, ScoresOfPath]:
             s = density.score(y, sigma)
             return s, (s,)
 
@@ -236,13 +236,13 @@ def _sigma(s: Tensor) -> Tensor:
 
 
 def _divergence(
-    field: Callable[[Tensor], tuple[Tensor, Scores]], y: Tensor, probe: Tensor | None
-) -> tuple[Tensor, Scores]:
+    field: Callable[[Tensor], tuple[Tensor, ScoresOfPath]], y: Tensor, probe: Tensor | None
+) -> tuple[Tensor, ScoresOfPath]:
     """Divergence ``(n,)`` of a field whose rows are independent, and the scores it returns besides.
 
     Exact, one backward pass a dimension; or with a ``probe`` ``(n, d)`` of +-1 the unbiased estimate probe^T J probe.
     """
-    _, pullback, scores = cast("tuple[Tensor, Pullback, Scores]", vjp(field, y, has_aux=True))
+    _, pullback, scores = cast("tuple[Tensor, Pullback, ScoresOfPath]", vjp(field, y, has_aux=True))
     if probe is not None:
         return (pullback(probe)[0] * probe).sum(1), scores
     d = y.shape[1]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scratio_sc.flow import ConditionalFlow
+    from scratio_sc.flow import ConditionalFlow, LogRatio
 
 MAX_OTHER = 0.2
 """Share of cells that are not those of the fit, above which real and permuted ratios are not comparable."""
@@ -135,25 +135,18 @@ def null_check(
     for name, side in (("target", target), ("reference", reference)):
         _check_cells(adata, flow, side, used=used, called=name)
     warn_of_unknown(adata, flow, target, reference)
-    x, fold = cells.x[used], None if cells.fold is None else cells.fold[used]
+    mine = cells.take(used)
     role = _roles(adata, flow, asked)
     labels = Permutable.of(text[used], unit[used], flow.design, role=None if role is None else role[used])
     n_refits = labels.count(n_permutations, sample_key=sample_key)
-    ratio = flow.log_ratio(x, target, reference, own=labels.text, fold=fold, bandwidth=width)
-    _check_scored(flow, ratio.value, asked)
-    counted, sizes = ~ratio.far.all(1) & observed(flow, len(x), asked, own=labels.text), []
-    if not counted.any():
-        msg = (
-            f"None of the {len(x)} cells is like those that the flow was fitted on, with covariates that it has seen "
-            "under both sides, so there is nothing to compare. Pass the cells of the fit, in the embedding of the fit."
-        )
-        raise ValueError(msg)
-    _warn_of_other_cells(flow, len(x), int((~cells.new[used]).sum()) if fold is not None else len(x))
+    ratio = flow.log_ratio(mine.x, target, reference, own=labels.text, fold=mine.fold, bandwidth=width)
+    counted, sizes = _counted(flow, ratio, asked, own=labels.text), []
+    _warn_of_other_cells(flow, len(mine.x), len(mine.x) if mine.fold is None else int((~mine.new).sum()))
     draws = labels.permuted(n_permutations, rng=generator)
     for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
-        refitted, own_fold = fit_flow(x, shuffled, rng=generator, **fit_again)
-        null_ratio = refitted.log_ratio(x, target, reference, own=shuffled, fold=own_fold, bandwidth=width)
-        told = counted & observed(refitted, len(x), asked, own=shuffled)
+        refitted, fold = fit_flow(mine.x, shuffled, rng=generator, **fit_again)
+        null_ratio = refitted.log_ratio(mine.x, target, reference, own=shuffled, fold=fold, bandwidth=width)
+        told = counted & observed(refitted, len(mine.x), asked, own=shuffled)
         if told.any():
             sizes.append(_size(null_ratio.value[told]))
     _check_told(len(sizes), n_refits)
@@ -253,14 +246,24 @@ def _single_levels(flow: ConditionalFlow, side: Any) -> Iterator[dict[str, Any]]
             yield {**by_column, column: level}
 
 
-def _check_scored(flow: ConditionalFlow, ratio: np.ndarray, sides: tuple[Any, Any]) -> None:
-    if not np.isfinite(ratio).any():
+def _counted(flow: ConditionalFlow, ratio: LogRatio, sides: tuple[Any, Any], *, own: np.ndarray | None) -> np.ndarray:
+    """Cells whose ratio counts, with fitted cells nearby and covariates of both sides, ``(n,)``; refused if none is."""
+    n = len(ratio.value)
+    if not np.isfinite(ratio.value).any():
         columns = named(columns_not_named(flow, sides))
         msg = (
-            f"None of the {len(ratio)} cells has a log ratio: their own labels in {columns} are not of the fit. Pass "
+            f"None of the {n} cells has a log ratio: their own labels in {columns} are not of the fit. Pass "
             "the cells that the flow was fitted on, or fit again."
         )
         raise ValueError(msg)
+    counted = ~ratio.far.all(1) & observed(flow, n, sides, own=own)
+    if not counted.any():
+        msg = (
+            f"None of the {n} cells is like those that the flow was fitted on, with covariates that it has seen "
+            "under both sides, so there is nothing to compare. Pass the cells of the fit, in the embedding of the fit."
+        )
+        raise ValueError(msg)
+    return counted
 
 
 def _check_told(n_told: int, n_refits: int) -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from scratio_sc._embedding import Cells
+    from scratio_sc.flow import ConditionalFlow
+
 FAR_BELOW = 0.05
 """Nats below 0 from which cells look like those of the other side; no effect at all scatters around 0."""
 
@@ -165,22 +168,13 @@ def treatment_effect(
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
-        its_own = None if own is None else own[cells]
-        scores = member_scores(
+        contrast = _contrast(
             flow,
-            given.x[cells],
+            given.take(cells),
             (side, reference),
-            own=its_own,
-            fold=None if given.fold is None else given.fold[cells],
-            weights=flow.weights(side, reference, bandwidth=width),
-        )
-        scored = np.isfinite(scores.value).all(1) & ~(given.new[cells] & scores.far.all(1))
-        contrast = Contrast(
             is_target=in_treatment[name][cells],
-            scored=scored,
-            comparable=scored & observed(flow, len(cells), (side, reference), own=its_own),
-            far=np.any(scores.far, axis=1),
-            ratios=Ratios.of(scores, np.array([1.0, -1.0])),
+            own=None if own is None else own[cells],
+            bandwidth=width,
         )
         rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
     table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
@@ -203,6 +197,28 @@ def treatment_effect(
     }
     log_written("treatment_effect", [f"uns[{key_added!r}]"])
     return adata if copy else None
+
+
+def _contrast(
+    flow: ConditionalFlow,
+    cells: Cells,
+    sides: tuple[Any, Any],
+    *,
+    is_target: np.ndarray,
+    own: np.ndarray | None,
+    bandwidth: float | Literal["auto"],
+) -> Contrast:
+    """Cells of both sides, the target first, and their ratios."""
+    weights = flow.weights(*sides, bandwidth=bandwidth)
+    scores = member_scores(flow, cells.x, sides, own=own, fold=cells.fold, weights=weights)
+    scored = np.isfinite(scores.value).all(1) & ~(cells.new & scores.far.all(1))
+    return Contrast(
+        is_target=is_target,
+        scored=scored,
+        comparable=scored & observed(flow, len(cells.x), sides, own=own),
+        far=np.any(scores.far, axis=1),
+        ratios=Ratios.of(scores, np.array([1.0, -1.0])),
+    )
 
 
 def _read_parts(
