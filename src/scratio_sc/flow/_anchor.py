@@ -9,7 +9,7 @@ labels says. Groups that differ in numbers alone share their covariance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._eigenbasis import eigenbasis
 from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
+from scratio_sc.flow._moved_types import EXPLAINED, MovedTypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,7 @@ class Anchor:
         were borne out. The other one has priors of its own, from the cells that it sees.
         """
         z = plan.coordinates(x)
-        parts = _of_cells(plan.parts, z, group, design=design)
+        parts = _of_cells(plan.parts, plan.types, z, group=group, design=design)
         anchor = cls._of(parts, z, group, design=design, plan=plan)
         if all(len(part.mixture.mean) == 1 for part in parts):
             return anchor, anchor
@@ -145,12 +146,16 @@ class Anchor:
         )
 
 
-def _of_cells(parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: Design) -> list[Fitted]:
+def _of_cells(
+    parts: Sequence[Fitted], types: Sequence[MovedTypes], x: Tensor, *, group: np.ndarray, design: Design
+) -> list[Fitted]:
     """Partitions fitted to some of the cells, with the prior that they have, from what all groups have in common.
 
-    From where groups are already, the few sweeps would keep something of the labels of cells that are left out.
+    From where groups are already, the few sweeps would keep something of the labels of cells that are left out. Types
+    that have moved are where these cells say.
     """
-    starts = [Mixture.start(part.mixture.pooled, design.n_features) for part in parts]
+    starts = [own.start(x, group, design) for own in types]
+    starts = starts or [Mixture.start(part.mixture.pooled, design.n_features) for part in parts]
     return [
         Fitted.of(start, x, group, design=design, n_sweeps=MEMBER_SWEEPS, prior=part.prior)
         for start, part in zip(starts, parts, strict=True)
@@ -159,12 +164,16 @@ def _of_cells(parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A mixture, its fit to half of the cells, its own share, and log densities of cells of the other half ``(n,)``."""
+    """A mixture, its fit to half of the cells, its own share, and log densities of cells of the other half ``(n,)``.
+
+    And its types, where they are fewer than its components were.
+    """
 
     mixture: Mixture
     fitted: Fitted
     own_share: float
     density: np.ndarray
+    types: MovedTypes | None = None
 
 
 @dataclass(frozen=True)
@@ -202,11 +211,22 @@ class _Halves:
 
     def better(self, rival: _Candidate, best: _Candidate) -> bool:
         """Whether a rival explains the cells to judge by better, and tells their groups better."""
+        explained, told = self._gains(rival, best)
+        return is_clear(explained) and is_clear(told)
+
+    def serves(self, rival: _Candidate, best: _Candidate) -> bool:
+        """Whether a rival explains the cells to judge by or tells their groups clearly better, and neither worse."""
+        gains = self._gains(rival, best)
+        worse = any(is_clear(-gain, n_errors=CLEARLY) for gain in gains)
+        return not worse and any(is_clear(gain, n_errors=CLEARLY) for gain in gains)
+
+    def _gains(self, rival: _Candidate, best: _Candidate) -> tuple[np.ndarray, np.ndarray]:
+        """What a rival gains in log density of the cells to judge by, and in log-loss of their groups, ``(n,)``."""
         n = max(MAX_SCORES // self.design.n_groups, MAX_JUDGED)
         (loss, density), (loss_before, density_before) = (
             self._judged(one.fitted, one.own_share, n) for one in (rival, best)
         )
-        return is_clear(density - density_before) and is_clear(loss_before - loss)
+        return density - density_before, loss_before - loss
 
     def _judged(self, fitted: Fitted, share: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-loss of the groups of the first cells to judge by, and log density of each under its own, ``(n,)``."""
@@ -215,9 +235,9 @@ class _Halves:
         joint = density + np.log(np.maximum(np.bincount(self.group, minlength=self.design.n_groups), 0.5))
         return logsumexp(joint, axis=1) - joint[own], density[own]
 
-    def best_label_weight(self, parts: Sequence[Fitted]) -> float:
+    def best_label_weight(self, parts: Sequence[Fitted], types: Sequence[MovedTypes]) -> float:
         """Weight of the labels of least log-loss of the conditions, of those that are clearly better than none."""
-        fitted = _of_cells(parts, self.x, self.group, design=self.design)
+        fitted = _of_cells(parts, types, self.x, group=self.group, design=self.design)
         means = LabelledMeans.of(fitted, self.x, self.group, design=self.design)
         if not (any(means.moving) and len(self.judge)):
             return 0.0
@@ -237,8 +257,8 @@ class _Halves:
 class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
-    Labels enter in how far groups may differ (`own_share`, `label_weight`, the priors), not in how they do: the fit of
-    a member starts from mixtures that are the same in all groups.
+    Labels enter in how far groups may differ (`own_share`, `label_weight`, the priors), and in which components are one
+    type (`types`), not in how groups differ: the fit of a member starts from mixtures that are the same in all groups.
 
     Attributes
     ----------
@@ -248,6 +268,8 @@ class AnchorPlan:
         Mixtures of all cells with the prior of their log odds, from which the fit of a member starts. There are
         several, found from different starts: where cell types are no Gaussians, each cuts them up in another way, and
         together they are smoother. Where two of them are the same, the cells do fall apart that way, and one is enough.
+    types
+        Types of each of them, from which the fit of a member starts instead; none where no components are united.
     own_share
         As in `Anchor`.
     label_weight
@@ -259,6 +281,7 @@ class AnchorPlan:
     basis: np.ndarray
     within: np.ndarray
     parts: list[Fitted]
+    types: list[MovedTypes]
     own_share: float
     label_weight: float
 
@@ -275,20 +298,26 @@ class AnchorPlan:
         best, finer = _choose(z, group, halves, rng=rng)
         first, own_share = best.mixture, best.own_share
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
+        types = [] if best.types is None else [best.types]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
             start = _search(z, group, design, finer=finer, rng=rng)
             if start is None:
                 continue
+            own = None
+            if best.types is not None:
+                own = MovedTypes.of(start.pooled, z, group, design=design, explained=best.types.explained)
+                start = own.start(z, group, design)
             part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
             if own_share and not len(part.scatter):
                 continue  # with a few more components than the first it may be too large for them
             if any(_say_the_same(part.mixture, known.mixture, z) for known in parts):
-                parts = [part]
+                parts, types = [part], [] if own is None else [own]
                 break
             parts.append(part)
+            types += [] if own is None else [own]
         mixed = len(first.mean) > 1 and not own_share
-        label_weight = halves.best_label_weight(parts) if mixed else 0.0
-        return cls(center, basis, within, parts, own_share, label_weight)
+        label_weight = halves.best_label_weight(parts, types) if mixed else 0.0
+        return cls(center, basis, within, parts, types, own_share, label_weight)
 
 
 def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
@@ -300,7 +329,8 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
 def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Generator) -> tuple[_Candidate, int]:
     """The best mixture, and how many times as many components as usual it was merged from.
 
-    More than usual where cell types seem to be many, there are cells for them, and groups are told better.
+    More than usual where cell types seem to be many, there are cells for them, and groups are told better. Of types
+    instead of components, where these tell groups better.
     """
     design, finer = halves.design, 1
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
@@ -321,6 +351,12 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
         if rival is None or not halves.better(again := halves.candidate(rival), best):
             break
         best, finer = again, more
+    components = best.mixture.pooled
+    for explained in EXPLAINED:
+        types = MovedTypes.of(components, x, group, design=design, explained=explained)
+        if types.are_fewer:
+            united = replace(halves.candidate(types.start(x, group, design)), types=types)
+            best = united if halves.serves(united, best) else best
     return best, finer
 
 
