@@ -160,6 +160,22 @@ def donors(seed: int) -> Iterator[Figure]:
     yield Figure("20 donors", "treated/control", "coverage", covered(ratio, sd, exact), 0.85, 0.95)
 
 
+def responding(seed: int) -> Iterator[Figure]:
+    """All cells respond, as to interferon: every type moves by 4.5 in a direction that all share, and by 1.5 more."""
+    rng = np.random.default_rng(seed)
+    means, covariances = _cell_types(8, 20, rng)
+    proportions, share = rng.dirichlet(np.full(8, 3.0)), 3 * _direction(20, rng)
+    moved = means + share + [_direction(20, rng) for _ in means]
+    treated, control = (GaussianMixture(proportions, places, covariances) for places in (moved, means))
+    conditions, contrasts = {"treated": treated, "control": control}, {"exact": ("treated", "control")}
+    train, test = (simulate(conditions, dict.fromkeys(conditions, n), rng, contrasts=contrasts) for n in (1_500, 3_000))
+    ratio, sd = scored(train, test, target="treated", reference="control", seed=seed)
+    exact = test.obs["exact"].to_numpy()
+    error = float(np.mean((ratio - exact) ** 2) / exact.var())
+    yield Figure("all respond", "treated/control", "mse of the variance", error, high=0.05)
+    yield Figure("all respond", "treated/control", "coverage", covered(ratio, sd, exact), 0.85, 0.95)
+
+
 def _direction(n_dims: int, rng: np.random.Generator) -> np.ndarray:
     """A move of 1.5 in a direction of its own ``(n_dims,)``."""
     move = rng.standard_normal(n_dims)
@@ -274,6 +290,7 @@ def parts_of(cells: str | None) -> dict[str, Callable[[int], Iterator[Figure]]]:
         "many": many,
         "screen": screen,
         "donors": donors,
+        "responding": responding,
         "shift": shift,
         "repeated": repeated,
     }
