@@ -122,18 +122,19 @@ CLEAR, UNCLEAR = np.full(100, 1.0) + np.tile([-0.1, 0.1], 50), np.tile([-1.0, 1.
 
 
 @pytest.mark.parametrize(
-    ("explained", "told", "expected"),
+    ("explained", "told", "moving", "expected"),
     [
-        (CLEAR, UNCLEAR, True),
-        (UNCLEAR, CLEAR, True),
-        (UNCLEAR, UNCLEAR, False),
-        (CLEAR, -CLEAR, False),
-        (-CLEAR, CLEAR, False),
+        (UNCLEAR, CLEAR, False, True),
+        (UNCLEAR, UNCLEAR, True, False),
+        (UNCLEAR, 0.1 * CLEAR, True, False),  # clear, and a hundredth of what is left
+        (CLEAR, UNCLEAR, True, True),
+        (CLEAR, UNCLEAR, False, False),
+        (CLEAR, -CLEAR, True, False),
+        (-CLEAR, CLEAR, True, False),
     ],
 )
-def test_rivals_serve_where_one_gain_is_clear_and_none_is_a_loss(
-    monkeypatch: pytest.MonkeyPatch, *, explained: np.ndarray, told: np.ndarray, expected: bool
+def test_united_components_serve_where_one_gain_is_clear_and_none_is_a_loss(
+    monkeypatch: pytest.MonkeyPatch, *, explained: np.ndarray, told: np.ndarray, moving: bool, expected: bool
 ) -> None:
-    monkeypatch.setattr(_anchor._Halves, "_gains", lambda *_: (explained, told))
-    halves = _anchor._Halves(X, GROUP, X, GROUP, DESIGN)
-    assert halves.serves(None, None) is expected
+    monkeypatch.setattr(_anchor._Halves, "_gains", lambda *_: (explained, told, 9.0))
+    assert _anchor._Halves(X, GROUP, X, GROUP, DESIGN).united_serve(None, None, moving=moving) is expected

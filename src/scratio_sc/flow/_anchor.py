@@ -40,6 +40,8 @@ OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 CLEARLY = 1.645
 """Standard errors by which labels have to serve held-out cells, for them to have a say."""
+LEAST_TOLD = 0.1
+"""Share of the log-loss of held-out cells that united components have to save: fewer of them see less."""
 MAX_JUDGED, MAX_CONTESTED, MAX_SCORES = 5_000, 20_000, 60_000
 PLAN_SWEEPS, TRIAL_SWEEPS = 4, 3
 JUDGE_SHARE = 0.2
@@ -211,22 +213,31 @@ class _Halves:
 
     def better(self, rival: _Candidate, best: _Candidate) -> bool:
         """Whether a rival explains the cells to judge by better, and tells their groups better."""
-        explained, told = self._gains(rival, best)
+        explained, told, _ = self._gains(rival, best)
         return is_clear(explained) and is_clear(told)
 
-    def serves(self, rival: _Candidate, best: _Candidate) -> bool:
-        """Whether a rival explains the cells to judge by or tells their groups clearly better, and neither worse."""
-        gains = self._gains(rival, best)
-        worse = any(is_clear(-gain, n_errors=CLEARLY) for gain in gains)
-        return not worse and any(is_clear(gain, n_errors=CLEARLY) for gain in gains)
+    def united_serve(self, united: _Candidate, best: _Candidate, *, moving: bool) -> bool:
+        """Whether united components tell the groups of the cells to judge by clearly better, and explain them no worse.
 
-    def _gains(self, rival: _Candidate, best: _Candidate) -> tuple[np.ndarray, np.ndarray]:
-        """What a rival gains in log density of the cells to judge by, and in log-loss of their groups, ``(n,)``."""
+        By a tenth of what is left to tell. If all united components move: or explain them clearly better, and tell
+        them no worse.
+        """
+        explained, told, left = self._gains(united, best)
+        if any(is_clear(-gain, n_errors=CLEARLY) for gain in (explained, told)):
+            return False
+        tells = is_clear(told, n_errors=CLEARLY, least=LEAST_TOLD * left)
+        return tells or (moving and is_clear(explained, n_errors=CLEARLY))
+
+    def _gains(self, rival: _Candidate, best: _Candidate) -> tuple[np.ndarray, np.ndarray, float]:
+        """What a rival gains in log density of the cells to judge by, and in log-loss of their groups, ``(n,)``.
+
+        And the mean log-loss before.
+        """
         n = max(MAX_SCORES // self.design.n_groups, MAX_JUDGED)
         (loss, density), (loss_before, density_before) = (
             self._judged(one.fitted, one.own_share, n) for one in (rival, best)
         )
-        return density - density_before, loss_before - loss
+        return density - density_before, loss_before - loss, float(loss_before.mean()) if len(loss_before) else 0.0
 
     def _judged(self, fitted: Fitted, share: float, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-loss of the groups of the first cells to judge by, and log density of each under its own, ``(n,)``."""
@@ -356,7 +367,7 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
         types = MovedTypes.of(components, x, group, design=design, explained=explained)
         if types.are_fewer:
             united = replace(halves.candidate(types.start(x, group, design)), types=types)
-            best = united if halves.serves(united, best) else best
+            best = united if halves.united_serve(united, best, moving=explained is not None) else best
     return best, finer
 
 
