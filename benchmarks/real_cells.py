@@ -29,7 +29,7 @@ METHODS = {
 }
 
 
-def flow_losses(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> np.ndarray:
+def by_flow(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> np.ndarray:
     """Log probability of each condition of new cells ``(n, k)``, by the ratios to the first at their own bandwidths."""
     names, size = np.unique(y, return_counts=True)
     flow = ConditionalFlow.fit(x, y, rng=seed)
@@ -38,7 +38,7 @@ def flow_losses(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> 
     return joint - logsumexp(joint, axis=1, keepdims=True)
 
 
-def classifier_losses(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, method: str, seed: int) -> np.ndarray:
+def by_classifier(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, method: str, seed: int) -> np.ndarray:
     """The same by a classifier."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -57,10 +57,10 @@ def losses(x: np.ndarray, y: np.ndarray, *, n_halves: int) -> dict[str, float]:
         own = np.arange(len(new)), code[new]
         share = np.bincount(code[fitted], minlength=len(names)) / len(fitted)
         found.setdefault("class frequencies", []).append(-np.log(share[code[new]]).mean())
-        found.setdefault("scratio_sc", []).append(-flow_losses(x[fitted], y[fitted], x[new], seed=seed)[own].mean())
+        found.setdefault("scratio_sc", []).append(-by_flow(x[fitted], y[fitted], x[new], seed=seed)[own].mean())
         for method, name in METHODS.items():
             try:
-                log_p = classifier_losses(x[fitted], y[fitted], x[new], method=method, seed=seed)
+                log_p = by_classifier(x[fitted], y[fitted], x[new], method=method, seed=seed)
             except np.linalg.LinAlgError:  # fewer cells of a condition than dimensions
                 log_p = np.full((len(new), len(names)), np.nan)
             found.setdefault(name, []).append(-log_p[own].mean())

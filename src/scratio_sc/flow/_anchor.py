@@ -1,10 +1,11 @@
 """The anchor: a Gaussian mixture whose weights and means depend on the group, from which the network starts.
 
-Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`). Groups
-differ in the weights (`_proportions`) and in the means (`_shrinkage`), as far as their cells can tell; labels have a
-say in the means where that serves held-out cells (`_discriminative`). Sigma_gk lies between the component's covariance
-and the group's own one, as in regularised discriminant analysis (Friedman 1989); how far, the held-out log-loss of the
-labels says. Groups that differ in numbers alone share their covariance.
+Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found without labels (`_components`), and united
+where conditions move all cells of a type (`_moved_types`). Groups differ in the weights (`_proportions`) and in the
+means (`_shrinkage`), as far as their cells can tell; labels have a say in the means where that serves held-out cells
+(`_discriminative`). Sigma_gk lies between the component's covariance and the group's own one, as in regularised
+discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says. Groups that differ in numbers
+alone share their covariance.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._eigenbasis import eigenbasis
 from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
-from scratio_sc.flow._moved_types import EXPLAINED, MovedTypes
+from scratio_sc.flow._moved_types import MovedTypes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 CLEARLY = 1.645
-"""Standard errors by which labels have to serve held-out cells, for them to have a say."""
+"""Standard errors by which labels that have a say, and united components, have to serve held-out cells."""
 LEAST_TOLD = 0.1
 """Share of the log-loss of held-out cells that united components have to save: fewer of them see less."""
 MAX_JUDGED, MAX_CONTESTED, MAX_SCORES = 5_000, 20_000, 60_000
@@ -269,7 +270,8 @@ class AnchorPlan:
     """What the anchors of all members share: coordinates, components, and how far groups may differ.
 
     Labels enter in how far groups may differ (`own_share`, `label_weight`, the priors), and in which components are one
-    type (`types`), not in how groups differ: the fit of a member starts from mixtures that are the same in all groups.
+    type (`types`), not in how groups differ: the fit of a member starts from mixtures that are the same in all groups,
+    or where its own cells have types.
 
     Attributes
     ----------
@@ -316,7 +318,7 @@ class AnchorPlan:
                 continue
             own = None
             if best.types is not None:
-                own = MovedTypes.of(start.pooled, z, group, design=design, explained=best.types.explained)
+                (own,) = MovedTypes.of(start.pooled, z, group, design=design, explained=[best.types.explained])
                 start = own.start(z, group, design)
             part = Fitted.of(start, z, group, design=design, n_sweeps=PLAN_SWEEPS)
             if own_share and not len(part.scatter):
@@ -341,7 +343,7 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
     """The best mixture, and how many times as many components as usual it was merged from.
 
     More than usual where cell types seem to be many, there are cells for them, and groups are told better. Of types
-    instead of components, where these tell groups better.
+    instead of components, where these serve held-out cells.
     """
     design, finer = halves.design, 1
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
@@ -362,12 +364,11 @@ def _choose(x: Tensor, group: np.ndarray, halves: _Halves, *, rng: np.random.Gen
         if rival is None or not halves.better(again := halves.candidate(rival), best):
             break
         best, finer = again, more
-    components = best.mixture.pooled
-    for explained in EXPLAINED:
-        types = MovedTypes.of(components, x, group, design=design, explained=explained)
+    moving, coarser = MovedTypes.of(best.mixture.pooled, x, group, design=design)
+    for types in [moving] if coarser.are_those_of(moving) else [moving, coarser]:
         if types.are_fewer:
             united = replace(halves.candidate(types.start(x, group, design)), types=types)
-            best = united if halves.united_serve(united, best, moving=explained is not None) else best
+            best = united if halves.united_serve(united, best, moving=types is moving) else best
     return best, finer
 
 

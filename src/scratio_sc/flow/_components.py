@@ -92,7 +92,7 @@ def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor
 
 
 @dataclass(frozen=True)
-class _Clusters:
+class Clusters:
     """Size ``(m,)``, mean ``(m, d)`` and scatter about the mean ``(m, d, d)`` of soft clusters."""
 
     size: Tensor
@@ -100,7 +100,7 @@ class _Clusters:
     scatter: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, share: Tensor) -> _Clusters:
+    def of(cls, x: Tensor, share: Tensor) -> Clusters:
         size = share.sum(0).clamp(min=1e-9)
         mean = (share.T @ x) / size[:, None]
         return cls(size, mean, torch.stack([scatter_about(m, x, share[:, k]) for k, m in enumerate(mean)]))
@@ -134,7 +134,7 @@ class _Clusters:
                 found.append((i, j))
         return found
 
-    def merged(self, pairs: list[tuple[int, int]]) -> _Clusters:
+    def merged(self, pairs: list[tuple[int, int]]) -> Clusters:
         """The clusters with the second of each pair merged into the first."""
         share = torch.eye(len(self.size), dtype=self.size.dtype)
         for i, j in pairs:
@@ -144,7 +144,7 @@ class _Clusters:
         mean = (share * self.size[:, None]).T @ self.mean / size[:, None]
         apart = [self.mean - centre for centre in mean]
         between = [(each * mine[:, None]).T @ each for each, mine in zip(apart, share.T * self.size, strict=True)]
-        return _Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + torch.stack(between))
+        return Clusters(size, mean, torch.einsum("ij,ide->jde", share, self.scatter) + torch.stack(between))
 
     @staticmethod
     def _log_det(scatter: Tensor, size: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
     _, size = np.unique(group, return_counts=True)
     cells = x[torch.as_tensor(np.argsort(group, kind="stable"))].split(size.tolist())
     mean, scatter = (torch.stack(part) for part in zip(*map(_moments, cells), strict=True))
-    own = _Clusters(torch.as_tensor(size).to(x.dtype), mean, scatter).components()
+    own = Clusters(torch.as_tensor(size).to(x.dtype), mean, scatter).components()
     shared = torch.einsum("m,mde->de", own.weight, own.covariance).expand_as(own.covariance)
     return [Components(own.weight, own.mean, shared), own]
 
@@ -223,12 +223,12 @@ def find_components(
     """
     x = x[torch.as_tensor(rng.permutation(len(x))[: min(finer, 2) * MAX_SEARCHED])]
     judge = judge[torch.as_tensor(rng.permutation(len(judge))[:MAX_JUDGED])]
-    single = _Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
+    single = Clusters.of(x, torch.ones(len(x), 1, dtype=x.dtype)).components()
     if len(judge) < MIN_JUDGED:
         return single
     n_start = int(np.clip(len(x) // max(x.shape[1], 20), 1, finer * MAX_COMPONENTS))
     share = _first_shares(x, n_start, rng=rng)
-    clusters = _sweep(x, _Clusters.of(x, share), MAX_SWEEPS // finer)
+    clusters = _sweep(x, Clusters.of(x, share), MAX_SWEEPS // finer)
     path = [clusters.components()]
     scores = [path[0].log_likelihood(judge)]
     best = 0
@@ -241,7 +241,7 @@ def find_components(
     return path[best] if all(is_clear(gain.numpy(), n_errors=CLEARLY) for gain in gains) else single
 
 
-def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:
+def _sweep(x: Tensor, clusters: Clusters, n_sweeps: int) -> Clusters:
     last = -math.inf
     for _ in range(n_sweeps):
         joint = clusters.components().log_joint(x)
@@ -249,7 +249,7 @@ def _sweep(x: Tensor, clusters: _Clusters, n_sweeps: int) -> _Clusters:
         share = (joint - total).exp()
         share = share[:, share.sum(0) > x.shape[1] / 2 + 1] if share.shape[1] > 1 else share
         share = share / share.sum(1, keepdim=True).clamp(min=1e-300)
-        clusters = _Clusters.of(x, share)
+        clusters = Clusters.of(x, share)
         if float(total.mean()) - last < TOLERANCE:
             break
         last = float(total.mean())
@@ -280,7 +280,7 @@ def merge_tree(x: Tensor, components: Components) -> np.ndarray:
     A split has +1 for the components on one side, -1 for those on the other, 0 for the rest.
     """
     m = len(components.weight)
-    clusters = _Clusters.of(x, components.responsibilities(x))
+    clusters = Clusters.of(x, components.responsibilities(x))
     leaves = np.eye(m, dtype=np.int8)
     splits = np.zeros((m - 1, m), np.int8)
     for step in range(m - 2, -1, -1):

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from scipy.special import xlogy
 
-from scratio_sc.flow._components import MERGE_RIDGE, pulled, scatter_about
+from scratio_sc.flow._components import MERGE_RIDGE, Clusters, pulled, scatter_about
 from scratio_sc.flow._mixture_fit import MIN_WEIGHT, Mixture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from scratio_sc.flow._components import Components
@@ -41,18 +43,28 @@ class MovedTypes:
 
     @classmethod
     def of(
-        cls, components: Components, x: Tensor, group: np.ndarray, *, design: Design, explained: float | None
-    ) -> MovedTypes:
-        """Types among the components of cells ``(n, d)`` in groups ``(n,)``."""
+        cls,
+        components: Components,
+        x: Tensor,
+        group: np.ndarray,
+        *,
+        design: Design,
+        explained: Sequence[float | None] = EXPLAINED,
+    ) -> list[MovedTypes]:
+        """Types among the components of cells ``(n, d)`` in groups ``(n,)``, for each share that moves explain."""
         some = slice(None, None, -(-len(x) // MAX_ASKED))
         condition = design.condition_of(design.groups)[group[some]]
         types = _Types.of(x[some], components.responsibilities(x[some]), condition, n_conditions=len(design.conditions))
-        return cls(components, types.united(explained), explained)
+        return [cls(components, types.united(share), share) for share in explained]
 
     @property
     def are_fewer(self) -> bool:
         """Whether any components are one type."""
         return bool(self.of_component.max() + 1 < len(self.of_component))
+
+    def are_those_of(self, other: MovedTypes) -> bool:
+        """Whether the same components are one type."""
+        return np.array_equal(self.of_component, other.of_component)
 
     def start(self, x: Tensor, group: np.ndarray, design: Design) -> Mixture:
         """A component for each type of cells ``(n, d)`` in groups ``(n,)``, which has moved if it was several."""
@@ -85,7 +97,7 @@ def _effects(total: np.ndarray, size: np.ndarray, features: np.ndarray) -> np.nd
     return effects
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Types:
     """Cells ``(n_conditions, m)`` and means ``(n_conditions, m, d)`` of types, scatter about these ``(m, d, d)``."""
 
@@ -99,11 +111,9 @@ class _Types:
         size, mean, scatter = np.zeros((n_conditions, m)), np.zeros((n_conditions, m, d)), np.zeros((m, d, d))
         for c in np.unique(condition):
             mine = torch.as_tensor(np.flatnonzero(condition == c))
-            cells, of_cells = x[mine], share[mine]
-            size[c] = of_cells.sum(0).numpy()
-            mean[c] = (of_cells.T @ cells).numpy() / np.maximum(size[c], 1e-9)[:, None]
-            for k in range(m):
-                scatter[k] += scatter_about(torch.as_tensor(mean[c, k]), cells, of_cells[:, k]).numpy()
+            own = Clusters.of(x[mine], share[mine])
+            size[c], mean[c] = own.size.numpy(), own.mean.numpy()
+            scatter += own.scatter.numpy()
         return cls(size, mean, scatter)
 
     def united(self, explained: float | None) -> np.ndarray:
@@ -113,19 +123,19 @@ class _Types:
         """
         m, d = self.mean.shape[1:]
         limit, kind = NATS_EACH * 0.5 * (d + 1) * (d + 2), np.arange(m)
-        loss = np.full((m, m), np.inf)
+        types, loss = _Types(self.size.copy(), self.mean.copy(), self.scatter.copy()), np.full((m, m), np.inf)
         for i in range(m):
             for j in range(i + 1, m):
-                loss[i, j] = self._loss(i, j, explained=explained)
+                loss[i, j] = types._loss(i, j, explained=explained)
         while loss.min() < limit:
             i, j = divmod(int(loss.argmin()), m)
-            self.size[:, i], self.mean[:, i], self.scatter[i] = _together(*self._both(i, j))
+            types.size[:, i], types.mean[:, i], types.scatter[i] = _together(*types._both(i, j))
             kind[kind == j] = i
             loss[j] = loss[:, j] = np.inf
             for k in np.setdiff1d(kind, i):
-                loss[min(i, k), max(i, k)] = self._loss(i, k, explained=explained)
-        types: np.ndarray = np.unique(kind, return_inverse=True)[1]
-        return types
+                loss[min(i, k), max(i, k)] = types._loss(i, k, explained=explained)
+        of_component: np.ndarray = np.unique(kind, return_inverse=True)[1]
+        return of_component
 
     def _both(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.size[:, [i, j]], self.mean[:, [i, j]], self.scatter[[i, j]]

@@ -25,7 +25,7 @@ def flow(adata: AnnData, *, key: str = "scratio") -> ConditionalFlow:
     Returns
     -------
     The flow, pure torch and numpy: score other cells with it, save it as a file, pass it to
-    :func:`scratio_sc.tl.log_ratio`.
+    :func:`scratio_sc.tl.log_ratio`. It is on the device of the fit where this machine has that; `to` moves it.
 
     Raises
     ------

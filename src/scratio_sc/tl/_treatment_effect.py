@@ -237,7 +237,8 @@ def _read_parts(
     labels = read_labels(adata, (column,))
     if argument == "groupby":
         check_groups(labels)
-    check_names(labels)
+    else:
+        check_names(labels)
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
