@@ -104,6 +104,11 @@ class Anchor:
         """How many partitions of the cells the mixture unites."""
         return len(np.unique(self.partition))
 
+    def widened(self, doubt: float, design: Design) -> Anchor:
+        """The same with variances of components of ``n_k`` cells times 1 + doubt d / n_k."""
+        factor = 1 + doubt * self.mean.shape[1] / np.maximum(self.size[design.first_alike].sum(0), 1)
+        return replace(self, variance=self.variance * factor[:, None], own_variance=self.own_variance * factor[:, None])
+
     @classmethod
     def fit(cls, x: np.ndarray, group: np.ndarray, design: Design, *, plan: AnchorPlan) -> tuple[Anchor, Anchor]:
         """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned, and the one that cells it has not seen judge.

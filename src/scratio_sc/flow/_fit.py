@@ -21,12 +21,15 @@ from scratio_sc.flow._same_cells import sketch_of
 from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, one_torch_thread, side_by_side
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
+from scratio_sc.flow._widening import FINEST, choose_doubt
 from scratio_sc.flow._withheld import united
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
+
+    from scratio_sc.flow._held_out import HeldOut
 
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
 
@@ -93,18 +96,28 @@ def fit_flow(
     scaled = x[fitted] / scale
     n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
     folds = Folds(folds_of(scaled, group, n_folds, rng=rng), np.arange(n_members) % n_folds)
-    place = choose_device(device)
+    place, seen = choose_device(device), [folds.of_cell != left_out for left_out in folds.left_out]
     n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
     with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
         with one_torch_thread():
             plan = AnchorPlan.of(scaled, group, design, rng=rng)
-        members, judges, records = _fit_members(
-            scaled, group, folds, design=design, plan=plan, schedule=schedule, rng=rng, device=place, bar=bar
+        member_rngs = rng.spawn(n_members)
+        members, judges = _untrained_members(
+            scaled, group, seen, design=design, plan=plan, rngs=member_rngs, device=place, bar=bar
         )
-    seed = int(rng.integers(2**31))
-    held_out, total = score_held_out(judges, scaled, design, group=group, folds=folds, seed=seed, progress=progress)
+        seed = int(rng.integers(2**31))
+        judging: dict[str, Any] = {"group": group, "folds": folds, "seed": seed}
+
+        def judged(doubt: float) -> HeldOut:
+            wider = [judge.widened(doubt, design) for judge in judges]
+            return score_held_out(wider, scaled, design, weights=FINEST, **judging)[0]
+
+        doubt = choose_doubt(judged)
+        members, judges = ([one.widened(doubt, design) for one in each] for each in (members, judges))
+        records = _train(members, scaled, group, seen=seen, design=design, schedule=schedule, rngs=member_rngs, bar=bar)
+    held_out, total = score_held_out(judges, scaled, design, progress=progress, **judging)
     flow = ConditionalFlow(
         design,
         scale,
@@ -122,35 +135,50 @@ def fit_flow(
     return flow, fold
 
 
-def _fit_members(
+def _untrained_members(
     x: np.ndarray,
     group: np.ndarray,
-    folds: Folds,
+    seen: Sequence[np.ndarray],
     *,
     design: Design,
     plan: AnchorPlan,
-    schedule: Schedule,
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
     device: torch.device,
     bar: tqdm[Any],
-) -> tuple[list[Member], list[Member], list[Progress]]:
-    """Members that leave out a fold each, those that stand for them to be judged, and how networks were trained.
+) -> tuple[list[Member], list[Member]]:
+    """Members that see some of the cells each, whose networks say nothing yet, and those that stand for them if judged.
 
-    Where the first network has nothing to add, the others have not either, and are not trained.
+    A member and the one that stands for it have the same network.
     """
-    n_members, member_rngs = len(folds.left_out), rng.spawn(len(folds.left_out))
-    seen = [folds.of_cell != left_out for left_out in folds.left_out]
 
     def anchors_of(cells: np.ndarray) -> tuple[Anchor, Anchor]:
         return Anchor.fit(x[cells], group[cells], design, plan=plan)
 
     at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
-    members, judging = [], []
+    members, judges = [], []
     for m, (anchor, judge_anchor) in enumerate(side_by_side(anchors_of, seen, at_most=at_most)):
-        bar.set_postfix_str(f"anchor {m + 1} of {n_members}")
-        members.append(new_member(anchor, design, rng=member_rngs[m], device=device))
-        judging.append(judge_anchor)
-    generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in member_rngs]
+        bar.set_postfix_str(f"anchor {m + 1} of {len(seen)}")
+        members.append(new_member(anchor, design, rng=rngs[m], device=device))
+        judges.append(Member(judge_anchor, members[m].network, device))
+    return members, judges
+
+
+def _train(
+    members: Sequence[Member],
+    x: np.ndarray,
+    group: np.ndarray,
+    *,
+    seen: Sequence[np.ndarray],
+    design: Design,
+    schedule: Schedule,
+    rngs: Sequence[np.random.Generator],
+    bar: tqdm[Any],
+) -> list[Progress]:
+    """Train the networks of members, and say how it went.
+
+    Where the first network has nothing to add, the others have not either, and are not trained.
+    """
+    generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in rngs]
     bar.unpause()  # what an anchor takes says nothing of the steps to come
 
     def trained(m: int) -> tuple[Progress, TrainingCells]:
@@ -162,15 +190,14 @@ def _fit_members(
     first = members[0].network
     ((record, judge),) = side_by_side(trained, [0], at_most=1)
     records = [record]
-    if not first.silent and not tells_conditions_better(members[0], judge, seed=int(member_rngs[0].integers(2**62))):
+    if not first.silent and not tells_conditions_better(members[0], judge, seed=int(rngs[0].integers(2**62))):
         first.silence()
     if not first.silent:
         bar.set_postfix_str("other networks")
         at_most = at_once(members[0].device)
-        records += [record for record, _ in side_by_side(trained, range(1, n_members), at_most=at_most)]
-    bar.update(n_members * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
-    judges = [Member(anchor, own.network, device) for anchor, own in zip(judging, members, strict=True)]
-    return members, judges, records
+        records += [record for record, _ in side_by_side(trained, range(1, len(members)), at_most=at_most)]
+    bar.update(len(members) * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
+    return records
 
 
 def checked(x: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -106,11 +106,13 @@ def score_held_out(
     group: np.ndarray,
     folds: Folds,
     seed: int,
+    weights: np.ndarray | None = None,
     progress: bool = False,
 ) -> tuple[HeldOut, np.ndarray]:
     """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
 
     Of many cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates.
+    With ``weights (n_nodes,)``, nodes of equal weights side by side are known together only.
     """
     conditions, condition = design.conditions, design.condition_of(design.groups[group])
     judged = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(folds.of_cell, folds.left_out)))
@@ -126,7 +128,9 @@ def score_held_out(
 
     def of_member(asked: tuple[Member, np.ndarray, np.ndarray]) -> np.ndarray:
         member, mine, rows = asked
-        found = node_log_likelihoods(member, x[cells[mine]], member.groups(design, rows), directions=directions)
+        found = node_log_likelihoods(
+            member, x[cells[mine]], member.groups(design, rows), directions=directions, weights=weights
+        )
         mean: np.ndarray = found.mean(0)
         return mean
 

@@ -49,6 +49,10 @@ class Member:
         self.within = self._tensor(anchor.within)
         self.spread = self._tensor(anchor.spread)
 
+    def widened(self, doubt: float, design: Design) -> Member:
+        """The same member with an anchor that is widened (`_widening`)."""
+        return Member(self.anchor.widened(doubt, design), self.network, self.device)
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(array, np.float32), device=self.device)
 
