@@ -45,6 +45,7 @@ def texts(values: object) -> list[str | None]:
         (pd.array(["a", None], dtype="string"), ["a", None]),
         ([float("inf"), 1e20], ["inf", "100000000000000000000"]),
         (pd.to_datetime(["2024-01-01"]), ["2024-01-01 00:00:00"]),
+        (pd.to_timedelta(["1h"]), ["0 days 01:00:00"]),
     ],
 )
 def test_labels_as_text(values, expected):

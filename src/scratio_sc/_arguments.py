@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from numbers import Integral, Real
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 20
 LARGEST_STORED = 2**63 - 1
+LONGEST_REASON = 160
+"""Letters of what torch says of a device: it may go on to list all that it can do."""
 
 
 def named(names: Iterable[object]) -> str:
@@ -48,6 +51,13 @@ def check_integer(low: int, **arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
             refuse(name, value, f"an integer of {low} or more", types=Integral)
+
+
+def check_bool(**arguments: Any) -> None:
+    """Refuse what is neither True nor False."""
+    for name, value in arguments.items():
+        if not isinstance(value, bool | np.bool_):
+            refuse(name, value, "True or False", types=())
 
 
 def check_share(**arguments: Any) -> None:
@@ -87,7 +97,7 @@ def check_device(device: Any, precision: Any) -> None:
         place = choose_device(device)
         torch.empty(1, device=place).cpu()
     except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = shorten(str(error).splitlines()[0].rstrip("."), LONGEST_REASON, placeholder=" ...")
         msg = f"device={device!r} cannot be used on this machine ({reason}). Use 'auto' or 'cpu'."
         raise ValueError(msg) from error
     choose_autocast(precision, place)

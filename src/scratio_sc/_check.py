@@ -79,6 +79,8 @@ def columns_of(condition: Any, covariates: Any, adata: AnnData) -> tuple[tuple[s
 def _names(argument: str, columns: Any) -> tuple[str, ...]:
     if isinstance(columns, str):
         return (columns,)
+    if isinstance(columns, pd.Series | Mapping):  # iterable, but what they hold are no names
+        refuse(argument, type(columns), "the name of a column of adata.obs, or a list of names", types=())
     names = tuple(columns) if isinstance(columns, Iterable) else (columns,)
     if not all(isinstance(name, str) for name in names):
         refuse(argument, columns, "the name of a column of adata.obs, or a list of names", types=())
@@ -118,12 +120,15 @@ def _label(value: object) -> str:
     # a NaN among integers makes them floats; 1.0 is still called "1"
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
+    if isinstance(value, np.timedelta64):
+        return str(pd.Timedelta(value))
     return str(pd.Timestamp(value)) if isinstance(value, np.datetime64) else str(value)
 
 
 def check_levels(labels: Labels, n_condition_columns: int) -> None:
     """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
     _warn_of_text_for_missing(labels)
+    check_labelled(labels)
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells with {labels.lacking} do not count)" if missing else ""
@@ -151,6 +156,15 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
         warn(msg)
 
 
+def check_labelled(labels: Labels) -> None:
+    """Refuse a column in which no cell has a label."""
+    for column, known in zip(labels.columns, labels.known.T, strict=True):
+        if not known.any():
+            what = "number" if column in labels.numeric else "label"
+            msg = f"{column!r} tells nothing: no cell has a {what} there. Name another column, or leave it out."
+            raise ValueError(msg)
+
+
 def warn_of_missing(labels: Labels, cells: np.ndarray, what: str) -> None:
     """Warn of cells ``(n_cells,)`` that have no label, and of labels that may stand for none."""
     _warn_of_text_for_missing(replace(labels, known=labels.known & cells[:, None]))
@@ -160,7 +174,8 @@ def warn_of_missing(labels: Labels, cells: np.ndarray, what: str) -> None:
 
 
 def check_names(labels: Labels) -> None:
-    """Refuse an empty label of a group or sample, which no row of a table can be named by."""
+    """Refuse an empty label of a group or sample, which no row of a table can be named by, and a column of none."""
+    check_labelled(labels)
     (column,) = labels.columns
     n_empty = int((labels.complete & (labels.text[:, 0] == "")).sum())
     if n_empty:
@@ -227,7 +242,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     condition = named(conditions)
     sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, of_labels].tolist())
     if len(sizes) < 2 and len(of_labels) == len(conditions):
-        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else f"no cell has a label in {condition}"
+        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else "no cell has a label in all columns"
         msg = f"{condition} cannot be compared: {found}. Name a condition with two levels or more."
         raise ValueError(msg)
     if len(rows) < 2 * MIN_CELLS and not of_labels:

@@ -191,14 +191,20 @@ def _check_is_of_fit(use_rep: str | None, fitted_rep: str, key: str) -> None:
         raise ValueError(msg)
 
 
-def _refuse_dimensions(found: int, fitted: int, rep: str) -> NoReturn:
-    msg = (
-        f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. "
+def _refuse_dimensions(found: int, fitted: int, rep: str, *, given: bool) -> NoReturn:
+    """Of a flow that was given, or of the stored one, whose cells are those of its embedding."""
+    msg = f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. "
+    msg += (
         "Bring the cells into the embedding of the fit and name it with `use_rep`."
+        if given
+        else "Restore that embedding, or fit again with `scratio_sc.tl.fit(adata, condition)`."
     )
     if found > fitted:
-        cut = f"adata.obsm['X_cut'] = adata.obsm[{rep!r}][:, :{fitted}]"
-        msg += f" If the fit took the first {fitted} of these (`n_comps`): `{cut}`, use_rep='X_cut'."
+        name = "X_cut" if given else rep
+        msg += f" If the fit took the first {fitted} of these: "
+        msg += f"`adata.obsm[{name!r}] = adata.obsm[{rep!r}][:, :{fitted}]`" + (
+            f", use_rep={name!r}." if given else "."
+        )
     raise ValueError(msg)
 
 
@@ -252,7 +258,7 @@ def read_flow_and_cells(
     rep = use_rep or fitted_rep
     x = _stored(adata, rep)
     if x.shape[1] != flow.n_dims and not (n_comps and x.shape[1] > flow.n_dims):
-        _refuse_dimensions(x.shape[1], flow.n_dims, rep)
+        _refuse_dimensions(x.shape[1], flow.n_dims, rep, given=given)
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)
     if given:

@@ -40,10 +40,13 @@ def check_numbers(column: pd.Series, name: str) -> None:
     """Refuse a column of text, bool or dates, and of categories that are no numbers."""
     kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
     if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+        stored = f"adata.obs[{name!r}]"
+        make = f"{stored} = pd.to_numeric({stored}.astype(str))"
+        if pd.api.types.is_datetime64_any_dtype(kind):
+            make = f"{stored} = ({stored} - {stored}.min()) / pd.Timedelta('1D')"
         msg = (
-            f"adata.obs[{name!r}] counts as a column of numbers, but holds {named(column.dropna().unique()[:3])} "
-            f"({kind}). Make it one, `adata.obs[{name!r}] = adata.obs[{name!r}].astype(float)`, or fit it as labels: "
-            "leave it out of `numeric`."
+            f"{stored} counts as a column of numbers, but holds {named(column.dropna().unique()[:3])} ({kind}). "
+            f"If it is one, say so, `{make}`; or fit it as labels: leave it out of `numeric`."
         )
         raise ValueError(msg)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pandas.api.types import is_numeric_dtype
 
-from scratio_sc._arguments import refuse
+from scratio_sc._arguments import check_bool, refuse
 from scratio_sc._check import check_anndata, is_flow
 from scratio_sc._keys import FlowKeys
 
@@ -36,6 +36,7 @@ def check_slots(
     Written are `adata.uns[key_added]` and the `columns` of `obs`; `reads` are columns of `obs`, which have to stay.
     """
     check_anndata(adata)
+    check_bool(copy=copy)
     if not isinstance(key_added, str) or not key_added:
         refuse("key_added", key_added, "the name of the slots to write", types=str)
     if "/" in key_added:

@@ -97,6 +97,31 @@ def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
     assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
+def test_lines_to_names_do_not_pass_other_points(found: AnnData) -> None:
+    effect, fdr = np.array([-0.086, -0.012, 0.03, 0.05, 0.1, -0.03]), np.array([0.9, 0.9, 0.91, 0.9, 0.89, 0.9])
+    found.uns[KEY]["groups"] = pd.DataFrame(
+        {"group": [f"type {i}" for i in range(6)], "log_fold_change": effect, "pvalue": 0.5, "fdr": fdr}
+    )
+    _, groups = pl.differential_abundance(found, show=False)
+    groups.figure.draw_without_rendering()
+    at = groups.transData.transform(np.column_stack([effect, -np.log10(fdr)]))
+    names = {int(text.get_text().split()[1]): text for text in groups.texts if text.get_text().startswith("type")}
+    assert len(names) > 3
+    for i, text in names.items():
+        along = np.linspace(at[i], at[i] + np.array(text.xyann) * groups.figure.dpi / 72, 200)
+        for other in np.delete(at, i, axis=0):
+            nearest = np.linalg.norm(along - other, axis=1).min()
+            assert nearest > min(4, 0.99 * np.linalg.norm(at[i] - other))
+
+
+def test_too_many_groups_are_refused(found: AnnData) -> None:
+    obs = pd.concat([found.obs, found.obs]).reset_index(drop=True)
+    more = AnnData(np.zeros((80, 1), np.float32), obs=obs.set_index(obs.index.astype(str)), uns=dict(found.uns))
+    more.obs["cell"] = more.obs_names.to_numpy()
+    with pytest.raises(ValueError, match="'cell' has 80 levels in 80 cells"):
+        pl.differential_abundance(more, groupby="cell", show=False)
+
+
 def test_groups_need_pvalues(found: AnnData) -> None:
     found.uns[KEY]["groups"]["pvalue"] = np.nan
     assert isinstance(pl.differential_abundance(found, show=False), Axes)

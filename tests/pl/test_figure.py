@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -23,3 +24,16 @@ def test_an_array_of_axes_is_no_axes(adata: AnnData, name: str) -> None:
 def test_saving_is_left_to_the_figure(adata: AnnData, name: str) -> None:
     with pytest.raises(TypeError, match=rf"no argument `save`.*fig = scratio.pl.{name}\(.*return_fig=True.*savefig"):
         getattr(pl, name)(adata, save="_x.png")
+
+
+@pytest.mark.parametrize("name", [name for name in pl.__all__ if name not in {"ratio_umap", "interaction"}])
+def test_key_is_one_name(adata: AnnData, name: str) -> None:
+    with pytest.raises(TypeError, match=r"key=\['a'\], expected the name of one result"):
+        getattr(pl, name)(adata, key=["a"], show=False)
+
+
+def test_figure_is_as_much_larger_as_its_letters(adata: AnnData) -> None:
+    usual = pl.ratio_umap(adata, return_fig=True).get_size_inches()
+    with mpl.rc_context({"font.size": 14}):
+        larger = pl.ratio_umap(adata, return_fig=True).get_size_inches()
+    np.testing.assert_allclose(larger, 1.4 * usual)

@@ -12,6 +12,7 @@ import scanpy as sc
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, ListedColormap, to_rgba
 from matplotlib.figure import Figure
+from scipy.sparse import csr_matrix
 
 from scratio_sc import pl
 
@@ -189,7 +190,25 @@ def test_flags_with_gaps(adata: AnnData) -> None:
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_nothing_to_tell_apart(adata: AnnData, value: float) -> None:
     adata.obs["log_ratio"] = value
-    assert _coloured(pl.ratio_umap(adata, show=False)).norm.vmax == 1
+    assert _coloured(pl.ratio_umap(adata, show=False)).norm.vmax == 0.25
+    assert _coloured(pl.ratio_umap(adata, vmax="p99", show=False)).norm.vmax == 1
+
+
+def test_sparse_coordinates(adata: AnnData) -> None:
+    expected = np.sort(_coloured(pl.ratio_umap(adata, show=False)).get_offsets(), axis=0)
+    adata.obsm["X_umap"] = csr_matrix(adata.obsm["X_umap"])
+    np.testing.assert_allclose(np.sort(_coloured(pl.ratio_umap(adata, show=False)).get_offsets(), axis=0), expected)
+
+
+@pytest.mark.parametrize("width", [3.0, 12.0])
+def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, width: float) -> None:
+    adata.obs["log_ratio_extrapolated"] = np.arange(60) < 5
+    figure, ax = plt.subplots(figsize=(width, 4))
+    pl.ratio_umap(adata, ax=ax, show=False)
+    figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert legend is not None
+    assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
 
 
 @pytest.mark.parametrize(("basis", "name"), [("umap", "UMAP"), ("X_umap", "UMAP"), ("pca", "PC"), ("mine", "mine")])
@@ -302,6 +321,10 @@ def test_arguments_of_scanpy(adata: AnnData, argument: str, instead: str) -> Non
     [
         ({"ncols": 0}, ValueError, "ncols=0, expected an integer of 1 or more"),
         ({"basis": None}, TypeError, "basis=None, expected the name of an embedding"),
+        ({"keys": None}, TypeError, "keys=None, expected the name of a column"),
+        ({"title": 3}, TypeError, "title=3, expected the title"),
+        ({"size": "big"}, TypeError, "size='big', expected the area of a point"),
+        ({"size": -3}, ValueError, "size=-3, expected the area of a point"),
     ],
 )
 def test_arguments_out_of_range(adata: AnnData, options: dict[str, Any], error: type[Exception], text: str) -> None:

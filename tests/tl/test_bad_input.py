@@ -82,6 +82,8 @@ def keep(adata: AnnData, level: str, n: int) -> AnnData:
         ({"device": "tpu"}, ValueError, ["tpu", "cpu"]),
         ({"rng": "seed"}, (ValueError, TypeError), ["'seed'", "integer"]),
         ({"key_added": "my/flow"}, ValueError, ["my/flow", "my_flow"]),
+        ({"copy": "no"}, TypeError, ["copy='no'", "True or False"]),
+        ({"condition": {"condition": 1}}, TypeError, ["condition=.*dict", "name of a column"]),
     ],
 )
 @pytest.mark.usefixtures("_no_fit")
@@ -188,8 +190,27 @@ def test_one_level(fresh: AnnData, unchanged: Unchanged) -> None:
 
 def test_no_labels_at_all(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh.obs["condition"] = np.nan
-    with unchanged(fresh), raises(ValueError, "'condition'", "no cell has a label", "two levels"):
+    with unchanged(fresh), raises(ValueError, "'condition'", "no cell has a label"):
         tl.fit(fresh, "condition", progress=False)
+
+
+def test_covariate_without_labels_is_named(fresh: AnnData, unchanged: Unchanged) -> None:
+    fresh.obs["batch"] = np.nan
+    with unchanged(fresh), raises(ValueError, "'batch'", "no cell has a label"):
+        tl.fit(fresh, "condition", covariates="batch", progress=False)
+
+
+def test_column_itself_is_no_name(fresh: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(fresh), raises(TypeError, "condition=.*Series", "name of a column"):
+        tl.fit(fresh, fresh.obs["condition"], progress=False)
+
+
+def test_dates_are_no_numbers_but_days_since_are(fresh: AnnData, unchanged: Unchanged) -> None:
+    fresh.obs["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(fresh.n_obs), "D")
+    with unchanged(fresh), pytest.raises(ValueError, match="column of numbers") as refused:
+        tl.fit(fresh, "condition", covariates="day", numeric="day", progress=False)
+    exec(re.findall("`(.*?)`", str(refused.value))[0], {"adata": fresh, "pd": pd})
+    np.testing.assert_array_equal(fresh.obs["day"], np.arange(fresh.n_obs))
 
 
 def test_no_cells(fresh: AnnData, unchanged: Unchanged) -> None:

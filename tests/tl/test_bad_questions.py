@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -95,8 +96,17 @@ def test_weights_of_another_format_version(cells: AnnData, unchanged: Unchanged)
 
 def test_stored_embedding_of_other_dimensions(cells: AnnData, unchanged: Unchanged) -> None:
     cells.obsm["X_pca"] = cells.obsm["X_pca"][:, :1]
-    with unchanged(cells), raises(ValueError, "X_pca", "1 dimensions", "fitted on 2", "use_rep"):
+    with unchanged(cells), raises(ValueError, "X_pca", "1 dimensions", "fitted on 2", "Restore", "fit again"):
         tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
+
+
+def test_longer_embedding_can_be_cut_as_advised(cells: AnnData) -> None:
+    fitted_on = cells.obsm["X_pca"]
+    cells.obsm["X_pca"] = np.column_stack([fitted_on, np.ones((cells.n_obs, 3), np.float32)])
+    with pytest.raises(ValueError, match="the first 2 of these") as refused:
+        tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
+    exec(re.findall("these: `(.*?)`", str(refused.value))[0], {"adata": cells})
+    np.testing.assert_array_equal(cells.obsm["X_pca"], fitted_on)
 
 
 def test_embedding_to_score_that_is_not_finite(cells: AnnData, unchanged: Unchanged) -> None:

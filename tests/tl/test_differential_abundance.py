@@ -185,6 +185,7 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"groupby": "type"}, KeyError, "No column 'type'"),
         ({"sample_key": "donor"}, ValueError, "Sample 'd0' of 'donor' has cells of both sides.*paired=True"),
         ({"paired": True}, ValueError, "paired=True .* `sample_key`"),
+        ({"paired": "no", "sample_key": "sample"}, TypeError, "paired='no', expected True or False"),
         ({"alpha": 0}, ValueError, "alpha=0, expected a number between 0 and 1"),
         ({"alpha": "5%"}, TypeError, "alpha='5%'"),
         ({"n_permutations": 0}, ValueError, "n_permutations=0, expected an integer of 1 or more"),

@@ -278,6 +278,7 @@ LABELS = {
     "nullable int": (pd.array([0, 1], dtype="Int64"), np.int64(1), 0),
     "nullable bool": (pd.array([False, True], dtype="boolean"), np.True_, False),
     "date": (pd.to_datetime(["2024-01-01", "2024-02-01"]), pd.Timestamp("2024-02-01"), "2024-01-01 00:00:00"),
+    "duration": (pd.to_timedelta(["1h", "2h"]), pd.Timedelta("2h"), np.timedelta64(1, "h")),
     "slash": (["a", "a/b"], "a/b", "a"),
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc._check import read_labels
+from scratio_sc._check import check_groups, read_labels
 from scratio_sc._keys import AbundanceKeys
 
 from ._figure import EXTRAPOLATED, finish, ink, panels, plot, ring
@@ -63,6 +63,7 @@ class _Cells:
         keys, groups, known = AbundanceKeys(key), np.full(adata.n_obs, "all cells"), np.ones(adata.n_obs, bool)
         if groupby is not None:
             labels = read_labels(adata, (groupby,), instead=" Name another with `groupby`.")
+            check_groups(labels)
             groups, known = labels.text[:, 0], labels.complete
         ratio = adata.obs[keys.obs].to_numpy(float)
         there = adata.obs[keys.side].notna().to_numpy() & np.isfinite(ratio) & known
@@ -111,6 +112,8 @@ def differential_abundance(
     ------
     KeyError
         If there is no such analysis, or no such column.
+    ValueError
+        If the column has too many groups.
 
     Examples
     --------
@@ -231,10 +234,11 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
 def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
     """Names beside points, the most significant and largest first, where they cover no name and keep off other points.
 
-    The size of a name is estimated, for the axes have their last size only when they are drawn.
+    Nor does the line that leads to a name pass another point.
     """
     from matplotlib.font_manager import FontProperties
 
+    ax.figure.figure.draw_without_rendering()  # before that, the axes do not have their size
     size = FontProperties(size="small").get_size_in_points()
     to_points = 72 / ax.figure.dpi
     at = ax.transData.transform(xy) * to_points
@@ -250,6 +254,8 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
             box = np.concatenate([low, low + extent])
             if (low < panel[:2]).any() or (box[2:] > panel[2:]).any() or any(_overlap(box, other) for other in others):
                 continue
+            if any(_passes(at[i], at[i] + offset, other) for other in np.delete(at, i, axis=0)):
+                continue
             taken.append(box)
             line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
             ax.annotate(
@@ -264,6 +270,14 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
                 parse_math=False,
             )
             break
+
+
+def _passes(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:
+    """Whether a line comes closer to a point than `_CLEAR`, and than it starts."""
+    along = end - start
+    share = np.clip((point - start) @ along / (along @ along), 0, 1)
+    least = min(_CLEAR, float(np.linalg.norm(start - point)))
+    return bool(np.linalg.norm(start + share * along - point) < least)
 
 
 def _overlap(box: np.ndarray, other: np.ndarray) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import inspect
+from contextlib import contextmanager, suppress
 from functools import wraps
 from math import ceil
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from scratio_sc._arguments import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +21,8 @@ RING = 0.25
 """Width of the line of a ring, as a share of its diameter."""
 EXTRAPOLATED = "extrapolated: size unknown"
 """What a ring says of its cell."""
+FONT_SIZE = 10.0
+"""Points that letters have unless somebody says otherwise, as `scanpy.set_figure_params` does."""
 LETTER = 0.085
 """Inches that a letter of the name of a row or column takes."""
 
@@ -28,10 +33,11 @@ R = TypeVar("R")
 def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function a plot that refuses arguments of scanpy's plots by name, and says what to use `instead`.
 
-    And what is no axes for `ax`.
+    And what is no axes for `ax`, or no name for `key`.
     """
 
     def decorate(draw: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(draw)
         name = f"scratio.pl.{draw.__name__}"
         saved = f'save the figure: `fig = {name}(adata, ..., return_fig=True)` and `fig.savefig("figure.png")`'
         advice = {"save": saved, **instead}
@@ -44,6 +50,11 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     raise TypeError(msg)
             if kwargs.get("ax") is not None:
                 _check_axes(kwargs["ax"])
+            key: object = ""
+            with suppress(TypeError):  # calls that do not fit are refused by the function itself, by its name
+                key = signature.bind(*args, **kwargs).arguments.get("key", "")
+            if not isinstance(key, str):
+                refuse("key", key, "the name of one result in `adata.uns`", types=())
             return draw(*args, **kwargs)
 
         return checked
@@ -53,7 +64,10 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 @contextmanager
 def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: int = 1) -> Iterator[list[Axes]]:
-    """Axes to draw on: `ax`, or `n` of a new figure, which is closed again when drawing fails."""
+    """Axes to draw on: `ax`, or `n` of a new figure, which is closed again when drawing fails.
+
+    Panels are as large as they should be for letters of the usual size, and larger where these are.
+    """
     import matplotlib.pyplot as plt
 
     if ax is not None:
@@ -64,7 +78,9 @@ def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: i
         return
     ncols = min(n, ncols)
     nrows = ceil(n / ncols)
-    figure = plt.figure(figsize=(panel_size[0] * ncols, panel_size[1] * nrows), layout="constrained")
+    larger = max(plt.rcParams["font.size"] / FONT_SIZE, 1.0)
+    size = (larger * panel_size[0] * ncols, larger * panel_size[1] * nrows)
+    figure = plt.figure(figsize=size, layout="constrained")
     try:
         yield [figure.add_subplot(nrows, ncols, i + 1) for i in range(n)]
     except BaseException:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
+from numbers import Real
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from scipy.sparse import issparse
 
 from scratio_sc._arguments import check_integer, refuse
 from scratio_sc._keys import RatioKeys
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -37,6 +40,8 @@ _LEAST = 0.25
 """Absolute ratio, in nats, that the colours reach to at least where nobody says how far."""
 _PANEL = (4.2, 3.8)
 _LINE_WIDTH = 40
+_LETTER, _BESIDE, _LINE = 0.55, 6.5, 1.4
+"""Width of a letter, what else stands beside the entries of a legend, and height of a line, in font sizes."""
 _LONGEST_NAME = 60
 _LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
 _KEYS = "name the columns of `adata.obs` to draw with `keys`"
@@ -136,11 +141,15 @@ def ratio_umap(
     from matplotlib.collections import Collection
     from matplotlib.colors import CenteredNorm
 
+    if not isinstance(keys, str | Iterable):
+        refuse("keys", keys, "the name of a column of `adata.obs` with log ratios, or several", types=())
     keys = [keys] if isinstance(keys, str) else list(keys)
     if not keys:
         msg = "`keys` has to name at least one log ratio in `adata.obs`."
         raise ValueError(msg)
     check_integer(1, ncols=ncols)
+    if size is not None and (isinstance(size, bool) or not isinstance(size, Real) or not size > 0):
+        refuse("size", size, "the area of a point, in square points", types=Real)
     if not isinstance(basis, str):
         refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
     ratios, signs = zip(*(_ratio(adata, key) for key in keys), strict=True)
@@ -175,7 +184,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
         )
         raise KeyError(msg)
     column = adata.obs[key]
-    if not is_numeric_dtype(column):
+    if not is_numeric_dtype(column) or is_bool_dtype(column):
         msg = f"`adata.obs[{key!r}]` is not a log ratio: its dtype is {column.dtype}, not a number."
         raise TypeError(msg)
     ratio: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
@@ -208,7 +217,8 @@ def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
         make = f" Run `{_MAKE_BASIS[name]}` first." if name in _MAKE_BASIS else ""
         msg = f"No 'X_{name}' in `adata.obsm`; the bases there are {list(adata.obsm)}.{make}"
         raise KeyError(msg)
-    coordinates = np.asarray(adata.obsm[slot], dtype=np.float64)
+    stored = adata.obsm[slot]
+    coordinates = np.asarray(stored.toarray() if issparse(stored) else stored, dtype=np.float64)
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
         msg = f"`adata.obsm[{slot!r}]` has the shape {coordinates.shape}; two dimensions are needed to draw on it."
         raise ValueError(msg)
@@ -236,12 +246,14 @@ def _limit(ratios: Floats, vmax: float | str | None) -> float:
         return float(number)
     known = np.abs(ratios[~np.isnan(ratios)])
     # where no ratio differs from 0 any limit will do, but it must not be 0
-    return max(float(np.percentile(known, number) or known.max() or 1) if len(known) else 1.0, least)
+    return max(float(np.percentile(known, number) or known.max()) if len(known) else 0.0, least) or 1.0
 
 
 def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:
     """One title for each panel: the user's, or what sets it apart from the other panels and the colour bar."""
     if title is not None:
+        if not isinstance(title, str | Sequence):
+            refuse("title", title, "the title of the panel, or one for each", types=())
         titles = [title] if isinstance(title, str) else list(title)
         if len(titles) != len(keys):
             msg = f"`title` has to name each of the {len(keys)} panels; found {len(titles)}."
@@ -328,11 +340,23 @@ def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
         loc="upper right",
         bbox_to_anchor=(1, 0),
+        bbox_transform=ax.transAxes + _beside_axis_name(ax, [*entries]),
         borderaxespad=0.2,
         handletextpad=0.3,
         handlelength=1.0,
         frameon=False,
     )
+
+
+def _beside_axis_name(ax: Axes, entries: Sequence[str]) -> Transform:
+    """By how much a legend has to be lower, not to cover the name of the horizontal axis in narrow axes."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.transforms import ScaledTranslation
+
+    size = FontProperties().get_size_in_points()
+    width = ax.get_window_extent().width * 72 / ax.figure.dpi
+    fits = width > size * (_LETTER * max(map(len, entries)) + _BESIDE)
+    return ScaledTranslation(0, 0 if fits else -_LINE * size / 72, ax.figure.dpi_scale_trans)
 
 
 def _draw_colour_bar(

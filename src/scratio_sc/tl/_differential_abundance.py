@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._arguments import check_integer, check_share, generator_of, recorded
+from scratio_sc._arguments import check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc._check import as_spec, check_differ, check_groups, read_labels, warn_of_missing
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
@@ -156,6 +156,7 @@ def differential_abundance(
     """
     check_integer(1, n_permutations=n_permutations)
     check_share(alpha=alpha)
+    check_bool(paired=paired)
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
     keys = AbundanceKeys(key_added)
