@@ -81,3 +81,17 @@ def test_members_and_held_out_cells_are_those_of_the_doubt(monkeypatch: pytest.M
         np.testing.assert_array_equal(after.anchor.variance, expected)
     far = plain.held_out.parts.sum(2).min(1).argmin()
     assert wide.held_out.parts.sum(2)[far].min() > plain.held_out.parts.sum(2)[far].min()
+
+
+def test_doubt_is_judged_at_the_finest_bandwidth(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    """What all nodes say together is all that choosing a doubt needs, and less to compute."""
+    seen: list[HeldOut] = []
+
+    def choose(judged: Callable[[float], HeldOut]) -> float:
+        seen.append(judged(0.0))
+        return 0.0
+
+    monkeypatch.setattr(_fit, "choose_doubt", choose)
+    flow, _ = fit(*small())
+    assert not seen[0].parts[:, :, :-1].any()
+    np.testing.assert_allclose(seen[0].parts.sum(2), flow.held_out.parts.sum(2), rtol=1e-5, atol=1e-4)
