@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,6 +48,7 @@ def texts(values: object) -> list[str | None]:
         ([float("inf"), 1e20], ["inf", "100000000000000000000"]),
         (pd.to_datetime(["2024-01-01"]), ["2024-01-01 00:00:00"]),
         (pd.to_timedelta(["1h"]), ["0 days 01:00:00"]),
+        (pd.Series([dt.timedelta(hours=1)], dtype=object), ["0 days 01:00:00"]),
     ],
 )
 def test_labels_as_text(values, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def columns_of(condition: Any, covariates: Any, adata: AnnData) -> tuple[tuple[s
 def _names(argument: str, columns: Any) -> tuple[str, ...]:
     if isinstance(columns, str):
         return (columns,)
-    if isinstance(columns, pd.Series | Mapping):  # iterable, but what they hold are no names
+    if isinstance(columns, pd.Series | pd.DataFrame | Mapping):  # iterable, but what they hold are no names
         refuse(argument, type(columns), "the name of a column of adata.obs, or a list of names", types=())
     names = tuple(columns) if isinstance(columns, Iterable) else (columns,)
     if not all(isinstance(name, str) for name in names):
@@ -120,7 +121,7 @@ def _label(value: object) -> str:
     # a NaN among integers makes them floats; 1.0 is still called "1"
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    if isinstance(value, np.timedelta64):
+    if isinstance(value, np.timedelta64 | timedelta):
         return str(pd.Timedelta(value))
     return str(pd.Timestamp(value)) if isinstance(value, np.datetime64) else str(value)
 
@@ -129,6 +130,9 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
     """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
     _warn_of_text_for_missing(labels)
     check_labelled(labels)
+    if not labels.complete.any():
+        msg = f"No cell has a label in all of {named(labels.columns)}. Leave one out, or fill in its labels."
+        raise ValueError(msg)
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells with {labels.lacking} do not count)" if missing else ""
@@ -242,7 +246,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     condition = named(conditions)
     sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, of_labels].tolist())
     if len(sizes) < 2 and len(of_labels) == len(conditions):
-        found = f"the only level is {listed([*sizes])}{left_out}" if sizes else "no cell has a label in all columns"
+        found = f"the only level is {listed([*sizes])}{left_out}"
         msg = f"{condition} cannot be compared: {found}. Name a condition with two levels or more."
         raise ValueError(msg)
     if len(rows) < 2 * MIN_CELLS and not of_labels:

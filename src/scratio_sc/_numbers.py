@@ -41,14 +41,28 @@ def check_numbers(column: pd.Series, name: str) -> None:
     kind = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
     if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
         stored = f"adata.obs[{name!r}]"
-        make = f"{stored} = pd.to_numeric({stored}.astype(str))"
-        if pd.api.types.is_datetime64_any_dtype(kind):
-            make = f"{stored} = ({stored} - {stored}.min()) / pd.Timedelta('1D')"
+        way = _as_numbers(column, kind, stored)
+        make = f"Make it one, `{stored} = {way}`, or fit" if way else "Fit"
         msg = (
             f"{stored} counts as a column of numbers, but holds {named(column.dropna().unique()[:3])} ({kind}). "
-            f"If it is one, say so, `{make}`; or fit it as labels: leave it out of `numeric`."
+            f"{make} it as labels: leave it out of `numeric`."
         )
         raise ValueError(msg)
+
+
+def _as_numbers(column: pd.Series, kind: Any, stored: str) -> str:
+    """Code that makes numbers of a column of such a kind; empty where it holds none."""
+    if pd.api.types.is_datetime64_any_dtype(kind):
+        # categories of dates stay categories in `to_datetime`
+        dates = f"pd.to_datetime({stored}.astype(object))"
+        return f"({dates} - {dates}.min()) / pd.Timedelta('1D')"
+    if pd.api.types.is_timedelta64_dtype(kind):
+        return f"pd.to_timedelta({stored}) / pd.Timedelta('1D')"
+    try:
+        column.astype(float)
+    except (TypeError, ValueError):
+        return ""
+    return f"{stored}.astype(float)"
 
 
 def beyond_fit(flow: ConditionalFlow, sides: Sequence[Any]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from helpers.flows import small
 
-from scratio_sc.flow import ConditionalFlow, _fit
+from scratio_sc.flow import ConditionalFlow, _fit, _widening
 from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
@@ -51,6 +52,14 @@ def test_without_doubt_where_it_saves_next_to_nothing() -> None:
     assert choose_doubt(judged({doubt: 1.05 - doubt / 20 for doubt in (0.0, *DOUBTS)}, n=400_000)) == 0
 
 
+def test_without_doubt_where_it_may_save_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty cells bear out a slope of .7 no more than one of 1."""
+    monkeypatch.setattr(_widening, "LEAST_SAVED", -1.0)
+    too_large = {doubt: 1.3 - doubt / 10 for doubt in (0.0, *DOUBTS)}
+    assert choose_doubt(judged(too_large, n=50)) == 0
+    assert choose_doubt(judged(too_large)) == 2
+
+
 def test_without_doubt_where_no_cell_judges() -> None:
     assert choose_doubt(judged(dict.fromkeys((0.0, *DOUBTS), 1.0), n=0)) == 0
 
@@ -60,6 +69,27 @@ def test_variances_are_widened_by_dimensions_a_cell(make_member: Callable[..., M
     member = make_member(design, np.zeros((2, 3)), np.array([1.0, 2.0, 4.0]))
     member.anchor.size[:] = [[4.0], [8.0]]
     np.testing.assert_allclose(member.widened(2.0, design).anchor.variance, [[1.5, 3.0, 6.0]])
+
+
+def test_own_covariances_are_widened_alike(make_member: Callable[..., Member]) -> None:
+    design, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), n_condition_columns=1)
+    member = make_member(design, np.zeros((2, 3)), np.ones(3))
+    anchor = replace(member.anchor, size=np.array([[4.0], [8.0]]), own_variance=np.array([[[1.0] * 3], [[2.0] * 3]]))
+    widened = anchor.widened(2.0, design).own_variance
+    np.testing.assert_allclose(widened, [[[1.5] * 3], [[3.0] * 3]])
+
+
+def test_judges_are_widened_to_choose(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
+    seen: list[float] = []
+
+    def choose(judged: Callable[[float], HeldOut]) -> float:
+        seen.extend(judged(doubt).parts.sum() for doubt in (0.0, 3.0))
+        return 3.0
+
+    monkeypatch.setattr(_fit, "choose_doubt", choose)
+    flow, _ = fit(*small())
+    np.testing.assert_allclose(seen[1], flow.held_out.parts.sum(), rtol=1e-5)
+    assert seen[0] != pytest.approx(seen[1], rel=1e-3)
 
 
 def test_groups_that_differ_in_numbers_alone_count_once(make_member: Callable[..., Member]) -> None:

@@ -106,12 +106,15 @@ def test_lines_to_names_do_not_pass_other_points(found: AnnData) -> None:
     groups.figure.draw_without_rendering()
     at = groups.transData.transform(np.column_stack([effect, -np.log10(fdr)]))
     names = {int(text.get_text().split()[1]): text for text in groups.texts if text.get_text().startswith("type")}
+    lines = {i: text.arrow_patch for i, text in names.items() if text.arrow_patch is not None}
     assert len(names) > 3
-    for i, text in names.items():
-        along = np.linspace(at[i], at[i] + np.array(text.xyann) * groups.figure.dpi / 72, 200)
+    assert lines
+    for i, line in lines.items():
+        start, end = line.get_path().vertices[[0, -1]]
+        along = np.linspace(start, end, 200)
         for other in np.delete(at, i, axis=0):
             nearest = np.linalg.norm(along - other, axis=1).min()
-            assert nearest > min(4, 0.99 * np.linalg.norm(at[i] - other))
+            assert nearest > min(5 * groups.figure.dpi / 72, 0.9 * np.linalg.norm(at[i] - other))
 
 
 def test_too_many_groups_are_refused(found: AnnData) -> None:

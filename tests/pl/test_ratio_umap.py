@@ -200,15 +200,19 @@ def test_sparse_coordinates(adata: AnnData) -> None:
     np.testing.assert_allclose(np.sort(_coloured(pl.ratio_umap(adata, show=False)).get_offsets(), axis=0), expected)
 
 
-@pytest.mark.parametrize("width", [3.0, 12.0])
-def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, width: float) -> None:
+@pytest.mark.parametrize(
+    ("width", "basis", "lower"),
+    [(3.0, "umap", True), (4.0, "umap", True), (12.0, "umap", False), (6.0, "umap_harmony_of_all_the_cells", True)],
+)
+def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, width: float, basis: str, *, lower: bool) -> None:
     adata.obs["log_ratio_extrapolated"] = np.arange(60) < 5
+    adata.obsm[f"X_{basis}"] = adata.obsm["X_pca"]
     figure, ax = plt.subplots(figsize=(width, 4))
-    pl.ratio_umap(adata, ax=ax, show=False)
+    pl.ratio_umap(adata, basis=basis, ax=ax, show=False)
     figure.draw_without_rendering()
-    legend = ax.get_legend()
-    assert legend is not None
-    assert not legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent())
+    legend, name = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
+    assert not legend.overlaps(name)
+    assert (legend.y1 < name.y0 + 1) == lower
 
 
 @pytest.mark.parametrize(("basis", "name"), [("umap", "UMAP"), ("X_umap", "UMAP"), ("pca", "PC"), ("mine", "mine")])

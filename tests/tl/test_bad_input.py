@@ -205,12 +205,38 @@ def test_column_itself_is_no_name(fresh: AnnData, unchanged: Unchanged) -> None:
         tl.fit(fresh, fresh.obs["condition"], progress=False)
 
 
-def test_dates_are_no_numbers_but_days_since_are(fresh: AnnData, unchanged: Unchanged) -> None:
-    fresh.obs["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(fresh.n_obs), "D")
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("kind", ["text", "bool", "dates", "durations"])
+@pytest.mark.parametrize("categories", [False, True])
+def test_numbers_are_made_as_advised(
+    fresh: AnnData, unchanged: Unchanged, *, kind: str, categories: bool, missing: bool
+) -> None:
+    number = np.arange(fresh.n_obs) % 2
+    days = pd.to_timedelta(number, "D")
+    kinds = {"text": number.astype(str).astype(object), "bool": number == 1, "durations": days}
+    column = pd.Series(kinds.get(kind, pd.Timestamp("2024-01-01") + days))
+    if missing:
+        number, column = number.astype(float), column.astype(object) if kind == "bool" else column
+        number[3], column[3] = np.nan, None
+    fresh.obs["day"] = (column.astype("category") if categories else column).array
     with unchanged(fresh), pytest.raises(ValueError, match="column of numbers") as refused:
         tl.fit(fresh, "condition", covariates="day", numeric="day", progress=False)
     exec(re.findall("`(.*?)`", str(refused.value))[0], {"adata": fresh, "pd": pd})
-    np.testing.assert_array_equal(fresh.obs["day"], np.arange(fresh.n_obs))
+    np.testing.assert_array_equal(fresh.obs["day"].to_numpy(float), number)
+
+
+def test_text_is_no_number_whatever_is_done(fresh: AnnData, unchanged: Unchanged) -> None:
+    with unchanged(fresh), pytest.raises(ValueError, match=r"Fit it as labels") as refused:
+        tl.fit(fresh, "condition", numeric="condition", progress=False)
+    assert "astype" not in str(refused.value)
+
+
+def test_labels_that_no_cell_has_together(fresh: AnnData, unchanged: Unchanged) -> None:
+    n = np.arange(fresh.n_obs)
+    fresh.obs["batch"] = np.where(n % 2, "x", None)
+    fresh.obs["condition"] = fresh.obs["condition"].astype(object).where(n % 2 == 0)
+    with unchanged(fresh), raises(ValueError, "No cell has a label in all of 'condition', 'batch'"):
+        tl.fit(fresh, "condition", covariates="batch", progress=False)
 
 
 def test_no_cells(fresh: AnnData, unchanged: Unchanged) -> None:

@@ -4,8 +4,8 @@ Group g is sum_k w_gk N(mu_k + delta_gk, Sigma_gk). The components are found wit
 where conditions move all cells of a type (`_moved_types`). Groups differ in the weights (`_proportions`) and in the
 means (`_shrinkage`), as far as their cells can tell; labels have a say in the means where that serves held-out cells
 (`_discriminative`). Sigma_gk lies between the component's covariance and the group's own one, as in regularised
-discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says. Groups that differ in numbers
-alone share their covariance.
+discriminant analysis (Friedman 1989); how far, the held-out log-loss of the labels says, and how far it is widened
+(`_widening`). Groups that differ in numbers alone share their covariance.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Anchor:
     size
         Cells of each group in each component ``(n_groups, m)``, together for groups that differ in numbers alone.
     variance, rotation
-        Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances.
+        Eigenvalues ``(m, d)`` and eigenvectors ``(m, d, d)`` of the components' covariances, `widened` or not.
     own_share
         Share of a group's own covariance in Sigma_gk.
     own_variance, own_rotation
@@ -105,7 +105,7 @@ class Anchor:
         return len(np.unique(self.partition))
 
     def widened(self, doubt: float, design: Design) -> Anchor:
-        """The same with variances of components of ``n_k`` cells times 1 + doubt d / n_k."""
+        """The same with variances of components of ``n_k`` cells of all groups times 1 + doubt d / n_k."""
         factor = 1 + doubt * self.mean.shape[1] / np.maximum(self.size[design.first_alike].sum(0), 1)
         return replace(self, variance=self.variance * factor[:, None], own_variance=self.own_variance * factor[:, None])
 

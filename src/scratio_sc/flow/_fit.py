@@ -107,14 +107,10 @@ def fit_flow(
         members, judges = _untrained_members(
             scaled, group, seen, design=design, plan=plan, rngs=member_rngs, device=place, bar=bar
         )
+        bar.set_postfix_str("widening components")
         seed = int(rng.integers(2**31))
         judging: dict[str, Any] = {"group": group, "folds": folds, "seed": seed}
-
-        def judged(doubt: float) -> HeldOut:
-            wider = [judge.widened(doubt, design) for judge in judges]
-            return score_held_out(wider, scaled, design, weights=FINEST, **judging)[0]
-
-        doubt = choose_doubt(judged)
+        doubt = _doubt(judges, scaled, design, **judging)
         members, judges = ([one.widened(doubt, design) for one in each] for each in (members, judges))
         records = _train(members, scaled, group, seen=seen, design=design, schedule=schedule, rngs=member_rngs, bar=bar)
     held_out, total = score_held_out(judges, scaled, design, progress=progress, **judging)
@@ -161,6 +157,16 @@ def _untrained_members(
         members.append(new_member(anchor, design, rng=rngs[m], device=device))
         judges.append(Member(judge_anchor, members[m].network, device))
     return members, judges
+
+
+def _doubt(judges: Sequence[Member], x: np.ndarray, design: Design, **judging: Any) -> float:
+    """How far components are to be widened, by cells that the judges had not seen."""
+
+    def judged(doubt: float) -> HeldOut:
+        wider = [judge.widened(doubt, design) for judge in judges]
+        return score_held_out(wider, x, design, weights=FINEST, **judging)[0]
+
+    return choose_doubt(judged) if len(design.conditions) > 1 else 0.0
 
 
 def _train(

@@ -112,7 +112,7 @@ def score_held_out(
     """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
 
     Of many cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates.
-    With ``weights (n_nodes,)``, nodes of equal weights side by side are known together only.
+    With ``weights (n_nodes,)``, nodes of equal weights side by side are known together only, and no baselines.
     """
     conditions, condition = design.conditions, design.condition_of(design.groups[group])
     judged = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(folds.of_cell, folds.left_out)))
@@ -146,7 +146,9 @@ def score_held_out(
             parts[mine] += found
             bar.update(len(mine))
     parts /= left_out.sum(0)[:, None, None]
-    baselines = score_baselines(x, condition, design.stratum[group], cells=cells, fold=folds.of_cell)
+    baselines = np.empty((*parts.shape[:2], 0))
+    if weights is None:
+        baselines = score_baselines(x, condition, design.stratum[group], cells=cells, fold=folds.of_cell)
     held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept, group[cells])
     return held_out, parts.sum(2)[np.arange(len(cells)), condition[cells]]
 

@@ -113,7 +113,7 @@ def differential_abundance(
     KeyError
         If there is no such analysis, or no such column.
     ValueError
-        If the column has too many groups.
+        If the column has too many groups, an empty name of one, or no labels at all.
 
     Examples
     --------
@@ -224,11 +224,11 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.margins(0.25, 0.12)
     top = max(height.max(initial=0), -np.log10(alpha))
     ax.set_ylim(-0.12 * top, 1.15 * top)
-    _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
     ax.set_xlabel("log fold change of the share of cells  [nats]")
     ax.set_ylabel("-log10 adjusted p-value\nby sample", parse_math=False)
     ax.locator_params(axis="x", nbins=5)
     ax.spines[["top", "right"]].set_visible(False)
+    _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
 
 
 def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
@@ -258,6 +258,7 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
                 continue
             taken.append(box)
             line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            line["relpos"] = _SHARES[across], _SHARES[along]
             ax.annotate(
                 names[i],
                 tuple(xy[i]),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Transform
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -40,8 +39,8 @@ _LEAST = 0.25
 """Absolute ratio, in nats, that the colours reach to at least where nobody says how far."""
 _PANEL = (4.2, 3.8)
 _LINE_WIDTH = 40
-_LETTER, _BESIDE, _LINE = 0.55, 6.5, 1.4
-"""Width of a letter, what else stands beside the entries of a legend, and height of a line, in font sizes."""
+_LINE = 1.4
+"""Height of a line, in font sizes."""
 _LONGEST_NAME = 60
 _LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
 _KEYS = "name the columns of `adata.obs` to draw with `keys`"
@@ -171,6 +170,7 @@ def ratio_umap(
             # the name of a condition may contain dollar signs; a title from the user may contain mathematics
             panel.set_title(name, parse_math=title is not None)
         _draw_colour_bar(axes, np.concatenate(ratios), colours=colours, contrasts=contrasts, ncols=ncols)
+        _lower_legends(axes)
     return finish(axes, show=show, return_fig=return_fig)
 
 
@@ -252,7 +252,7 @@ def _limit(ratios: Floats, vmax: float | str | None) -> float:
 def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:
     """One title for each panel: the user's, or what sets it apart from the other panels and the colour bar."""
     if title is not None:
-        if not isinstance(title, str | Sequence):
+        if not isinstance(title, str | Iterable):
             refuse("title", title, "the title of the panel, or one for each", types=())
         titles = [title] if isinstance(title, str) else list(title)
         if len(titles) != len(keys):
@@ -340,7 +340,6 @@ def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
         loc="upper right",
         bbox_to_anchor=(1, 0),
-        bbox_transform=ax.transAxes + _beside_axis_name(ax, [*entries]),
         borderaxespad=0.2,
         handletextpad=0.3,
         handlelength=1.0,
@@ -348,15 +347,19 @@ def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
     )
 
 
-def _beside_axis_name(ax: Axes, entries: Sequence[str]) -> Transform:
-    """By how much a legend has to be lower, not to cover the name of the horizontal axis in narrow axes."""
+def _lower_legends(axes: list[Axes]) -> None:
+    """Put legends a line lower where they would cover the name of the horizontal axis."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.transforms import ScaledTranslation
 
-    size = FontProperties().get_size_in_points()
-    width = ax.get_window_extent().width * 72 / ax.figure.dpi
-    fits = width > size * (_LETTER * max(map(len, entries)) + _BESIDE)
-    return ScaledTranslation(0, 0 if fits else -_LINE * size / 72, ax.figure.dpi_scale_trans)
+    figure = axes[0].figure
+    line = _LINE * FontProperties().get_size_in_points() / 72
+    figure.figure.draw_without_rendering()  # before that, the axes do not have their size
+    for ax in axes:
+        legend = ax.get_legend()
+        if legend and ax.axison and legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
+            lower = ax.transAxes + ScaledTranslation(0, -line, figure.dpi_scale_trans)
+            legend.set_bbox_to_anchor((1, 0), transform=lower)
 
 
 def _draw_colour_bar(

@@ -84,7 +84,7 @@ def training(
         panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
         panel.set(xlabel="training step", ylabel="error relative to one Gaussian")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderpad=0)
+        panel.legend(framealpha=0.9, edgecolor="none")  # lines pass behind it
     return finish(axes, show=show, return_fig=return_fig)
 
 

@@ -95,8 +95,9 @@ def treatment_effect(
         ``js``, ``kl_target``, ``kl_reference``, each with ``_se``
             Jensen-Shannon divergence (0 to log 2, a lower bound on average), KL(target || reference) and
             KL(reference || target), nats. Standard errors are over cells and of the fit; they do not cover
-            differences between donors, nor in what trend the KL divergences of extrapolated rows continue, which
-            may be another one with another seed. Estimates of an effect that is not there scatter around 0 or just below.
+            differences between donors. In extrapolated rows, KL divergences continue a trend, which may be another
+            one with another seed; nor is that covered. Estimates of an effect that is not there scatter around 0
+            or just below.
         ``responds``
             Whether ``js`` exceeds 1.645 of its standard errors, a one-sided test at 5 % of each row over cells, not
             corrected for the number of rows; missing where it could not be measured.
