@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc.flow._calibration import NOTHING
+from scratio_sc.flow._widening import MIN_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +18,6 @@ MIN_OVERLAP = 0.02
 MAX_EXTRAPOLATED = 0.5
 MAX_CONFOUNDED = 0.25
 MAX_UNLIKE = 0.125
-MIN_JUDGED = 80
-"""Held-out cells below which nothing is said of calibration; standard errors of fewer are no guide."""
 BEATEN_BY = 0.01
 TOO_LARGE, CLEARLY = 0.8, 3.0
 """Slope below which ratios are too large, and standard errors that make a rival or a slope clear."""

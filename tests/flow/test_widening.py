@@ -14,7 +14,7 @@ from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._held_out import HeldOut
-from scratio_sc.flow._widening import DOUBTS, choose_doubt
+from scratio_sc.flow._widening import DOUBTS, MIN_JUDGED, choose_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,11 +53,17 @@ def test_without_doubt_where_it_saves_next_to_nothing() -> None:
 
 
 def test_without_doubt_where_it_may_save_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifty cells bear out a slope of .7 no more than one of 1."""
-    monkeypatch.setattr(_widening, "LEAST_SAVED", -1.0)
-    too_large = {doubt: 1.3 - doubt / 10 for doubt in (0.0, *DOUBTS)}
-    assert choose_doubt(judged(too_large, n=50)) == 0
-    assert choose_doubt(judged(too_large)) == 2
+    """Of a hundred cells that save something, the first step saves less than a standard error."""
+    monkeypatch.setattr(_widening, "LEAST_SAVED", 0.0)
+    too_large = {doubt: 1.15 - doubt / 20 for doubt in (0.0, *DOUBTS)}
+    assert choose_doubt(judged(too_large, n=100)) == 0
+    assert choose_doubt(judged(too_large, n=200)) == 2
+
+
+def test_few_cells_are_no_judges() -> None:
+    far_too_large = {doubt: 2 - doubt / 2 for doubt in (0.0, *DOUBTS)}
+    assert choose_doubt(judged(far_too_large, n=MIN_JUDGED - 1)) == 0
+    assert choose_doubt(judged(far_too_large, n=MIN_JUDGED)) == 2
 
 
 def test_without_doubt_where_no_cell_judges() -> None:

@@ -213,7 +213,7 @@ def test_numbers_that_are_not_named_are_labels(raw: AnnData) -> None:
 @pytest.mark.parametrize(
     ("column", "options", "error", "text"),
     [
-        ("arm", {}, ValueError, r"'arm'\] counts as a column of numbers, but holds .*astype\(float\).*leave it out"),
+        ("arm", {}, ValueError, r"'arm'\] counts as a column of numbers, but holds .* labels: leave it out"),
         ("flag", {}, ValueError, r"'flag'\] counts as a column of numbers, but holds 'True'"),
         ("constant", {}, ValueError, "'constant' is 5 in all cells.*Leave it out"),
         ("dose", {"numeric": ["age"]}, ValueError, r"names 'age', which is neither the condition nor a covariate"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DOUBTS = (0.25, 0.5, 1.0, 2.0)
 LEAST_SAVED = 0.003
 """Share of the log-loss that doubt has to save: simulated cells, which need none, save up to .0007, real ones .006."""
+MIN_JUDGED = 80
+"""Held-out cells below which nothing is said of sizes; standard errors of fewer are no guide."""
 FINEST = np.ones(N_NODES)
 
 
@@ -32,7 +34,7 @@ def choose_doubt(judged: Callable[[float], HeldOut]) -> float:
     one, which is one of many.
     """
     without, first = (judged(doubt).losses(FINEST) for doubt in (0.0, DOUBTS[0]))
-    if not is_clear(without - first):
+    if len(without) < MIN_JUDGED or not is_clear(without - first):
         return 0.0
     means = [first.mean(), *(judged(doubt).losses(FINEST).mean() for doubt in DOUBTS[1:])]
     return DOUBTS[means.index(min(means))] if min(means) < (1 - LEAST_SAVED) * without.mean() else 0.0
