@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,11 @@ def read_representation(adata: AnnData, use_rep: str, n_comps: int | None = None
     return x
 
 
+def dense(stored: Any) -> np.ndarray:
+    """What a slot holds as an array, whether sparse, a table or an array."""
+    return np.asarray(stored.toarray() if sparse.issparse(stored) else stored)
+
+
 def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
     if not isinstance(use_rep, str):
         refuse("use_rep", type(use_rep), "the name of an embedding in adata.obsm", types=())
@@ -60,8 +65,7 @@ def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
             f"Make it first: {make}; or name another with `use_rep`."
         )
         raise KeyError(msg)
-    stored = adata.obsm[use_rep]
-    raw = np.asarray(stored.toarray() if sparse.issparse(stored) else stored)
+    raw = dense(adata.obsm[use_rep])
     numbers = f"adata.obsm[{use_rep!r}] has to hold numbers and nothing else"
     text = [value for value in raw.flat if isinstance(value, str | bytes)] if raw.dtype.kind in "OSU" else []
     if text:
@@ -193,18 +197,14 @@ def _check_is_of_fit(use_rep: str | None, fitted_rep: str, key: str) -> None:
 
 def _refuse_dimensions(found: int, fitted: int, rep: str, *, given: bool) -> NoReturn:
     """Of a flow that was given, or of the stored one, whose cells are those of its embedding."""
-    msg = f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. "
-    msg += (
-        "Bring the cells into the embedding of the fit and name it with `use_rep`."
-        if given
-        else "Restore that embedding, or fit again with `scratio_sc.tl.fit(adata, condition)`."
-    )
+    way_out, name, option = "Restore that embedding, or fit again with `scratio_sc.tl.fit(adata, condition)`.", rep, ""
+    if given:
+        way_out, name = "Bring the cells into the embedding of the fit and name it with `use_rep`.", "X_cut"
+        option = f", use_rep={name!r}"
+    msg = f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. {way_out}"
     if found > fitted:
-        name = "X_cut" if given else rep
-        msg += f" If the fit took the first {fitted} of these: "
-        msg += f"`adata.obsm[{name!r}] = adata.obsm[{rep!r}][:, :{fitted}]`" + (
-            f", use_rep={name!r}." if given else "."
-        )
+        cut = f"adata.obsm[{name!r}] = adata.obsm[{rep!r}][:, :{fitted}]"
+        msg += f" If the fit took the first {fitted} of these: `{cut}`{option}."
     raise ValueError(msg)
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc.flow._calibration import NOTHING
-from scratio_sc.flow._widening import MIN_JUDGED
+from scratio_sc.flow._calibration import MIN_JUDGED, NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,10 +11,11 @@ from helpers.flows import small
 
 from scratio_sc.flow import ConditionalFlow, _fit, _widening
 from scratio_sc.flow._baselines import BASELINES
+from scratio_sc.flow._calibration import MIN_JUDGED
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._held_out import HeldOut
-from scratio_sc.flow._widening import DOUBTS, MIN_JUDGED, choose_doubt
+from scratio_sc.flow._widening import DOUBTS, choose_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,6 +16,8 @@ N_BINS = 10
 N_NEWTON = 100
 CONFIDENCE = 0.95
 TOLERANCE = 1e-8
+MIN_JUDGED = 80
+"""Held-out cells below which nothing is said of how large ratios are; standard errors of fewer are no guide."""
 NOTHING = 1e-6
 """Nats below which ratios do not differ: what is left of rounding."""
 MIN_INFORMATION = 1e-6

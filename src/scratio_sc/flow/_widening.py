@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.flow._calibration import MIN_JUDGED
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._gain import is_clear
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 DOUBTS = (0.25, 0.5, 1.0, 2.0)
 LEAST_SAVED = 0.003
 """Share of the log-loss that doubt has to save: simulated cells, which need none, save up to .0007, real ones .006."""
-MIN_JUDGED = 80
-"""Held-out cells below which nothing is said of sizes; standard errors of fewer are no guide."""
 FINEST = np.ones(N_NODES)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from scipy.sparse import issparse
 
 from scratio_sc._arguments import check_integer, refuse
+from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 
 from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
@@ -217,8 +217,7 @@ def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
         make = f" Run `{_MAKE_BASIS[name]}` first." if name in _MAKE_BASIS else ""
         msg = f"No 'X_{name}' in `adata.obsm`; the bases there are {list(adata.obsm)}.{make}"
         raise KeyError(msg)
-    stored = adata.obsm[slot]
-    coordinates = np.asarray(stored.toarray() if issparse(stored) else stored, dtype=np.float64)
+    coordinates = dense(adata.obsm[slot]).astype(np.float64)
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
         msg = f"`adata.obsm[{slot!r}]` has the shape {coordinates.shape}; two dimensions are needed to draw on it."
         raise ValueError(msg)
@@ -353,11 +352,13 @@ def _lower_legends(axes: list[Axes]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     figure = axes[0].figure
-    line = _LINE * FontProperties().get_size_in_points() / 72
+    legends = [(ax, legend) for ax in axes if ax.axison and (legend := ax.get_legend()) is not None]
+    if not legends:
+        return
     figure.figure.draw_without_rendering()  # before that, the axes do not have their size
-    for ax in axes:
-        legend = ax.get_legend()
-        if legend and ax.axison and legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
+    line = _LINE * FontProperties().get_size_in_points() / 72
+    for ax, legend in legends:
+        if legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
             lower = ax.transAxes + ScaledTranslation(0, -line, figure.dpi_scale_trans)
             legend.set_bbox_to_anchor((1, 0), transform=lower)
 
