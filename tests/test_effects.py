@@ -21,7 +21,10 @@ def rows(*, n_confounded: int = 0) -> dict[str, dict[str, Any]]:
     every, nothing = np.ones(len(side), bool), np.zeros(len(side))
     ratios = Ratios(nothing, np.stack([nothing] * 2), nothing[None])
     comparable = np.arange(len(side)) < sum(COUNTS.values())
-    contrast = Contrast(side == "target", scored=every, comparable=comparable, far=~every, ratios=ratios)
+    stratum = np.zeros(len(side), np.int64)
+    contrast = Contrast(
+        side == "target", scored=every, comparable=comparable, far=~every, stratum=stratum, ratios=ratios
+    )
     labels = pd.DataFrame({"group": kind, "sample": ""})
     return {row["group"]: row for row in rows_of(contrast, labels, left_out=np.array([0, 1]))}
 
@@ -41,3 +44,37 @@ def test_composition_is_of_the_cells_that_can_be_compared(n_confounded: int) -> 
     found = rows(n_confounded=n_confounded)
     assert found["one"]["composition"] == pytest.approx(np.log((40 / 80) / (30 / 90)))
     assert found["two"]["composition"] == pytest.approx(np.log((40 / 80) / (60 / 90)))
+
+
+def divergence_of_first(ratio: float, stratum: list[int], sample: list[int], n: list[int]) -> float:
+    """KL of cells of the first type in the first sample, all of whose ratios are one number, by stratum and sample.
+
+    There are so many cells ``n`` of each: side by side target and reference, the first and the second type.
+    """
+    side, kind = np.tile([[1, 1, 0, 0], [0, 1, 0, 1]], len(n) // 4)
+    side, kind, stratum, sample = (
+        np.repeat(part, n) for part in (side, kind, np.repeat(stratum, 4), np.repeat(sample, 4))
+    )
+    every, value = np.ones(len(side), bool), np.where(side, 1.0, -1.0) * 20 + ratio
+    ratios = Ratios(value, np.stack([value] * 2), value[None])
+    contrast = Contrast(side == 1, scored=every, comparable=every, far=~every, stratum=stratum, ratios=ratios)
+    labels = pd.DataFrame({"group": np.where(kind, "two", "one"), "sample": np.where(sample, "b", "a")})
+    found = {(row["group"], row["sample"]): row for row in rows_of(contrast, labels, left_out=np.array([0, 1]))}
+    return float(found["one", "a"]["kl_target"]) - 20
+
+
+@pytest.mark.parametrize(
+    ("stratum", "sample", "n", "exceeds"),
+    [
+        # each stratum has one type: its ratio is within that type
+        ([0, 1], [0, 0], [600, 0, 300, 0, 0, 300, 0, 600], 0.0),
+        # shares of the types differ between strata, not between sides within them
+        ([0, 1], [0, 0], [570, 30, 95, 5, 40, 60, 240, 360], 0.0),
+        # a sample of one type, among others that share its ratio
+        ([0, 0], [0, 1], [100, 0, 100, 0, 300, 400, 100, 600], float(np.log((400 / 800) / (200 / 800)))),
+    ],
+)
+def test_ratio_within_a_type_exceeds_what_the_ratio_knows_of_its_share(
+    stratum: list[int], sample: list[int], n: list[int], exceeds: float
+) -> None:
+    assert divergence_of_first(0.5, stratum, sample, n) == pytest.approx(0.5 - exceeds, abs=1e-3)

@@ -21,35 +21,38 @@ ONE_SIDED_5_PERCENT = 1.645
 
 @dataclass(frozen=True)
 class Contrast:
-    """Cells of both sides ``(n,)``: side, whether they have a ratio, whether it rests on cells of both sides."""
+    """Cells of both sides ``(n,)``: side, whether they have a ratio, whether it rests on cells of both sides.
+
+    And their stratum, within which the ratio compares: their labels in the columns that it holds fixed.
+    """
 
     is_target: np.ndarray
     scored: np.ndarray
     comparable: np.ndarray
     far: np.ndarray
+    stratum: np.ndarray
     ratios: Ratios
 
 
 def rows_of(contrast: Contrast, labels: pd.DataFrame, *, left_out: np.ndarray) -> Iterator[dict[str, Any]]:
     """One row for each group and sample of cells with labels ``(n, 2)``, and for all of them together."""
     groups, samples = ([ALL, *sorted(set(labels[name]) - {""})] for name in ("group", "sample"))
+    every = np.ones(len(labels), bool)
     for sample in samples:
-        in_sample = np.ones(len(labels), bool) if sample == ALL else (labels["sample"] == sample).to_numpy()
+        in_sample = every if sample == ALL else (labels["sample"] == sample).to_numpy()
         for group in groups:
-            cells = in_sample if group == ALL else in_sample & (labels["group"] == group).to_numpy()
-            row = _row(contrast, cells, whole=None if group == ALL else in_sample, left_out=left_out)
-            yield {"group": group, "sample": sample, **row}
+            of_type = None if group == ALL else (labels["group"] == group).to_numpy()
+            yield {"group": group, "sample": sample, **_row(contrast, in_sample, of_type, left_out=left_out)}
 
 
-def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, left_out: np.ndarray) -> dict[str, Any]:
-    """Effect on some cells ``(n,)``; ``whole (n,)`` are those of all types where the cells are of one."""
+def _row(
+    contrast: Contrast, in_sample: np.ndarray, of_type: np.ndarray | None, *, left_out: np.ndarray
+) -> dict[str, Any]:
+    """Effect on the cells ``(n,)`` of a sample, or on those of a type alone."""
+    cells = in_sample if of_type is None else in_sample & of_type
     sides = [contrast.is_target, ~contrast.is_target]
     used = [np.flatnonzero(cells & contrast.comparable & side) for side in sides]
     n, n_scored = [len(part) for part in used], [(cells & contrast.scored & side).sum() for side in sides]
-    share = None
-    if whole is not None:
-        n_whole = [int((whole & contrast.comparable & side).sum()) for side in sides]
-        share = Share.of((n[0], n_whole[0]), (n[1], n_whole[1]))
     far = float(contrast.far[np.concatenate(used)].mean()) if sum(n) else np.nan
     flag = ""
     if min(n) < MIN_CELLS:
@@ -59,19 +62,41 @@ def _row(contrast: Contrast, cells: np.ndarray, *, whole: np.ndarray | None, lef
         flag = "extrapolated"
     value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)
     if min(n) >= MIN_CELLS:
+        both = np.concatenate(used)
         target, reference = (contrast.ratios.take(part) for part in used)
-        value, se = divergence_of(target, reference, left_out=left_out, share=share)
-        if not flag and all_zero(contrast.ratios.value[np.concatenate(used)]):
+        same = all_zero(contrast.ratios.value[both])
+        within = None if of_type is None or same else _share_in_ratio(contrast, of_type, contrast.stratum[both])
+        value, se = divergence_of(target, reference, left_out=left_out, share=within)
+        if not flag and same:
             flag = "no difference"
     effect = by_name(value, se)
-    counted = share is not None and min(n) > 0
+    share = None
+    if of_type is not None and min(n):
+        share = Share.of(
+            *((part, (in_sample & contrast.comparable & side).sum()) for part, side in zip(n, sides, strict=True))
+        )
     return {
         **effect,
         "responds": pd.NA if np.isnan(effect["js_se"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
-        "composition": share.log_ratio if share and counted else np.nan,
-        "composition_se": float(np.sqrt(share.variance)) if share and counted else np.nan,
+        "composition": share.log_ratio if share else np.nan,
+        "composition_se": float(np.sqrt(share.variance)) if share else np.nan,
         "n_target": n[0],
         "n_reference": n[1],
         "extrapolated": far,
         "flag": flag,
     }
+
+
+def _share_in_ratio(contrast: Contrast, of_type: np.ndarray, strata: np.ndarray) -> Share:
+    """Log ratio of the shares of cells ``of_type (n,)`` that ratios of cells in some strata know of.
+
+    That is of all samples that the ratio does not tell apart, and within the columns that it holds fixed.
+    """
+    names, stratum = np.unique(contrast.stratum, return_inverse=True)
+    told = np.isin(names, strata)[stratum] & contrast.comparable
+    counts = [
+        [np.bincount(stratum[cells], minlength=len(names)) for cells in (told & side & of_type, told & side)]
+        for side in (contrast.is_target, ~contrast.is_target)
+    ]
+    target, reference = ((of_it, in_all) for of_it, in_all in counts)
+    return Share.of(target, reference)

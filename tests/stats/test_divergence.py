@@ -74,6 +74,29 @@ def test_standard_error_within_a_type_is_that_of_its_counts_where_the_sides_neve
     np.testing.assert_allclose(se.mean(0), value.std(0), rtol=0.15)
 
 
+@pytest.mark.parametrize("n", [(40, 100, 30, 90), (100, 100, 90, 90)])
+def test_variance_of_a_share_is_that_of_drawing_cells(n: tuple[int, int, int, int]) -> None:
+    a, n_a, b, n_b = n
+    share = Share.of((a, n_a), (b, n_b))
+    assert share.log_ratio == pytest.approx(np.log(a / n_a) - np.log(b / n_b))
+    assert share.variance == pytest.approx(1 / a - 1 / n_a + 1 / b - 1 / n_b)
+
+
+def test_share_within_strata_is_that_of_their_drawing() -> None:
+    rng, n = np.random.default_rng(0), np.array([[400, 100, 30], [100, 300, 20]])
+    target, reference = (rng.binomial(each, p, size=(4_000, 3)) for each, p in zip(n, [0.3, 0.2], strict=True))
+    shares = [Share.of((a, n[0]), (b, n[1])) for a, b in zip(target, reference, strict=True)]
+    ratio = np.array([share.log_ratio for share in shares])
+    assert ratio.mean() == pytest.approx(np.log(0.3 / 0.2), abs=0.02)
+    assert np.mean([share.variance for share in shares]) == pytest.approx(ratio.var(), rel=0.1)
+
+
+def test_share_of_a_type_that_no_stratum_has_on_both_sides_is_unknown() -> None:
+    share = Share.of((np.array([5, 0]), np.array([9, 9])), (np.array([0, 5]), np.array([0, 9])))
+    assert share.variance == np.inf
+    assert normalisation(*exact_ratios(1.0), share)[0] == pytest.approx(0, abs=0.05)
+
+
 def members_apart() -> list[Ratios]:
     """Both sides, of which members think another size of the ratio."""
     return [Ratios(part, np.stack([part * 0.8, part * 1.2]), part[None]) for part in exact_ratios(1.0)]

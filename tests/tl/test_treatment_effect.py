@@ -122,6 +122,16 @@ def test_expectations_are_means_of_the_log_ratio(mixture: AnnData) -> None:
     assert row["kl_reference"] == pytest.approx(-mean["ctrl"], abs=1e-5)
 
 
+def test_types_that_the_fit_holds_fixed_are_compared_by_their_ratios_alone(mixture: AnnData) -> None:
+    adata = mixture[mixture.obs["condition"] != "abundance"].copy()
+    tl.fit(adata, "condition", covariates=["cell_type"], **FAST)
+    tl.log_ratio(adata, target="response", reference="ctrl", progress=False)
+    mean = adata.obs.groupby(["cell_type", "condition"], observed=True)["log_ratio"].mean()
+    row = effects(adata, groupby="cell_type").loc[("response", "type_0", "(all)")]
+    assert row["kl_target"] == pytest.approx(mean["type_0", "response"], abs=1e-5)
+    assert row["kl_reference"] == pytest.approx(-mean["type_0", "ctrl"], abs=1e-5)
+
+
 def test_donors_respond_each_on_its_own(donors: AnnData) -> None:
     with pytest.warns(UserWarning, match=NO_EFFECT):
         table = effects(donors, sample_key="donor").loc["stim", "(all)"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = ("kl_target", "kl_reference", "js")
 """KL(target || reference), KL(reference || target) and the Jensen-Shannon divergence, nats."""
+Counts = int | np.ndarray
 FAR_OUT = 50.0
 TINY = 1e-12
 
@@ -50,13 +51,19 @@ class Share:
     variance: float
 
     @classmethod
-    def of(cls, target: tuple[int, int], reference: tuple[int, int]) -> Share:
-        """Cells of the type and cells in all, on each side; the variance is that of drawing the cells."""
-        (a, n_a), (b, n_b) = target, reference
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_ratio = np.log(np.float64(a) / n_a) - np.log(np.float64(b) / n_b)
-            variance = 1 / np.float64(a) - 1 / np.float64(n_a) + 1 / np.float64(b) - 1 / np.float64(n_b)
-        return cls(float(log_ratio), float(variance))
+    def of(cls, target: tuple[Counts, Counts], reference: tuple[Counts, Counts]) -> Share:
+        """Cells of the type and cells in all, on each side; or in each of several strata, which agree on the ratio.
+
+        Strata by Mantel and Haenszel (1959), log sum_s a_s n_bs / n_s - log sum_s b_s n_as / n_s; the variance, by
+        Greenland and Robins (1985), is that of drawing the cells. It is infinite where no stratum has the type on both.
+        """
+        a, n_a, b, n_b = (np.atleast_1d(np.asarray(part, float)) for part in (*target, *reference))
+        n = np.maximum(n_a + n_b, 1)
+        here, there = float((a * n_b / n).sum()), float((b * n_a / n).sum())
+        if not (here and there):
+            return cls(0.0, np.inf)
+        drawn = float(((a + b) * n_a * n_b / n**2 - a * b / n).sum())
+        return cls(float(np.log(here) - np.log(there)), max(drawn, 0.0) / (here * there))
 
 
 def divergences(target: np.ndarray, reference: np.ndarray, offset: float = 0.0) -> np.ndarray:
@@ -78,7 +85,8 @@ def _excess(ratio: np.ndarray) -> np.ndarray:
 def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tuple[float, float]:
     """What a log ratio exceeds the ratio within a cell type by, and the variance of that; nats.
 
-    log p(x | t) / p(x | r) = log p(x | t, type) / p(x | r, type) + log share of the type under t / under r. Counted
+    log p(x | t) / p(x | r) = log p(x | t, type) / p(x | r, type) + log share of the type under t / under r, within the
+    columns that the ratio holds fixed: a type that is one of them has all of it, and the ratio exceeds nothing. Counted
     shares have the error of counting, which a ratio that shrinks chance does not share. So the ratio is normalised
     by the cells themselves: Bennett's acceptance ratio (1976) is the c at which E_t[sigmoid(c - r)] =
     E_r[sigmoid(r - c)]. It does not exist where the sides never touch; the counts take over as it becomes uncertain.
@@ -96,7 +104,8 @@ def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tu
     variance = (there.var() / len(there) + here.var() / len(here)) / slope**2 + 1 / max(
         sum(map(np.sum, doubt)), TINY
     ) ** 2
-    weight = share.variance / (share.variance + variance)
+    with np.errstate(divide="ignore"):
+        weight = 1 / (1 + variance / np.float64(share.variance))
     return float(weight * balanced + (1 - weight) * share.log_ratio), float(weight * variance)
 
 

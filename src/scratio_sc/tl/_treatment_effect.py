@@ -24,6 +24,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
+from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
 
@@ -219,8 +220,19 @@ def _contrast(
         scored=scored,
         comparable=scored & observed(flow, len(cells.x), sides, own=own),
         far=np.any(scores.far, axis=1),
+        stratum=_held_fixed(flow, sides[1], own, n=len(cells.x)),
         ratios=Ratios.of(scores, np.array([1.0, -1.0])),
     )
+
+
+def _held_fixed(flow: ConditionalFlow, reference: Any, own: np.ndarray | None, *, n: int) -> np.ndarray:
+    """Which of n cells have the same labels ``own (n, n_columns)`` in the columns that sides do not name, ``(n,)``."""
+    if own is None:
+        return np.zeros(n, np.int64)
+    named = named_levels(flow.design, reference)
+    held = [j for j, column in enumerate(flow.design.columns) if column not in named]
+    stratum: np.ndarray = np.unique(flow.design.encode(own)[:, held], axis=0, return_inverse=True)[1].reshape(-1)
+    return stratum
 
 
 def _read_parts(
