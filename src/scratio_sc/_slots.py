@@ -15,10 +15,11 @@ from scratio_sc._keys import FlowKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
-NUMBERS = ("fit", "log_ratio", "log_density", "interaction")
-"""Functions that write numbers and truth values alone to `obs`."""
+WORDS = {"down", "none", "up", "target", "reference"}
+"""All labels that functions write to `obs`, beside numbers and truth values."""
 logger = logging.getLogger("scratio_sc")
 
 
@@ -76,10 +77,11 @@ def _check_columns(
             "`key_added`."
         )
         raise ValueError(msg)
-    strange = next((column for column in columns if column in adata.obs), None)
+    present = [column for column in columns if column in adata.obs]
     # of the default name it may be an earlier result whose entry got lost, as `ad.concat` loses entries
-    lost = key_added in {function, "scratio"} and (function not in NUMBERS or _are_numbers(adata, columns))
-    if strange and not lost and key_added not in adata.uns:
+    lost = key_added in {function, "scratio"} and all(map(_may_be_ours, (adata.obs[name] for name in present)))
+    if present and not lost and key_added not in adata.uns:
+        strange = present[0]
         msg = (
             f"key_added={key_added!r} would overwrite adata.obs[{strange!r}], which tl.{function} did not write. Use "
             f"another `key_added`, or delete that first: `del adata.obs[{strange!r}]`."
@@ -87,9 +89,9 @@ def _check_columns(
         raise ValueError(msg)
 
 
-def _are_numbers(adata: AnnData, columns: Sequence[str]) -> bool:
-    """Whether all of some columns of `obs` that there are hold numbers or truth values."""
-    return all(is_numeric_dtype(adata.obs[column]) for column in columns if column in adata.obs)
+def _may_be_ours(column: pd.Series) -> bool:
+    """Whether a column of `obs` holds numbers, truth values or `WORDS` alone."""
+    return is_numeric_dtype(column) or set(column.dropna()) <= WORDS
 
 
 def _function_of(entry: Any) -> str | None:

@@ -117,10 +117,20 @@ def test_earlier_result_whose_entry_is_lost_is_replaced(cells: AnnData) -> None:
     assert "log_ratio" in cells.uns
 
 
-@pytest.mark.parametrize(("function", "column"), [("log_ratio", "log_ratio"), ("fit", "scratio_fold")])
+COLUMNS = {
+    "batch_score": "batch_score_X_pca",
+    "differential_abundance": "differential_abundance_side",
+    "fit": "scratio_fold",
+    "interaction": "interaction_extrapolated",
+    "log_density": "log_density",
+    "log_ratio": "log_ratio",
+}
+
+
+@pytest.mark.parametrize(("function", "column"), COLUMNS.items())
 def test_text_is_no_earlier_result(cells: AnnData, unchanged: Unchanged, function: str, *, column: str) -> None:
     cells.obs[column] = "my own notes"
-    options = SIDES if function == "log_ratio" else {"condition": "condition", **FAST}
+    options = OPTIONS.get(function, {"condition": "condition", **FAST})
     if function == "fit":
         del cells.uns["scratio"]
     with unchanged(cells), pytest.raises(ValueError, match=f"would overwrite .*{column}"):
