@@ -141,3 +141,12 @@ def test_mixture_of_many_columns_has_the_observed_combinations_alone() -> None:
     side = side_of(design, {column: design.all_levels(column) for column in design.columns}, np.zeros(4, int))
     np.testing.assert_array_equal(side.rows, design.groups)
     np.testing.assert_allclose(np.exp(side.log_weights), 1 / 400)
+
+
+def test_numbers_that_lie_in_one_bin_share_its_cells() -> None:
+    dose = np.repeat(np.arange(10.0), [60, *[20] * 8, 40])
+    design, _ = Design.of(dose.astype(str)[:, None], ("dose",), 1, numeric=("dose",))
+    low, high = design.numbers[0].value[[0, -1]].tolist()
+    sizes = design.sizes[[0, -1]] / design.sizes[[0, -1]].sum()
+    side = side_of(design, {"dose": [low, low + 1e-3, high]}, np.zeros(1))
+    np.testing.assert_allclose(np.exp(side.log_weights), [sizes[0] / 2, sizes[0] / 2, sizes[1]])

@@ -31,29 +31,29 @@ def test_additive_means_interact_by_a_constant_that_is_their_angle(
     u: tuple[float, float], v: tuple[float, float]
 ) -> None:
     score, cells = gaussians(four(u, v, tuple(np.add(u, v))))
-    found = weighted_means(score, cells, {"combination": 1.0}, left_out=FOLDS)
-    assert found.value == pytest.approx(-np.dot(u, v), abs=1e-9)
-    assert weighted_means(score, cells, SIGNS, left_out=FOLDS).value == pytest.approx(0, abs=1e-9)
+    value, _ = weighted_means(score, cells, {"combination": 1.0}, left_out=FOLDS)
+    assert value == pytest.approx(-np.dot(u, v), abs=1e-9)
+    assert weighted_means(score, cells, SIGNS, left_out=FOLDS)[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_non_additivity_is_the_squared_distance_from_the_sum() -> None:
     u, v, w = (1.0, 0.0), (1.0, 1.0), (1.0, 2.5)
     score, cells = gaussians(four(u, v, w))
-    found = weighted_means(score, cells, SIGNS, left_out=FOLDS)
+    value, se = weighted_means(score, cells, SIGNS, left_out=FOLDS)
     excess = np.subtract(w, np.add(u, v))
-    assert found.value == pytest.approx(excess @ excess, abs=4 * found.se)
-    assert found.se == pytest.approx(np.sqrt(4 * excess @ excess / N), rel=0.1)
+    assert value == pytest.approx(excess @ excess, abs=4 * se)
+    assert se == pytest.approx(np.sqrt(4 * excess @ excess / N), rel=0.1)
 
 
 def test_members_that_differ_widen_the_standard_error() -> None:
     score, cells = gaussians(four((1.0, 0.0), (1.0, 1.0), (1.0, 2.5)))
     apart = Ratios(score.value, np.stack([score.value - 1, score.value + 1]), score.by_partition)
-    found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS).se for s in (score, apart)]
+    found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS)[1] for s in (score, apart)]
     assert found[1] > 1 > 10 * found[0]
 
 
 def test_partitions_that_differ_widen_the_standard_error() -> None:
     score, cells = gaussians(four((1.0, 0.0), (1.0, 1.0), (1.0, 2.5)))
     apart = Ratios(score.value, score.by_member, np.stack([score.value - 1, score.value + 1]))
-    found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS).se for s in (score, apart)]
+    found = [weighted_means(s, cells, {"combination": 1.0}, left_out=FOLDS)[1] for s in (score, apart)]
     assert found[1] == pytest.approx(np.hypot(found[0], np.sqrt(2)))

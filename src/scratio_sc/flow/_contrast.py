@@ -109,7 +109,8 @@ def side_of(design: Design, named: Mapping[str, list[int | float]], own: np.ndar
     choices = [named.get(column, [own[j]]) for j, column in enumerate(design.columns)]
     rows = _combinations(design, choices)
     group = design.group_of(rows)
-    sizes = np.where(group >= 0, design.sizes[group], 0).astype(float)
+    n_sharing = np.bincount(group + 1)[group + 1]  # numbers that lie in one bin share its cells
+    sizes = np.where(group >= 0, design.sizes[group], 0) / n_sharing
     alike = np.unique(design.alike(rows))
     n_cells = float(design.over_numbers(design.sizes)[alike[alike >= 0]].sum())
     observed = sizes > 0

@@ -41,7 +41,7 @@ def interaction(
     Parameters
     ----------
     adata
-        Reads `adata.obs[key]`, `adata.uns[key]` and the column of the condition.
+        Reads `adata.uns[key]`, for each of the keys.
     keys
         Names of interactions, one for each combination.
     ax

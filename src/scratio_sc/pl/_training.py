@@ -22,8 +22,8 @@ _CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out ce
 @plot()
 def training(
     adata: AnnData,
-    *,
     key: str = "scratio",
+    *,
     ax: Axes | None = None,
     show: bool | None = None,
     return_fig: bool | None = None,

@@ -60,7 +60,7 @@ def treatment_effect(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]['table']`.
+        Reads `adata.uns[key]`.
     key
         Name of the treatment effects.
     rows, columns

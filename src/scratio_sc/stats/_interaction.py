@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,18 +16,10 @@ SIGNS = {"combination": 1.0, "reference": 1.0, "a": -1.0, "b": -1.0}
 """log p(x | a and b) + log p(x | reference) - log p(x | a) - log p(x | b)."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its standard error."""
-
-    value: float
-    se: float
-
-
 def weighted_means(
     score: Ratios, cells: Mapping[str, np.ndarray], weights: Mapping[str, float], *, left_out: np.ndarray
-) -> Estimate:
-    """Sum over groups of cells of weight times mean score.
+) -> tuple[float, float]:
+    """Sum over groups of cells of weight times mean score, and its standard error.
 
     The variance over cells and that of the fit, whose members left out the folds ``left_out (n_members,)``, add up.
     """
@@ -38,4 +29,4 @@ def weighted_means(
 
     of_fit = standard_error(total(score.by_member), total(score.by_partition), left_out)
     over_cells = sum(weight**2 * variance_of_mean(score.value[cells[name]]) for name, weight in weights.items())
-    return Estimate(float(total(score.value)), float(np.sqrt(over_cells + of_fit**2)))
+    return float(total(score.value)), float(np.sqrt(over_cells + of_fit**2))

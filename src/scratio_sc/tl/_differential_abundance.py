@@ -74,8 +74,8 @@ def differential_abundance(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
+        are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -187,6 +187,7 @@ def differential_abundance(
         "groupby": groupby or "",
         "paired": bool(paired),
         "alpha": float(alpha),
+        "n_permutations": int(n_permutations),
         "rng": recorded(rng),
         "n_relabellings": 0 if abundance is None else len(abundance.relabelling.contrasts),
         "exact": abundance is not None and abundance.relabelling.exact,

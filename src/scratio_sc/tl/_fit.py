@@ -88,8 +88,8 @@ def fit(
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
+        are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

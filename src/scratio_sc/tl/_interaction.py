@@ -49,7 +49,7 @@ def interaction(
     a: str | float | Sequence[Any] | Mapping[str, Any],
     b: str | float | Sequence[Any] | Mapping[str, Any],
     reference: str | float | Sequence[Any] | Mapping[str, Any],
-    combination: str | Sequence[str] | Mapping[str, Any] | None = None,
+    combination: str | float | Sequence[str] | Mapping[str, Any] | None = None,
     key: str = "scratio",
     bandwidth: float | Literal["auto"] = "auto",
     progress: bool = True,
@@ -82,8 +82,8 @@ def interaction(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
+        are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -248,8 +248,8 @@ def _summarised(
     ):
         summary[name] = summary[f"{name}_se"] = np.nan
         if enough:
-            found = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
-            summary[name], summary[f"{name}_se"] = found.value, found.se
+            estimate = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
+            summary[name], summary[f"{name}_se"] = estimate
     levels = np.full(len(QUANTILES), np.nan)
     if enough:
         levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
