@@ -16,7 +16,6 @@ from scratio_sc.flow._components import (
     Components,
     component_log_density,
     nonlinear_shrinkage,
-    pulled,
     scatter_about,
 )
 from scratio_sc.flow._distances import Neighbours, moving_alike
@@ -34,7 +33,7 @@ MIN_WEIGHT = 1e-6
 MAX_OWN_ELEMENTS = 2_000_000
 """Numbers in the groups' own covariances above which there are none: every member would have to keep them."""
 FEW_CELLS = 4
-"""Cells a dimension up to which an own covariance is drawn elsewhere the most."""
+"""Cells a dimension up to which a covariance is drawn elsewhere the most."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,8 @@ class Mixture:
         subscripts = "gmd,gme->gmde" if keep_own else "gmd,gme->mde"
         across = np.einsum(subscripts, gap, step)
         scatter += np.einsum(subscripts, size[..., None] * step, step) - across - across.swapaxes(-1, -2)
-        shared = pulled(torch.as_tensor(scatter.sum(0)), torch.as_tensor(pooled)).numpy()
+        everywhere = scatter.sum((0, 1)) / max(pooled.sum(), 1)
+        shared = _drawn_towards(everywhere, scatter.sum(0), pooled) + VARIANCE_FLOOR * np.eye(d)
         base = np.log(np.maximum(pooled / pooled.sum(), MIN_WEIGHT))
         of_weights = Neighbours.of(mean, shared, np.exp(base)) if prior is None else prior.effects
         weight_effect, priors, withheld = fit_effects(
