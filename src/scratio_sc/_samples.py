@@ -13,6 +13,8 @@ from scratio_sc._warn import warn
 from scratio_sc.stats._abundance import Abundance
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
@@ -33,10 +35,14 @@ def read_samples(
     sample_key: str,
     *,
     paired: bool,
+    held: Sequence[str],
     n_permutations: int,
     rng: np.random.Generator,
 ) -> Abundance | None:
-    """Samples of both sides, warning of those left out; None, and a warning, where there are too few."""
+    """Samples of both sides, warning of those left out; None, and a warning, where there are too few.
+
+    They are exchanged within the columns that ratios ``held`` fixed, as far as these are the same in each sample.
+    """
     labels = read_labels(adata, (sample_key,))
     warn_of_missing(labels, side >= 0, "the test")
     counted = labels.complete & (side >= 0)
@@ -72,7 +78,45 @@ def read_samples(
     position = np.where(used, np.cumsum(used) - 1, -1)[code]
     sample = np.full(len(side), -1)
     sample[counted] = position + paired * used.sum() * side[counted] * (position >= 0)
-    return Abundance.of(sample, sides == 0, paired=paired, n_draws=n_permutations, rng=rng)
+    stratum, within = _strata(adata, sample, held)
+    if not paired and within:
+        alone = ~(np.isin(stratum, stratum[sides == 0]) & np.isin(stratum, stratum[sides == 1]))
+        if min(np.bincount(sides[~alone], minlength=2)) < MIN_SAMPLES:
+            msg = (
+                f"No p-values: the fit holds {named(within)} fixed, so samples are compared within its levels, and "
+                f"these have fewer than {MIN_SAMPLES} samples of each side beside the other. The ratios are written "
+                "without. Fit without covariates that go with the condition."
+            )
+            warn(msg)
+            return None
+        if alone.any():
+            msg = f"{alone.sum()} samples have none of the other side within {named(within)}, and no say in the test."
+            warn(msg)
+    design: dict[str, Any] = {"paired": paired, "n_draws": n_permutations, "rng": rng}
+    return Abundance.of(sample, sides == 0, stratum=None if paired else stratum, **design)
+
+
+def _strata(adata: AnnData, sample: np.ndarray, columns: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Samples with the same labels in some columns ``(n_samples,)``, and which columns do not differ within samples.
+
+    Of cells in samples ``(n_cells,)``, -1 for none; warns of columns that do.
+    """
+    counted = sample >= 0
+    _, first, own = np.unique(sample[counted], return_index=True, return_inverse=True)
+    if not columns:
+        return np.zeros(len(first), np.int64), []
+    text = read_labels(adata, columns).text[counted]
+    same = (text[first][own] == text).all(0)
+    within, differ = ([c for c, is_same in zip(columns, same, strict=True) if is_same == one] for one in (True, False))
+    if differ:
+        msg = (
+            f"The fit holds {named(differ)} fixed, which differs within samples: log ratios compare cells within its "
+            "levels and say nothing of how many there are, nor does the direction in which cells change. Fit without "
+            "it to find changes in number; `log_fold_change` and p-values do not depend on that."
+        )
+        warn(msg)
+    stratum: np.ndarray = np.unique(text[first][:, same], axis=0, return_inverse=True)[1].reshape(-1)
+    return stratum, within
 
 
 def warn_of_resolution(abundance: Abundance, alpha: float) -> None:

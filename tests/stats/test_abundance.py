@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_enrichment_is_the_log_of_the_share() -> None:
 
 def test_cells_that_do_not_count_change_nothing() -> None:
     abundance = samples([50] * 4, 2)
-    more = Abundance(np.append(abundance.sample, [-1] * 20), abundance.is_target, abundance.relabelling, paired=False)
+    more = replace(abundance, sample=np.append(abundance.sample, [-1] * 20))
     sets = inside([20, 25, 5, 4], [50] * 4)
     np.testing.assert_array_equal(
         more.log_enrichment(np.concatenate([sets, np.ones((20, 1), bool)])), abundance.log_enrichment(sets)
@@ -97,6 +98,30 @@ def test_any_discovery_has_the_nominal_rate_among_all_choices_of_a_target(*, pai
     sets = np.hstack([inside(own.tolist(), [100] * 2 * n) for own in count])
     found = []
     for order in choices:
-        chosen = Abundance(np.argsort(order)[design.sample], design.is_target, design.relabelling, paired)
+        chosen = replace(design, sample=np.argsort(order)[design.sample])
         found.append((chosen.test(sets).adjusted <= 2 / len(choices)).any())
     assert sum(found) == 2  # the target with the largest maximum, and its mirror image
+
+
+def test_strata_cancel_what_batches_have_of_their_own() -> None:
+    """Batches differ more than sides do; each has as many samples of both."""
+    sizes, stratum = [1000] * 12, np.tile([0, 1, 2], 4)
+    batch = np.array([50, 200, 450])[stratum]
+    sets = inside([int(1.3 * n) + i for i, n in enumerate(batch[:6])] + [n - i for i, n in enumerate(batch[6:])], sizes)
+    free = samples(sizes, 6)
+    within = Abundance.of(
+        free.sample, free.is_target, paired=False, n_draws=2000, rng=np.random.default_rng(0), stratum=stratum
+    )
+    assert within.test(sets).pvalue[0] == pytest.approx(2 / 6**3)
+    assert free.test(sets).pvalue[0] > 0.2
+    assert within.test(sets).effect[0] == pytest.approx(np.log(1.3), abs=0.05)
+
+
+def test_samples_alone_in_their_stratum_have_no_say() -> None:
+    sizes, stratum = [100] * 6, np.array([0, 0, 1, 0, 0, 2])
+    design = samples(sizes, 3)
+    within = Abundance.of(
+        design.sample, design.is_target, paired=False, n_draws=2000, rng=np.random.default_rng(0), stratum=stratum
+    )
+    tests = [within.test(inside([40, 38, n, 10, 12, 90 - n], sizes)) for n in (30, 60)]
+    assert tests[0].pvalue == tests[1].pvalue == pytest.approx(2 / 6)

@@ -18,6 +18,12 @@ def two_groups(n_target: int, n_reference: int, n_draws: int = 2000) -> Relabell
     return Relabelling.of_groups(is_target, n_draws, rng=np.random.default_rng(0))
 
 
+def two_batches(n_draws: int = 2000) -> Relabelling:
+    """Two of three samples are the target in one batch, one of four in the other."""
+    is_target, stratum = np.array([1, 1, 0, 1, 0, 0, 0], bool), np.array(list("aaabbbb"))
+    return Relabelling.of_groups(is_target, n_draws, rng=np.random.default_rng(0), stratum=stratum)
+
+
 def pairs(n: int, n_draws: int = 2000) -> Relabelling:
     return Relabelling.of_pairs(n, n_draws, rng=np.random.default_rng(0))
 
@@ -29,6 +35,7 @@ def pairs(n: int, n_draws: int = 2000) -> Relabelling:
         (two_groups(4, 4), 70, 2 / 70),
         (two_groups(2, 4), 15, 1 / 15),
         (pairs(5), 32, 2 / 32),
+        (two_batches(), 12, 1 / 12),
     ],
 )
 def test_all_relabellings_once(relabelling: Relabelling, n: int, smallest: float) -> None:
@@ -37,10 +44,24 @@ def test_all_relabellings_once(relabelling: Relabelling, n: int, smallest: float
     assert relabelling.smallest_p == pytest.approx(smallest)
 
 
-@pytest.mark.parametrize("relabelling", [two_groups(8, 8, 100), pairs(12, 100)])
+@pytest.mark.parametrize("relabelling", [two_groups(8, 8, 100), two_batches(10), pairs(12, 100)])
 def test_random_draws_come_beside_the_observed(relabelling: Relabelling) -> None:
     assert not relabelling.exact
-    assert len(relabelling.contrasts) == 101
+    assert len(relabelling.contrasts) in {11, 101}
+
+
+@pytest.mark.parametrize("n_draws", [5, 2000])
+def test_batches_keep_the_numbers_of_their_targets(n_draws: int) -> None:
+    contrasts = two_batches(n_draws).contrasts
+    np.testing.assert_array_equal((contrasts > 0)[:, :3].sum(1), 2)
+    np.testing.assert_array_equal((contrasts > 0)[:, 3:].sum(1), 1)
+
+
+def test_contrast_of_batches_is_the_coefficient_of_least_squares() -> None:
+    side, batch = np.array([1, 1, 0, 1, 0, 0, 0.0]), np.array([0, 0, 0, 1, 1, 1, 1.0])
+    values = np.random.default_rng(0).standard_normal(7)
+    fitted = np.linalg.lstsq(np.column_stack([side, batch, 1 - batch]), values, rcond=None)[0]
+    assert values @ two_batches().contrasts[0] == pytest.approx(fitted[0])
 
 
 def test_observed_is_first() -> None:

@@ -240,3 +240,41 @@ def test_cells_of_labels_that_the_fit_has_not_seen_are_counted(donors: AnnData) 
     donors.obs.iloc[:10, donors.obs.columns.get_loc("condition")] = "renamed"
     with pytest.warns(UserWarning, match=r"10 cells have labels in 'condition' .* \('renamed'\), and take no part"):
         tl.differential_abundance(donors, **SIDES)
+
+
+def in_batches(batch_of_sample: list[str]) -> AnnData:
+    """The samples of `cells_of_donors`, fitted within batches."""
+    adata = cells_of_donors()
+    adata.obs["batch"] = adata.obs["sample"].map({f"s{i}": batch for i, batch in enumerate(batch_of_sample)})
+    tl.fit(adata, "condition", covariates=["batch"], max_steps=0, n_members=2, progress=False)
+    return adata
+
+
+def test_samples_are_exchanged_within_batches() -> None:
+    adata = in_batches(list("aabbaabb"))
+    tl.differential_abundance(adata, **SIDES, sample_key="sample")
+    assert adata.uns[KEY]["params"]["n_relabellings"] == 6 * 6
+
+
+def test_samples_without_the_other_side_in_their_batch_are_counted() -> None:
+    adata = in_batches(list("aaabaaaa"))
+    with pytest.warns(UserWarning, match="1 samples have none of the other side within 'batch'"):
+        tl.differential_abundance(adata, **SIDES, sample_key="sample")
+    assert adata.uns[KEY]["params"]["n_relabellings"] == 35
+
+
+def test_batches_that_go_with_the_condition_leave_no_test() -> None:
+    adata = in_batches(list("aaabbbbb"))
+    no_test, no_evidence = "No p-values: the fit holds 'batch' fixed", "are no evidence"
+    with pytest.warns(UserWarning, match=no_test), pytest.warns(UserWarning, match=no_evidence):
+        tl.differential_abundance(adata, **SIDES, sample_key="sample")
+    assert adata.obs[KEY + "_pvalue"].isna().all()
+
+
+def test_types_that_the_fit_holds_fixed_are_said_to_change_no_ratio() -> None:
+    adata = cells_of_donors()
+    tl.fit(adata, "condition", covariates=["cell_type"], max_steps=0, n_members=2, progress=False)
+    differs, nothing = "'cell_type' fixed, which differs within samples", "cannot be told apart"
+    with pytest.warns(UserWarning, match=differs), pytest.warns(UserWarning, match=nothing):
+        tl.differential_abundance(adata, **SIDES, sample_key="sample", groupby="cell_type")
+    assert (adata.uns[KEY]["groups"]["pvalue"] < 0.05).all()

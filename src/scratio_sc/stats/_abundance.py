@@ -31,23 +31,34 @@ class Abundance:
         What the sides might as well have been.
     paired
         Whether the design is paired.
+    stratum
+        Samples that may be exchanged with each other ``(n_samples,)``; all of one stratum in a paired design.
     """
 
     sample: np.ndarray
     is_target: np.ndarray
     relabelling: Relabelling
     paired: bool
+    stratum: np.ndarray
 
     @classmethod
     def of(
-        cls, sample: np.ndarray, is_target: np.ndarray, *, paired: bool, n_draws: int, rng: np.random.Generator
+        cls,
+        sample: np.ndarray,
+        is_target: np.ndarray,
+        *,
+        paired: bool,
+        n_draws: int,
+        rng: np.random.Generator,
+        stratum: np.ndarray | None = None,
     ) -> Abundance:
-        """The design, with at most ``n_draws`` relabellings."""
+        """The design, with at most ``n_draws`` relabellings, of samples within a ``stratum (n_samples,)``."""
+        stratum = np.zeros(len(is_target), np.int64) if stratum is None else stratum
         if paired:
             relabelling = Relabelling.of_pairs(len(is_target) // 2, n_draws, rng=rng)
         else:
-            relabelling = Relabelling.of_groups(is_target, n_draws, rng=rng)
-        return cls(sample, is_target, relabelling, paired)
+            relabelling = Relabelling.of_groups(is_target, n_draws, rng=rng, stratum=stratum)
+        return cls(sample, is_target, relabelling, paired, stratum)
 
     def log_enrichment(self, inside: np.ndarray) -> np.ndarray:
         """log((share + a) / (mean share + a)) of sets ``inside (n_cells, k)`` in each sample, ``(k, n_samples)``.
@@ -64,14 +75,25 @@ class Abundance:
     def test(self, inside: np.ndarray, *, families: np.ndarray | None = None) -> PermutationTest:
         """Test sets of cells, or families ``(m, k)`` of them by the member that differs most.
 
-        The difference of the means is divided by sqrt(v + median v), where v is the variance of the set over all
-        samples (of pairs: the mean square of their differences), which no relabelling changes. Without the median
-        it would order the relabellings as Student's t does; the median keeps sets of tiny variance from dominating.
+        The difference of the means is divided by sqrt(v + median v), where v is the variance of the set over the
+        samples of a stratum (of pairs: the mean square of their differences), which no relabelling changes. Without the
+        median it would order the relabellings as Student's t does; the median keeps sets of tiny variance from
+        dominating.
         """
         values = self.log_enrichment(inside)
         if self.paired:
             values = np.subtract(*np.split(values, 2, axis=1))
             variance = np.square(values).mean(1)
         else:
-            variance = values.var(1, ddof=1)
+            variance = self._within_strata(values)
         return PermutationTest.of(values, self.relabelling, variance=variance + np.median(variance), families=families)
+
+    def _within_strata(self, values: np.ndarray) -> np.ndarray:
+        """Variance of values ``(k, n_samples)`` about the means of their strata, ``(k,)``; of those with both sides."""
+        square, freedom = np.zeros(len(values)), 0
+        for s in np.unique(self.stratum):
+            own = self.stratum == s
+            if np.ptp(self.is_target[own].astype(int)):
+                square += values[:, own].var(1) * own.sum()
+                freedom += int(own.sum()) - 1
+        return square / max(freedom, 1)

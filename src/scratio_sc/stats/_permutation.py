@@ -37,20 +37,22 @@ class Relabelling:
     exact: bool
 
     @classmethod
-    def of_groups(cls, is_target: np.ndarray, n_draws: int, *, rng: np.random.Generator) -> Relabelling:
-        """Mean of the target samples minus mean of the others, whichever samples are the target.
+    def of_groups(
+        cls, is_target: np.ndarray, n_draws: int, *, rng: np.random.Generator, stratum: np.ndarray | None = None
+    ) -> Relabelling:
+        """Mean of the target samples minus mean of the others, whichever samples of a stratum are the target.
 
-        All choices, or ``n_draws`` of them at random where there are more. ``is_target (n_samples,)``.
+        All choices, or ``n_draws`` of them at random where there are more. ``is_target (n_samples,)``, ``stratum
+        (n_samples,)``; by default all samples are one. Differences of m among n samples of a stratum weigh
+        m (n - m) / n, as by least squares where strata have means of their own; one of a single side has no say.
         """
-        n, m = len(is_target), int(is_target.sum())
-        exact = math.comb(n, m) <= n_draws
-        if exact:
-            chosen = np.array(list(itertools.combinations(range(n), m)))
-        else:
-            chosen = np.argsort(rng.random((n_draws, n)), axis=1)[:, :m]
-        drawn = np.zeros((len(chosen), n), bool)
-        np.put_along_axis(drawn, chosen, values=True, axis=1)
-        return cls.of(is_target, drawn, exact=exact, weight=(1 / m, -1 / (n - m)))
+        code = np.unique(np.zeros(len(is_target)) if stratum is None else stratum, return_inverse=True)[1].reshape(-1)
+        n, m = np.bincount(code), np.bincount(code, weights=is_target).astype(int)
+        choices = [math.comb(*each) for each in zip(n.tolist(), m.tolist(), strict=True)]
+        exact = math.prod(choices) <= n_draws
+        drawn = _all_choices(code, m) if exact else _some_choices(code, m, n_draws, rng=rng)
+        total = max(float((m * (n - m) / n).sum()), NOISE)
+        return cls.of(is_target, drawn, exact=exact, weight=(((n - m) / n)[code] / total, -(m / n)[code] / total))
 
     @classmethod
     def of_pairs(cls, n_pairs: int, n_draws: int, *, rng: np.random.Generator) -> Relabelling:
@@ -60,11 +62,17 @@ class Relabelling:
             drawn = np.array(list(itertools.product([True, False], repeat=n_pairs)))
         else:
             drawn = rng.random((n_draws, n_pairs)) < 0.5
-        return cls.of(np.ones(n_pairs, bool), drawn, exact=exact, weight=(1 / n_pairs, -1 / n_pairs))
+        each = np.full(n_pairs, 1 / n_pairs)
+        return cls.of(np.ones(n_pairs, bool), drawn, exact=exact, weight=(each, -each))
 
     @classmethod
-    def of(cls, observed: np.ndarray, drawn: np.ndarray, *, exact: bool, weight: tuple[float, float]) -> Relabelling:
-        """The observed choice first ``(n_samples,)``; those drawn ``(n_draws, n_samples)`` hold it if they are all."""
+    def of(
+        cls, observed: np.ndarray, drawn: np.ndarray, *, exact: bool, weight: tuple[np.ndarray, np.ndarray]
+    ) -> Relabelling:
+        """The observed choice first ``(n_samples,)``; those drawn ``(n_draws, n_samples)`` hold it if they are all.
+
+        What a sample weighs as a target and as another, ``(n_samples,)`` each.
+        """
         others = drawn[(drawn != observed).any(1)] if exact else drawn
         return cls(np.where(np.concatenate([observed[None], others]), *weight), exact)
 
@@ -73,6 +81,26 @@ class Relabelling:
         """The smallest p-value there can be: the share of relabellings that are the observed one or its mirror."""
         likeness = np.abs(self.contrasts @ self.contrasts[0])
         return float((likeness >= TIES * likeness[0]).mean())
+
+
+def _all_choices(stratum: np.ndarray, n_targets: np.ndarray) -> np.ndarray:
+    """Every choice of so many targets of each stratum ``(n_strata,)``, ``(n_choices, n_samples)``."""
+    members = [np.flatnonzero(stratum == s) for s in range(len(n_targets))]
+    each = [itertools.combinations(own.tolist(), int(m)) for own, m in zip(members, n_targets, strict=True)]
+    chosen = [list(itertools.chain(*parts)) for parts in itertools.product(*each)]
+    drawn = np.zeros((len(chosen), len(stratum)), bool)
+    np.put_along_axis(drawn, np.array(chosen, np.int64), values=True, axis=1)
+    return drawn
+
+
+def _some_choices(stratum: np.ndarray, n_targets: np.ndarray, n_draws: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Random choices of so many targets of each stratum ``(n_strata,)``, ``(n_draws, n_samples)``."""
+    order = rng.random((n_draws, len(stratum)))
+    drawn = np.zeros(order.shape, bool)
+    for s, m in enumerate(n_targets.tolist()):
+        own = np.flatnonzero(stratum == s)
+        drawn[np.arange(n_draws)[:, None], own[np.argsort(order[:, own], axis=1)[:, :m]]] = True
+    return drawn
 
 
 @dataclass(frozen=True)

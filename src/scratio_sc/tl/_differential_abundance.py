@@ -13,7 +13,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
-from scratio_sc._sides import check_any, warn_of_unknown
+from scratio_sc._sides import check_any, held_fixed, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
@@ -58,7 +58,9 @@ def differential_abundance(
     key
         Slot of `adata.uns` with the fitted flow.
     sample_key
-        Column of `adata.obs` with the sample of a cell. Without it there are ratios, but no p-values.
+        Column of `adata.obs` with the sample of a cell. Without it there are ratios, but no p-values. Samples are
+        compared and exchanged within the covariates of the fit (labels, such as a batch) that are the same in all cells
+        of each.
     groupby
         Column of `adata.obs` with groups of cells, such as cell types, for a table.
     paired
@@ -112,8 +114,9 @@ def differential_abundance(
     -----
     UserWarning
         As :func:`scratio_sc.tl.log_ratio`; names samples of fewer than 20 cells, which are left out of the test, and
-        tells where there are too few samples for a test, or for a p-value of `alpha`; counts cells without a condition,
-        sample or group, and those of conditions that the fit has not seen.
+        tells where there are too few samples for a test, or for a p-value of `alpha`, samples with none of the other
+        side within the covariates, and covariates that differ within samples; counts cells without a condition, sample
+        or group, and those of conditions that the fit has not seen.
 
     Raises
     ------
@@ -130,11 +133,12 @@ def differential_abundance(
     -----
     Neighbourhoods are found in the embedding without labels: the components of several Gaussian mixtures, and the
     branches in which they merge. A sample's enrichment is the log of its cells in a neighbourhood over those expected;
-    the statistic is the difference of the means of both sides, studentised with a moderated variance; of a cell, the
-    largest of its neighbourhoods. It is compared with that under permuted conditions of the samples (paired: of each
-    pair), for the adjusted p-value with the largest of all cells that are not more significant (step-down maximum,
-    Westfall & Young 1993). That holds its level however much cells depend on each other, as long as samples could be
-    exchanged if the condition had no effect. It bounds the chance of any false discovery, and so their expected share.
+    the statistic is the difference of the means of both sides (within covariates, of which those with more samples of
+    both count more), studentised with a moderated variance; of a cell, the largest of its neighbourhoods. It is
+    compared with that under permuted conditions of the samples (within covariates; paired: of each pair), for the
+    adjusted p-value with the largest of all cells that are not more significant (step-down maximum, Westfall & Young
+    1993). That holds its level however much cells depend on each other, as long as samples could be exchanged if the
+    condition had no effect. It bounds the chance of any false discovery, and so their expected share.
 
     Few samples set a limit: 3 against 3 can be relabelled in 20 ways, so no p-value is below 0.1; n pairs in 2^n.
 
@@ -171,7 +175,8 @@ def differential_abundance(
     groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:
-        abundance = read_samples(adata, side, sample_key, paired=paired, n_permutations=n_permutations, rng=generator)
+        design: dict[str, Any] = {"paired": paired, "n_permutations": n_permutations, "rng": generator}
+        abundance = read_samples(adata, side, sample_key, held=held_fixed(flow, target, reference), **design)
     elif paired:
         msg = "paired=True compares both sides within each sample: name the column with the samples as `sample_key`."
         raise ValueError(msg)
