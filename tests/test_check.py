@@ -1,4 +1,4 @@
-"""From labels and arguments to what the flow understands, and the wording of messages."""
+"""From labels to what the flow understands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratio_sc import _arguments, _check
+from scratio_sc import _check
 
 
 def with_column(values: object) -> AnnData:
@@ -115,45 +115,6 @@ def test_sides(side, spec):
 )
 def test_sides_for_people(spec, text):
     assert _check.describe(spec) == text
-
-
-def test_few_names_are_all_named():
-    assert _arguments.named(["a", 1]) == "'a', '1'"
-
-
-def test_no_names():
-    assert _arguments.named([]) == "none"
-
-
-def test_of_many_names_the_first_are_named():
-    assert _arguments.named(range(100)).endswith("'18', '19' and 80 more")
-
-
-@pytest.mark.parametrize(
-    ("name", "hint"), [("stmi", " Did you mean 'Stim'?"), ("STIM", " Did you mean 'Stim'?"), ("unlike", "")]
-)
-def test_closest(name, hint):
-    assert _arguments.closest(name, ["ctrl", "Stim"]) == hint
-
-
-@pytest.mark.parametrize(
-    ("bandwidth", "method", "used"),
-    [
-        ("auto", "denoising", "auto"),
-        ("auto", "ode", 0.0),
-        (0, "ode", 0.0),
-        (2, "denoising", 2.0),
-        (np.float32(0.5), "denoising", 0.5),
-        (np.int64(1), "denoising", 1.0),
-    ],
-)
-def test_bandwidth(bandwidth, method, used):
-    assert _arguments.check_bandwidth(bandwidth, method) == used
-
-
-@pytest.mark.parametrize("value", ["auto", 0, 5, np.int64(5)])
-def test_max_steps(value):
-    _arguments.check_max_steps(value)
 
 
 @pytest.mark.parametrize("condition", ["label", ["label"], ("label",), pd.Index(["label"]), np.array(["label"])])

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scratio_sc._arguments import closest, listed, named, refuse, usable_device
 from scratio_sc._numbers import NOT_FINITE, check_numbers
 from scratio_sc._warn import warn
+from scratio_sc.flow._arguments import closest, listed, named, refuse, usable_device
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._storage import from_dict
 

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scratio_sc._arguments import check_integer, closest, named, refuse
 from scratio_sc._check import read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow._arguments import check_integer, closest, named, refuse
 from scratio_sc.flow._folds import MAX_FOLDS
 from scratio_sc.flow._same_cells import are_fitted, may_be_fitted_on
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._arguments import closest, named, refuse
+from scratio_sc.flow._arguments import closest, named, refuse
 from scratio_sc.flow._contrast import named_levels
 
 if TYPE_CHECKING:

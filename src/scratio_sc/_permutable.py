@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc._arguments import named
 from scratio_sc._check import read_labels
 from scratio_sc._warn import warn
+from scratio_sc.flow._arguments import named
 from scratio_sc.flow._design import Design
 from scratio_sc.stats._groupings import Units
 

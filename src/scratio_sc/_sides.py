@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc._arguments import named
 from scratio_sc._check import describe, read_labels
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import not_fitted, warn
+from scratio_sc.flow._arguments import named
 from scratio_sc.flow._contrast import conditions_named, named_levels
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pandas.api.types import is_numeric_dtype
 
-from scratio_sc._arguments import check_bool, refuse
 from scratio_sc._check import check_anndata, is_flow
 from scratio_sc._keys import FlowKeys
+from scratio_sc.flow._arguments import check_bool, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from scratio_sc.flow._arguments import closest
 from scratio_sc.flow._numeric import Numeric
 
 if TYPE_CHECKING:
@@ -268,9 +268,8 @@ class Design:
             return float(_finite_numbers(np.array([label]), column, hint=f" It takes {self.choices(column)}.")[0])
         if label in names:
             return names.index(label)
-        close = difflib.get_close_matches(label, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        msg = f"{label!r} is not a level of {column!r}. Known levels: {', '.join(map(repr, names))}.{hint}"
+        known = ", ".join(map(repr, names))
+        msg = f"{label!r} is not a level of {column!r}. Known levels: {known}.{closest(label, names)}"
         raise KeyError(msg)
 
     def all_levels(self, column: str) -> list[int | float]:

@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor, AnchorPlan
+from scratio_sc.flow._arguments import check_integer, check_max_steps, generator_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
@@ -78,14 +79,39 @@ def fit_flow(
         ``"auto"``, or where and how precisely to compute.
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
+
+    Returns
+    -------
+    :class:`ConditionalFlow`, and which fold each cell is in, for :meth:`ConditionalFlow.log_ratio`.
+
+    Raises
+    ------
+    ValueError
+        If arrays do not fit together or are not finite, `columns` or `numeric` name other columns than there are, or an
+        argument is out of range.
+    TypeError
+        If an argument is of another type than documented.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scratio_sc.flow import fit_flow
+    >>> x = np.random.default_rng(0).standard_normal((400, 2))
+    >>> x[200:, 0] += 2
+    >>> flow, fold = fit_flow(x, np.repeat(["ctrl", "stim"], 200), n_members=2, max_steps=0)
+    >>> ratio = flow.log_ratio(x, "stim", "ctrl", fold=fold)
+    >>> bool(ratio.value[200:].mean() > ratio.value[:200].mean())
+    True
     """
+    check_integer(1, n_members=n_members, batch_size=batch_size)
+    check_max_steps(max_steps)
     x, labels = checked(x, labels)
     columns = names_of(labels, columns)
     n_condition_columns = len(columns) if n_condition_columns is None else n_condition_columns
     if not 1 <= n_condition_columns <= len(columns):
         msg = f"n_condition_columns={n_condition_columns}, expected 1 to {len(columns)}, the number of columns."
         raise ValueError(msg)
-    rng = np.random.default_rng(rng)
+    rng = generator_of(rng)
     layout: dict[str, Any] = {"n_condition_columns": n_condition_columns, "numeric": numeric}
     design, group = Design.of(labels, columns, **layout)
     fitted = ~outliers(x)

@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
+from scratio_sc.flow._arguments import check_bandwidth
 from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
 from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._batches import Batch, batches
@@ -195,10 +196,7 @@ class ConditionalFlow:
         LogRatio
         """
         check_method(method)
-        if method == "ode" and bandwidth not in {"auto", 0}:
-            msg = f"bandwidth={bandwidth!r} needs method='denoising': method='ode' has the finest bandwidth only, 0."
-            raise ValueError(msg)
-        weights = self.weights(target, reference, bandwidth=0.0 if method == "ode" else bandwidth)
+        weights = self.weights(target, reference, bandwidth=check_bandwidth(bandwidth, method))
         n = len(x := np.asarray(x))
         value, sd, far = np.full(n, np.nan), np.full(n, np.nan), np.zeros((n, 2), bool)
         score = self._ode_scores if method == "ode" else partial(self.scores, weights=weights)
@@ -278,12 +276,10 @@ class ConditionalFlow:
         self, first: SideSpec, second: SideSpec, *others: SideSpec, bandwidth: float | Literal["auto"] = "auto"
     ) -> np.ndarray:
         """Weights of the nodes for a contrast of two or more sides, coarse to fine ``(n_nodes,)``."""
-        if bandwidth == "auto":
+        width = check_bandwidth(bandwidth, "denoising")
+        if width == "auto":
             return choose_weights(self._rivals(first, second, *others))
-        if isinstance(bandwidth, str) or not bandwidth >= 0:
-            msg = f"bandwidth={bandwidth!r}, expected 'auto', 0 or a positive width."
-            raise ValueError(msg)
-        return cut_weights(cut_at(bandwidth / self.scale, nodes().bandwidth), N_NODES)
+        return cut_weights(cut_at(width / self.scale, nodes().bandwidth), N_NODES)
 
     def judge(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> Judged:
         """Held-out cells of a contrast and their ratios by members that had not seen them."""

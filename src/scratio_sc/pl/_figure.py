@@ -8,7 +8,7 @@ from functools import wraps
 from math import ceil
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from scratio_sc._arguments import refuse
+from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

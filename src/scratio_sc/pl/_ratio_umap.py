@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from scratio_sc._arguments import check_integer, refuse
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
+from scratio_sc.flow._arguments import check_integer, refuse
 
 from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from scratio_sc._arguments import (
+from scratio_sc._check import MIN_CELLS, check_levels, read_labels
+from scratio_sc._embedding import check_varies, read_representation
+from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._slots import check_slots, log_written
+from scratio_sc._warn import BEATEN_BY, warn
+from scratio_sc.flow._arguments import (
     check_bandwidth,
     check_device,
     check_integer,
@@ -20,11 +25,6 @@ from scratio_sc._arguments import (
     recorded,
     refuse,
 )
-from scratio_sc._check import MIN_CELLS, check_levels, read_labels
-from scratio_sc._embedding import check_varies, read_representation
-from scratio_sc._keys import BatchScoreKeys
-from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.stats._batch_information import BatchScores, largest_scores, summary
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._arguments import check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc._check import as_spec, check_differ, check_groups, read_labels, warn_of_missing
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
@@ -15,6 +14,7 @@ from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
 from scratio_sc._sides import check_any, held_fixed, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
+from scratio_sc.flow._arguments import check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scratio_sc._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
 from scratio_sc._check import check_anndata, check_levels, columns_of, read_labels, warn_of_nested
 from scratio_sc._embedding import check_varies, read_representation, warn_of_copies, warn_of_outliers, warn_of_scales
 from scratio_sc._keys import FlowKeys
@@ -14,6 +13,7 @@ from scratio_sc._numbers import numeric_of
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
+from scratio_sc.flow._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
 from scratio_sc.flow._storage import to_dict
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from scratio_sc._arguments import check_bandwidth, listed, named
 from scratio_sc._check import MIN_CELLS, as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
@@ -18,6 +17,7 @@ from scratio_sc._sides import apart, was_fitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
+from scratio_sc.flow._arguments import check_bandwidth, listed, named
 from scratio_sc.flow._calibration import mean_of
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import MemberScores, member_scores, observed

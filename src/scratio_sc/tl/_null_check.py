@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_bandwidth, check_integer, generator_of, named, recorded, usable_device
 from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
@@ -16,6 +15,7 @@ from scratio_sc._sides import cells_of, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
+from scratio_sc.flow._arguments import check_bandwidth, check_integer, generator_of, named, recorded, usable_device
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import observed
 

@@ -8,10 +8,10 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from scratio_sc._arguments import closest, listed, named
 from scratio_sc._check import MIN_CELLS, check_names, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
+from scratio_sc.flow._arguments import closest, listed, named
 from scratio_sc.stats._rank_correlation import p_values, rank_correlation
 
 if TYPE_CHECKING:

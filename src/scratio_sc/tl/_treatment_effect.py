@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from scratio_sc._arguments import check_bandwidth, listed
 from scratio_sc._check import (
     MIN_CELLS,
     as_spec,
@@ -24,6 +23,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
+from scratio_sc.flow._arguments import check_bandwidth, listed
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
