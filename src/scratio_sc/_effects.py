@@ -72,9 +72,8 @@ def _row(
     effect = by_name(value, se)
     share = None
     if of_type is not None and min(n):
-        share = Share.of(
-            *((part, (in_sample & contrast.comparable & side).sum()) for part, side in zip(n, sides, strict=True))
-        )
+        n_all = [int((in_sample & contrast.comparable & side).sum()) for side in sides]
+        share = Share.of((n[0], n_all[0]), (n[1], n_all[1]))
     return {
         **effect,
         "responds": pd.NA if np.isnan(effect["js_se"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
@@ -92,11 +91,10 @@ def _share_in_ratio(contrast: Contrast, of_type: np.ndarray, strata: np.ndarray)
 
     That is of all samples that the ratio does not tell apart, and within the columns that it holds fixed.
     """
-    names, stratum = np.unique(contrast.stratum, return_inverse=True)
-    told = np.isin(names, strata)[stratum] & contrast.comparable
-    counts = [
-        [np.bincount(stratum[cells], minlength=len(names)) for cells in (told & side & of_type, told & side)]
-        for side in (contrast.is_target, ~contrast.is_target)
-    ]
-    target, reference = ((of_it, in_all) for of_it, in_all in counts)
-    return Share.of(target, reference)
+    told, n_strata = np.isin(contrast.stratum, strata) & contrast.comparable, contrast.stratum.max() + 1
+
+    def counts(side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_it, in_all = (contrast.stratum[told & side & cells] for cells in (of_type, told))
+        return np.bincount(of_it, minlength=n_strata), np.bincount(in_all, minlength=n_strata)
+
+    return Share.of(counts(contrast.is_target), counts(~contrast.is_target))

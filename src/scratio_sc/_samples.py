@@ -79,34 +79,26 @@ def read_samples(
     sample = np.full(len(side), -1)
     sample[counted] = position + paired * used.sum() * side[counted] * (position >= 0)
     stratum, within = _strata(adata, sample, held)
-    if not paired and within:
-        alone = ~(np.isin(stratum, stratum[sides == 0]) & np.isin(stratum, stratum[sides == 1]))
-        if min(np.bincount(sides[~alone], minlength=2)) < MIN_SAMPLES:
-            msg = (
-                f"No p-values: the fit holds {named(within)} fixed, so samples are compared within its levels, and "
-                f"these have fewer than {MIN_SAMPLES} samples of each side beside the other. The ratios are written "
-                "without. Fit without covariates that go with the condition."
-            )
-            warn(msg)
-            return None
-        if alone.any():
-            msg = f"{alone.sum()} samples have none of the other side within {named(within)}, and no say in the test."
-            warn(msg)
-    design: dict[str, Any] = {"paired": paired, "n_draws": n_permutations, "rng": rng}
-    return Abundance.of(sample, sides == 0, stratum=None if paired else stratum, **design)
+    if not paired and not _can_be_exchanged(stratum, sides, names=names[used], within=within):
+        return None
+    return Abundance.of(
+        sample, sides == 0, paired=paired, n_draws=n_permutations, rng=rng, stratum=None if paired else stratum
+    )
 
 
 def _strata(adata: AnnData, sample: np.ndarray, columns: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Samples with the same labels in some columns ``(n_samples,)``, and which columns do not differ within samples.
 
-    Of cells in samples ``(n_cells,)``, -1 for none; warns of columns that do.
+    Of cells in samples ``(n_cells,)``, -1 for none; warns of columns that do. Missing labels are no difference.
     """
-    counted = sample >= 0
-    _, first, own = np.unique(sample[counted], return_index=True, return_inverse=True)
     if not columns:
-        return np.zeros(len(first), np.int64), []
-    text = read_labels(adata, columns).text[counted]
-    same = (text[first][own] == text).all(0)
+        return np.zeros(sample.max() + 1, np.int64), []
+    labels = read_labels(adata, columns)
+    cells = np.flatnonzero(sample >= 0)
+    cells = cells[np.argsort(~labels.complete[cells], kind="stable")]  # so that the first of a sample has its labels
+    _, first, own = np.unique(sample[cells], return_index=True, return_inverse=True)
+    text = labels.text[cells]
+    same = ((text[first][own] == text) | ~labels.known[cells]).all(0)
     within, differ = ([c for c, is_same in zip(columns, same, strict=True) if is_same == one] for one in (True, False))
     if differ:
         msg = (
@@ -117,6 +109,26 @@ def _strata(adata: AnnData, sample: np.ndarray, columns: Sequence[str]) -> tuple
         warn(msg)
     stratum: np.ndarray = np.unique(text[first][:, same], axis=0, return_inverse=True)[1].reshape(-1)
     return stratum, within
+
+
+def _can_be_exchanged(stratum: np.ndarray, sides: np.ndarray, *, names: np.ndarray, within: Sequence[str]) -> bool:
+    """Whether enough samples of each side ``(n_samples,)`` have one of the other in their stratum; warns of others."""
+    alone = ~(np.isin(stratum, stratum[sides == 0]) & np.isin(stratum, stratum[sides == 1]))
+    enough = bool(min(np.bincount(sides[~alone], minlength=2)) >= MIN_SAMPLES)
+    if not enough:
+        msg = (
+            f"No p-values: the fit holds {named(within)} fixed, so samples are compared within its levels, and fewer "
+            f"than {MIN_SAMPLES} of one side have a sample of the other side in their level. The ratios are written "
+            "without. Fit without covariates that go with the condition."
+        )
+        warn(msg)
+    elif alone.any():
+        msg = (
+            f"Samples without one of the other side within {named(within)} have no say in the test: "
+            f"{named(names[alone])}."
+        )
+        warn(msg)
+    return enough
 
 
 def warn_of_resolution(abundance: Abundance, alpha: float) -> None:

@@ -55,12 +55,6 @@ def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
     return np.all(hits, axis=0)
 
 
-def held_fixed(flow: ConditionalFlow, *sides: Any) -> list[str]:
-    """Columns of labels that no side names, in which every cell keeps its own."""
-    named = {column for side in sides for column in named_levels(flow.design, side)}
-    return [column for column in flow.design.columns if column not in named and column not in flow.design.numeric]
-
-
 def was_fitted(flow: ConditionalFlow, side: Any) -> bool:
     """Whether cells with the combination of labels that a side names were fitted, not only with each of them."""
     return bool(conditions_named(flow.design, named_levels(flow.design, side)).any())

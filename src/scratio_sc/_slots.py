@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-WORDS = {"down", "none", "up", "target", "reference"}
-"""All labels that functions write to `obs`, beside numbers and truth values."""
+WORDS = {"change": {"down", "none", "up"}, "side": {"target", "reference"}}
+"""Labels that functions write to columns of `obs` whose names end so; to all others, numbers and truth values."""
 logger = logging.getLogger("scratio_sc")
 
 
@@ -79,7 +79,7 @@ def _check_columns(
         raise ValueError(msg)
     present = [column for column in columns if column in adata.obs]
     # of the default name it may be an earlier result whose entry got lost, as `ad.concat` loses entries
-    lost = key_added in {function, "scratio"} and all(map(_may_be_ours, (adata.obs[name] for name in present)))
+    lost = key_added in {function, "scratio"} and all(_may_be_ours(adata.obs[name], name) for name in present)
     if present and not lost and key_added not in adata.uns:
         strange = present[0]
         msg = (
@@ -89,9 +89,10 @@ def _check_columns(
         raise ValueError(msg)
 
 
-def _may_be_ours(column: pd.Series) -> bool:
-    """Whether a column of `obs` holds numbers, truth values or `WORDS` alone."""
-    return is_numeric_dtype(column) or set(column.dropna()) <= WORDS
+def _may_be_ours(column: pd.Series, name: str) -> bool:
+    """Whether a column of `obs` holds what functions write under its name: numbers, truth values or `WORDS`."""
+    words = WORDS.get(name.rpartition("_")[2], set())
+    return is_numeric_dtype(column) or all(isinstance(value, str) and value in words for value in column.dropna())
 
 
 def _function_of(entry: Any) -> str | None:

@@ -256,11 +256,19 @@ def test_samples_are_exchanged_within_batches() -> None:
     assert adata.uns[KEY]["params"]["n_relabellings"] == 6 * 6
 
 
-def test_samples_without_the_other_side_in_their_batch_are_counted() -> None:
+def test_samples_without_the_other_side_in_their_batch_are_named() -> None:
     adata = in_batches(list("aaabaaaa"))
-    with pytest.warns(UserWarning, match="1 samples have none of the other side within 'batch'"):
+    with pytest.warns(UserWarning, match="one of the other side within 'batch' have no say in the test: 's3'"):
         tl.differential_abundance(adata, **SIDES, sample_key="sample")
     assert adata.uns[KEY]["params"]["n_relabellings"] == 35
+
+
+def test_cells_without_a_batch_leave_the_others_in_theirs() -> None:
+    adata = in_batches(list("aabbaabb"))
+    adata.obs.loc[["cell_0", "cell_70"], "batch"] = np.nan
+    with pytest.warns(UserWarning, match="2 of 480 cells are not scored"):
+        tl.differential_abundance(adata, **SIDES, sample_key="sample")
+    assert adata.uns[KEY]["params"]["n_relabellings"] == 6 * 6
 
 
 def test_batches_that_go_with_the_condition_leave_no_test() -> None:

@@ -160,7 +160,7 @@ def scatter_about(mean: Tensor, x: Tensor, share: Tensor) -> Tensor:
 
 
 def pulled(scatter: Tensor, size: Tensor) -> Tensor:
-    """Covariances of scatters ``(m, d, d)``, pulled towards the pooled one as if by ``d`` cells of it."""
+    """Covariances of scatters ``(m, d, d)`` to start a fit from, pulled towards the pooled one as if by ``d`` cells."""
     d = scatter.shape[-1]
     pooled = scatter.sum(0) / size.sum()
     covariance = (scatter + d * pooled) / (size + d)[:, None, None]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._check import as_spec, check_differ, check_groups, read_labels, warn_of_missing
+from scratio_sc._check import as_spec, check_differ, check_groups, columns_not_named, read_labels, warn_of_missing
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
-from scratio_sc._sides import check_any, held_fixed, warn_of_unknown
+from scratio_sc._sides import check_any, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._arguments import check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
@@ -175,8 +175,10 @@ def differential_abundance(
     groups = None if groupby is None else _read_groups(adata, groupby, side)
     abundance = None
     if sample_key is not None:
-        design: dict[str, Any] = {"paired": paired, "n_permutations": n_permutations, "rng": generator}
-        abundance = read_samples(adata, side, sample_key, held=held_fixed(flow, target, reference), **design)
+        held = [name for name in columns_not_named(flow, (target, reference)) if name not in flow.design.numeric]
+        abundance = read_samples(
+            adata, side, sample_key, paired=paired, held=held, n_permutations=n_permutations, rng=generator
+        )
     elif paired:
         msg = "paired=True compares both sides within each sample: name the column with the samples as `sample_key`."
         raise ValueError(msg)

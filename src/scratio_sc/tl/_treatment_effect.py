@@ -13,6 +13,7 @@ from scratio_sc._check import (
     as_spec,
     check_groups,
     check_names,
+    columns_not_named,
     describe,
     read_labels,
     read_own_labels,
@@ -24,7 +25,6 @@ from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import check_bandwidth, listed
-from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import member_scores, observed
 from scratio_sc.stats._divergence import Ratios
 
@@ -168,6 +168,7 @@ def treatment_effect(
     }
     labels = pd.DataFrame(parts)
     warn_of_unknown(adata, flow, reference)
+    stratum = _strata(flow, reference, own, n=adata.n_obs)
     rows: list[dict[str, Any]] = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
@@ -177,6 +178,7 @@ def treatment_effect(
             (side, reference),
             is_target=in_treatment[name][cells],
             own=None if own is None else own[cells],
+            stratum=stratum[cells],
             bandwidth=width,
         )
         rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
@@ -209,6 +211,7 @@ def _contrast(
     *,
     is_target: np.ndarray,
     own: np.ndarray | None,
+    stratum: np.ndarray,
     bandwidth: float | Literal["auto"],
 ) -> Contrast:
     """Cells of both sides, the target first, and their ratios."""
@@ -220,17 +223,16 @@ def _contrast(
         scored=scored,
         comparable=scored & observed(flow, len(cells.x), sides, own=own),
         far=np.any(scores.far, axis=1),
-        stratum=_held_fixed(flow, sides[1], own, n=len(cells.x)),
+        stratum=stratum,
         ratios=Ratios.of(scores, np.array([1.0, -1.0])),
     )
 
 
-def _held_fixed(flow: ConditionalFlow, reference: Any, own: np.ndarray | None, *, n: int) -> np.ndarray:
+def _strata(flow: ConditionalFlow, reference: Any, own: np.ndarray | None, *, n: int) -> np.ndarray:
     """Which of n cells have the same labels ``own (n, n_columns)`` in the columns that sides do not name, ``(n,)``."""
     if own is None:
         return np.zeros(n, np.int64)
-    named = named_levels(flow.design, reference)
-    held = [j for j, column in enumerate(flow.design.columns) if column not in named]
+    held = [flow.design.columns.index(column) for column in columns_not_named(flow, [reference])]
     stratum: np.ndarray = np.unique(flow.design.encode(own)[:, held], axis=0, return_inverse=True)[1].reshape(-1)
     return stratum
 
