@@ -18,7 +18,7 @@ from peers.classifiers import classifier
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
-from scratio_sc.flow import ConditionalFlow
+from scratio_sc.flow import fit_flow
 
 METHODS = {
     "logistic": "logistic regression",
@@ -32,7 +32,7 @@ METHODS = {
 def by_flow(x: np.ndarray, y: np.ndarray, new: np.ndarray, *, seed: int) -> np.ndarray:
     """Log probability of each condition of new cells ``(n, k)``, by the ratios to the first at their own bandwidths."""
     names, size = np.unique(y, return_counts=True)
-    flow = ConditionalFlow.fit(x, y, rng=seed)
+    flow, _ = fit_flow(x, y, rng=seed)
     ratios = [np.zeros(len(new)), *(flow.log_ratio(new, name, names[0]).value for name in names[1:])]
     joint = np.stack(ratios, axis=1) + np.log(size)
     return joint - logsumexp(joint, axis=1, keepdims=True)

@@ -32,7 +32,7 @@ def speaking_flow(problem: made.Problem) -> ConditionalFlow:
     """A flow whose networks are kept."""
     denoises, tells = ((_training, "clearly_better"), (_fit, "tells_conditions_better"))
     with patch.object(*denoises, return_value=True), patch.object(*tells, return_value=True):
-        return ConditionalFlow.fit(problem.x, problem.y, rng=0)
+        return _fit.fit_flow(problem.x, problem.y, rng=0)[0]
 
 
 def finest(flow: ConditionalFlow, x: np.ndarray, contrasts: list[tuple[str, str]]) -> list[np.ndarray]:

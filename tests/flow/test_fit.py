@@ -214,11 +214,11 @@ def test_arrays_that_cannot_be_fitted_are_refused(wrong: dict[str, Any], message
         _fit.fit_flow(**given)
 
 
-def test_class_method_fits_the_same_flow(fit: Fit) -> None:
-    x, labels = small()
-    made = ConditionalFlow.fit(x, labels, max_steps=0, n_members=1, device="cpu")
-    expected, _ = fit(x, labels, n_members=1, judged=1000)
-    np.testing.assert_array_equal(made.held_out.parts, expected.held_out.parts)
+@pytest.mark.parametrize("wrong", [{"device": "nowhere"}, {"precision": "float7"}])
+def test_devices_and_precisions_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}='{value}'"):
+        _fit.fit_flow(*small(), **wrong)
 
 
 def test_history_has_a_column_for_each_member(learned_flow: ConditionalFlow) -> None:

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor, AnchorPlan
-from scratio_sc.flow._arguments import check_integer, check_max_steps, generator_of
+from scratio_sc.flow._arguments import check_device, check_integer, check_max_steps, generator_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
@@ -105,6 +105,7 @@ def fit_flow(
     """
     check_integer(1, n_members=n_members, batch_size=batch_size)
     check_max_steps(max_steps)
+    check_device(device, precision)
     x, labels = checked(x, labels)
     columns = names_of(labels, columns)
     n_condition_columns = len(columns) if n_condition_columns is None else n_condition_columns

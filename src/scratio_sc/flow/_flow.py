@@ -76,7 +76,8 @@ class LogRatio:
 class ConditionalFlow:
     """Conditional density of cells, as a denoiser trained by flow matching.
 
-    Knows arrays, not AnnData. Made by `ConditionalFlow.fit`, `ConditionalFlow.load` or :func:`scratio_sc.get.flow`.
+    Knows arrays, not AnnData. Made by :func:`scratio_sc.flow.fit_flow`, `load` or
+    :func:`scratio_sc.get.flow`.
 
     Attributes
     ----------
@@ -129,17 +130,6 @@ class ConditionalFlow:
     withheld: np.ndarray
     embedding: str = ""
 
-    @classmethod
-    def fit(cls, x: ArrayLike, labels: ArrayLike, **options: Any) -> ConditionalFlow:
-        """Fit cells ``(n, d)`` with labels ``(n,)`` or ``(n, n_columns)``, to score other cells.
-
-        The cells of the fit need their folds to be scored by members that have not seen them:
-        :func:`scratio_sc.flow.fit_flow` returns these, too.
-        """
-        from scratio_sc.flow._fit import fit_flow
-
-        return fit_flow(x, labels, **options)[0]
-
     @property
     def n_dims(self) -> int:
         """Dimensions of the embedding."""
@@ -151,7 +141,7 @@ class ConditionalFlow:
         return nodes().bandwidth * self.scale
 
     def to(self, device: str) -> ConditionalFlow:
-        """The same flow on another device."""
+        """The same flow on another device: ``"auto"``, or a name such as ``"cpu"`` or ``"cuda"``."""
         target = choose_device(device)
         members = [Member(member.anchor, copy.deepcopy(member.network), target) for member in self.members]
         return ConditionalFlow(**{**vars(self), "members": members})
@@ -194,6 +184,14 @@ class ConditionalFlow:
         Returns
         -------
         LogRatio
+            Of cells whose own label is needed and was not fitted, NaN.
+
+        Raises
+        ------
+        KeyError
+            If a side names a level or column that was not fitted.
+        ValueError
+            If cells have other dimensions than those fitted, or `method` or `bandwidth` do not exist.
         """
         check_method(method)
         weights = self.weights(target, reference, bandwidth=check_bandwidth(bandwidth, method))
@@ -218,7 +216,19 @@ class ConditionalFlow:
         method: Method = "denoising",
         progress: bool = False,
     ) -> np.ndarray:
-        """Log density log p(x | condition) of cells ``(n, d)``, nats, ``(n,)``; parameters as in `log_ratio`."""
+        """Log density log p(x | condition) of cells.
+
+        Parameters
+        ----------
+        x, own, fold, method, progress
+            As in `log_ratio`.
+        condition
+            As the sides of `log_ratio`.
+
+        Returns
+        -------
+        Nats, in the units of the embedding, ``(n,)``; NaN where a cell's own label is needed and was not fitted.
+        """
         check_method(method)
         value = np.full(len(x := np.asarray(x)), np.nan)
         score = self._ode_scores if method == "ode" else self.scores
@@ -251,7 +261,30 @@ class ConditionalFlow:
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
     ) -> np.ndarray:
-        """Draw cells from p(x | condition), ``(n, d)``; ``own (n_columns,)`` labels stand for columns not named."""
+        """Draw cells from p(x | condition).
+
+        Parameters
+        ----------
+        n
+            How many.
+        condition
+            As the sides of `log_ratio`.
+        own
+            Labels ``(n_columns,)`` that stand for columns which `condition` does not name.
+        rng
+            Seed or generator that all randomness comes from.
+
+        Returns
+        -------
+        Cells in the embedding of the fit, ``(n, d)``.
+
+        Raises
+        ------
+        KeyError
+            If a level or column was not fitted.
+        ValueError
+            If a column is neither named nor given by `own`.
+        """
         from scratio_sc.flow._ode import ode_sample
 
         named = named_levels(self.design, condition)
