@@ -123,6 +123,12 @@ def test_shares_of_components_that_overlap_are_found() -> None:
     np.testing.assert_allclose(np.exp(mixture.log_weights(BOTH)), [[0.7, 0.3], [0.3, 0.7]], atol=0.1)
 
 
+@pytest.mark.parametrize(("n", "n_target"), [(6, 3.0), (12, 3.0), (48, 0.75)])
+def test_covariances_are_drawn_as_if_by_some_cells_of_the_target(n: int, n_target: float) -> None:
+    drawn = _mixture_fit._drawn_towards(np.zeros((3, 3)), np.eye(3), np.array(n))
+    np.testing.assert_allclose(drawn, np.eye(3) / (n - 1 + n_target))
+
+
 def test_component_without_cells_of_a_group_has_hardly_any_weight_there() -> None:
     weight = np.exp(fitted(cells({"a": [0.5, 0.5, 0.0], "b": [0.4, 0.3, 0.3]})).mixture.log_weights(BOTH))
     assert weight[0, 2] < 0.02
