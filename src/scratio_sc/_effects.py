@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._check import MIN_CELLS
+from scratio_sc._labels import MIN_CELLS
 from scratio_sc._warn import MAX_EXTRAPOLATED, all_zero
 from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergence_of
 

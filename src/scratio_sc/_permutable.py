@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc._check import read_labels
+from scratio_sc._labels import read_labels
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import named
 from scratio_sc.flow._design import Design

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._check import describe, read_own_labels
-from scratio_sc._sides import cells_of, not_of_fit
+from scratio_sc._sides import cells_of, describe, not_of_fit, read_own_labels
 from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels

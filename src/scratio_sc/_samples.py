@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc._check import MIN_CELLS, read_labels, warn_of_missing
+from scratio_sc._labels import MIN_CELLS, read_labels, warn_of_missing
 from scratio_sc._sides import apart
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import named

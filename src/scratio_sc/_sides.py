@@ -1,25 +1,101 @@
-"""Sides of a contrast and the cells that belong to them."""
+"""Sides of a contrast, as functions are given them, and the cells that belong to them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc._check import describe, read_labels
+from scratio_sc._labels import UNKNOWN, label_of, read_labels
 from scratio_sc._numbers import beyond_fit
 from scratio_sc._warn import not_fitted, warn
 from scratio_sc.flow._arguments import named
 from scratio_sc.flow._contrast import conditions_named, named_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from anndata import AnnData
 
     from scratio_sc.flow import ConditionalFlow
+
+
+def as_spec(side: Any) -> Any:
+    """A side of a contrast with its labels and numbers as text; ``...``, all of them, stays what it is."""
+    if isinstance(side, Mapping):
+        if not side:
+            msg = "An empty side names no level: give at least one column and level."
+            raise ValueError(msg)
+        return {str(column): as_spec(value) for column, value in side.items()}
+    if side is Ellipsis:
+        return side
+    if isinstance(side, Iterable) and not isinstance(side, str):
+        labels = [label_of(value) for value in side]
+        labels = sorted(labels) if isinstance(side, set | frozenset) else labels
+        return labels[0] if len(labels) == 1 else labels
+    return label_of(side)
+
+
+def describe(side: Any) -> str:
+    """A side of a contrast for people to read."""
+    if isinstance(side, Mapping):
+        return ", ".join(f"{column}={describe(value)}" for column, value in side.items())
+    if side is Ellipsis:
+        return "all"
+    return " + ".join(side) if isinstance(side, list) else str(side)
+
+
+def check_differ(flow: ConditionalFlow, target: Any, reference: Any) -> None:
+    """Refuse two sides that mean the same, however they are written."""
+    if named_levels(flow.design, target) == named_levels(flow.design, reference):
+        column = flow.design.columns[0]
+        msg = (
+            f"target ({describe(target)!r}) and reference ({describe(reference)!r}) are the same, so the log ratio is "
+            f"0 everywhere. Name two sides that differ ({column!r}: {flow.design.choices(column)})."
+        )
+        raise ValueError(msg)
+
+
+def columns_not_named(flow: ConditionalFlow, sides: Sequence[Any]) -> list[str]:
+    """Columns of the fit that not every side names."""
+    named_columns = [named_levels(flow.design, side) for side in sides]
+    return [column for column in flow.design.columns if not all(column in side for side in named_columns)]
+
+
+def read_own_labels(adata: AnnData, flow: ConditionalFlow, sides: Sequence[Any]) -> np.ndarray | None:
+    """Labels of the columns that not every side names ``(n_cells, n_columns)``; None where all are named."""
+    needed = columns_not_named(flow, sides)
+    if not needed:
+        return None
+    example = ", ".join(f"{column!r}: ..." for column in dict.fromkeys((flow.design.columns[0], *needed)))
+    instead = f" Each cell's own label is taken where a side does not name one; name them all: {{{example}}}."
+    design = flow.design
+    labels = read_labels(adata, needed, numeric=design.numeric, instead=instead)
+    out = np.full((adata.n_obs, len(design.columns)), UNKNOWN, object)
+    mine = [design.columns.index(column) for column in needed]
+    out[:, mine] = np.where(labels.known, labels.text, UNKNOWN)
+    seen = design.known(design.encode(out))[:, mine]
+    for j, column in enumerate(needed):
+        if seen[:, j].all():
+            continue
+        others = sorted(set(labels.text[~seen[:, j] & labels.known[:, j], j].tolist()))
+        rest = "beyond those of the fit" if column in design.numeric else "one that the flow was not fitted on"
+        what = f"is missing, or {rest} ({named(others)})" if others else "is missing"
+        msg = (
+            f"{(~seen[:, j]).sum()} of {adata.n_obs} cells are not scored (NaN): their own label in {column!r} {what}."
+        )
+        warn(msg)
+    return out.astype(str)
+
+
+def check_all_named(flow: ConditionalFlow, side: Any) -> None:
+    """Refuse a side that leaves a column to the cells' own labels, where there are no cells."""
+    rest = columns_not_named(flow, [side])
+    if rest:
+        levels = "; ".join(f"{name!r}: {flow.design.choices(name)}" for name in rest)
+        example = ", ".join(f"{name!r}: ..." for name in flow.design.columns)
+        msg = f"New cells need a level of {named(rest)} too. Name all as {{{example}}} (levels of {levels})."
+        raise ValueError(msg)
 
 
 def others(flow: ConditionalFlow, reference: Any) -> dict[str, dict[str, str]]:

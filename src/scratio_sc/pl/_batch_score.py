@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from scratio_sc._check import read_labels
 from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._labels import read_labels
 
 from ._figure import finish, ink, panels, plot, shortened
 

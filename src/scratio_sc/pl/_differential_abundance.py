@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc._check import check_groups, read_labels
 from scratio_sc._keys import AbundanceKeys
+from scratio_sc._labels import check_groups, read_labels
 
 from ._figure import EXTRAPOLATED, finish, ink, panels, plot, ring
 

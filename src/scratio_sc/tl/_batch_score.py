@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from scratio_sc._check import MIN_CELLS, check_levels, read_labels
 from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._labels import MIN_CELLS, check_levels, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import BEATEN_BY, warn
 from scratio_sc.flow._arguments import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scratio_sc._check import Labels
+    from scratio_sc._labels import Labels
 
 ALL_CELLS = "all cells"
 """Group of the table's rows about all cells that are scored."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from scratio_sc._check import as_spec, check_differ, check_groups, columns_not_named, read_labels, warn_of_missing
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import AbundanceKeys, RatioKeys
+from scratio_sc._labels import check_groups, read_labels, warn_of_missing
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
-from scratio_sc._sides import check_any, warn_of_unknown
+from scratio_sc._sides import as_spec, check_any, check_differ, columns_not_named, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._arguments import check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from scratio_sc._check import Labels
+    from scratio_sc._labels import Labels
     from scratio_sc.flow import LogRatio
     from scratio_sc.stats._abundance import Abundance
 

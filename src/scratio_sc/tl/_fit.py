@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scratio_sc._check import check_anndata, check_levels, columns_of, read_labels, warn_of_nested
+from scratio_sc._check import check_anndata
 from scratio_sc._embedding import check_varies, read_representation, warn_of_copies, warn_of_outliers, warn_of_scales
 from scratio_sc._keys import FlowKeys
+from scratio_sc._labels import check_levels, columns_of, read_labels, warn_of_nested
 from scratio_sc._numbers import numeric_of
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn

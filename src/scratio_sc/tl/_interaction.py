@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from scratio_sc._check import MIN_CELLS, as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
+from scratio_sc._labels import MIN_CELLS
 from scratio_sc._ratio import write_ratio
-from scratio_sc._sides import apart, was_fitted
+from scratio_sc._sides import apart, as_spec, describe, read_own_labels, was_fitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._check import as_spec, describe, read_own_labels
 from scratio_sc._embedding import read_flow_and_cells
-from scratio_sc._sides import warn_of_unfitted
+from scratio_sc._sides import as_spec, describe, read_own_labels, warn_of_unfitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._flow import check_method
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from scratio_sc._check import as_spec, check_differ
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
+from scratio_sc._sides import as_spec, check_differ
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc.flow._arguments import check_bandwidth
 from scratio_sc.flow._flow import check_method

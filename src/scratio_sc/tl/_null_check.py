@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from scratio_sc._check import as_spec, check_differ, columns_not_named, describe
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
-from scratio_sc._sides import cells_of, warn_of_unknown
+from scratio_sc._sides import as_spec, cells_of, check_differ, columns_not_named, describe, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from scratio_sc._check import MIN_CELLS, check_names, read_labels
+from scratio_sc._labels import MIN_CELLS, check_names, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import closest, listed, named

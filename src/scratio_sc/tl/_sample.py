@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scratio_sc._check import as_spec, check_all_named, describe, read_flow
+from scratio_sc._check import read_flow
 from scratio_sc._embedding import read_flow_params
-from scratio_sc._sides import warn_of_unfitted
+from scratio_sc._sides import as_spec, check_all_named, describe, warn_of_unfitted
 from scratio_sc.flow._arguments import check_integer, generator_of, recorded
 
 if TYPE_CHECKING:

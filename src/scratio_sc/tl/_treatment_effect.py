@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from scratio_sc._check import (
-    MIN_CELLS,
-    as_spec,
-    check_groups,
-    check_names,
-    columns_not_named,
-    describe,
-    read_labels,
-    read_own_labels,
-    warn_of_missing,
-)
 from scratio_sc._effects import ALL, Contrast, rows_of
 from scratio_sc._embedding import read_flow_and_cells
-from scratio_sc._sides import cells_of, check_any, check_has_cells, others, warn_of_unknown
+from scratio_sc._labels import MIN_CELLS, check_groups, check_names, read_labels, warn_of_missing
+from scratio_sc._sides import (
+    as_spec,
+    cells_of,
+    check_any,
+    check_has_cells,
+    columns_not_named,
+    describe,
+    others,
+    read_own_labels,
+    warn_of_unknown,
+)
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import check_bandwidth, listed

@@ -1,4 +1,4 @@
-"""From labels to what the flow understands."""
+"""Labels of cells from columns of obs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratio_sc import _check
+from scratio_sc import _labels, _sides
 
 
 def with_column(values: object) -> AnnData:
@@ -21,7 +21,7 @@ def with_column(values: object) -> AnnData:
 
 
 def texts(values: object) -> list[str | None]:
-    labels = _check.read_labels(with_column(values), ["label"])
+    labels = _labels.read_labels(with_column(values), ["label"])
     return [text if known else None for text, known in zip(labels.text[:, 0], labels.known[:, 0], strict=True)]
 
 
@@ -68,7 +68,7 @@ LABELS = st.one_of(
 def test_a_label_is_called_by_its_value(values, as_category):
     """Whatever is in a column, the same value names its level as a side of a contrast."""
     column = pd.Series(values, dtype="category" if as_category else None)
-    assert texts(column) == [_check.as_spec(value) for value in values]
+    assert texts(column) == [_sides.as_spec(value) for value in values]
 
 
 @pytest.mark.parametrize("label", ["nan", "None", "NA", "<NA>", ""])
@@ -77,7 +77,7 @@ def test_text_for_a_missing_label(label, dtype):
     """It is a level, with a warning whose way out can be run."""
     adata = with_column(pd.Series(["a", "b", label] * 20, dtype=dtype))
     with pytest.warns(UserWarning, match=f"20 cells have the label '{label}' in 'label'") as caught:
-        _check.check_levels(_check.read_labels(adata, ["label"]), 1)
+        _labels.check_levels(_labels.read_labels(adata, ["label"]), 1)
     exec(str(caught[0].message).split("`")[3], {"adata": adata})
     assert adata.obs["label"].isna().sum() == 20
 
@@ -87,48 +87,18 @@ def test_missing_labels_do_not_rename_the_others(values):
     assert texts([*values, np.nan])[:-1] == texts(values)
 
 
-@pytest.mark.parametrize(
-    ("side", "spec"),
-    [
-        ("a", "a"),
-        (1, "1"),
-        (np.int8(1), "1"),
-        (np.float32(1), "1"),
-        (np.True_, "True"),
-        ([1.0, "b"], ["1", "b"]),
-        (("a", "b"), ["a", "b"]),
-        ({"b", "a"}, ["a", "b"]),
-        (np.array([1, 2]), ["1", "2"]),
-        (pd.Categorical(["a", "b"]), ["a", "b"]),
-        (["a"], "a"),
-        (pd.Series([True, False]), ["True", "False"]),
-        ({"dose": 1.0, "donor": [1, 2]}, {"dose": "1", "donor": ["1", "2"]}),
-        ([], []),
-    ],
-)
-def test_sides(side, spec):
-    assert _check.as_spec(side) == spec
-
-
-@pytest.mark.parametrize(
-    ("spec", "text"), [("a", "a"), (["a", "b"], "a + b"), ({"dose": "1", "donor": ["x", "y"]}, "dose=1, donor=x + y")]
-)
-def test_sides_for_people(spec, text):
-    assert _check.describe(spec) == text
-
-
 @pytest.mark.parametrize("condition", ["label", ["label"], ("label",), pd.Index(["label"]), np.array(["label"])])
 def test_one_column(condition):
-    assert _check.columns_of(condition, (), with_column([1])) == (("label",), ())
+    assert _labels.columns_of(condition, (), with_column([1])) == (("label",), ())
 
 
 def test_a_set_of_columns_has_an_order():
-    assert _check.columns_of({"b", "c", "a"}, (), with_column([1])) == (("a", "b", "c"), ())
+    assert _labels.columns_of({"b", "c", "a"}, (), with_column([1])) == (("a", "b", "c"), ())
 
 
 def test_empty_names_are_refused_with_what_mends_it() -> None:
-    labels = _check.read_labels(with_column(["a", "", "", None]), ["label"])
+    labels = _labels.read_labels(with_column(["a", "", "", None]), ["label"])
     mended = r"adata.obs\['label'\] = adata.obs\['label'\].mask\(adata.obs\['label'\] == ''\)"
     with pytest.raises(ValueError, match=f"2 cells have an empty label in 'label'.*{mended}"):
-        _check.check_names(labels)
-    _check.check_names(_check.read_labels(with_column(["a", None]), ["label"]))
+        _labels.check_names(labels)
+    _labels.check_names(_labels.read_labels(with_column(["a", None]), ["label"]))

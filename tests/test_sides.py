@@ -1,0 +1,39 @@
+"""Sides of a contrast as functions are given them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scratio_sc import _sides
+
+
+@pytest.mark.parametrize(
+    ("side", "spec"),
+    [
+        ("a", "a"),
+        (1, "1"),
+        (np.int8(1), "1"),
+        (np.float32(1), "1"),
+        (np.True_, "True"),
+        ([1.0, "b"], ["1", "b"]),
+        (("a", "b"), ["a", "b"]),
+        ({"b", "a"}, ["a", "b"]),
+        (np.array([1, 2]), ["1", "2"]),
+        (pd.Categorical(["a", "b"]), ["a", "b"]),
+        (["a"], "a"),
+        (pd.Series([True, False]), ["True", "False"]),
+        ({"dose": 1.0, "donor": [1, 2]}, {"dose": "1", "donor": ["1", "2"]}),
+        ([], []),
+    ],
+)
+def test_sides(side, spec):
+    assert _sides.as_spec(side) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"), [("a", "a"), (["a", "b"], "a + b"), ({"dose": "1", "donor": ["x", "y"]}, "dose=1, donor=x + y")]
+)
+def test_sides_for_people(spec, text):
+    assert _sides.describe(spec) == text
