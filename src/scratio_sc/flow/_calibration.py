@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
+from scratio_sc.flow._standard_error import error_of_mean
+
 if TYPE_CHECKING:
     from scratio_sc.flow._held_out import HeldOut
 
@@ -73,11 +75,6 @@ def log_loss(log_odds: np.ndarray, is_target: np.ndarray) -> float:
 def mean_of(values: np.ndarray) -> float:
     """Mean; NaN of nothing."""
     return float(values.mean()) if len(values) else float("nan")
-
-
-def error_of_mean(values: np.ndarray) -> float:
-    """Standard error of the mean; NaN of fewer than two."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def recalibration(judged: Judged) -> tuple[float, float, float]:

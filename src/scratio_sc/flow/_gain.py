@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scratio_sc.flow._calibration import error_of_mean
+from scratio_sc.flow._standard_error import error_of_mean
 
 if TYPE_CHECKING:
     import numpy as np

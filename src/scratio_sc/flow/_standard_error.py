@@ -42,3 +42,8 @@ def _between(by_partition: np.ndarray) -> np.ndarray:
         return np.zeros(by_partition.shape[1:])
     variance: np.ndarray = by_partition.var(0, ddof=1)
     return variance
+
+
+def error_of_mean(values: np.ndarray) -> float:
+    """Standard error of the mean; NaN of fewer than two."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
