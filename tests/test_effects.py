@@ -46,6 +46,16 @@ def test_composition_is_of_the_cells_that_can_be_compared(n_confounded: int) -> 
     assert found["two"]["composition"] == pytest.approx(np.log((40 / 80) / (60 / 90)))
 
 
+@pytest.mark.parametrize(("n_compared", "flag"), [(0, "confounded"), (5, "few cells")])
+def test_few_cells_none_of_which_can_be_compared_are_confounded(n_compared: int, flag: str) -> None:
+    every, side = np.ones(30, bool), np.arange(30) % 2 == 0
+    ratios = Ratios(np.zeros(30), np.zeros((2, 30)), np.zeros((1, 30)))
+    comparable, stratum = np.arange(30) < 2 * n_compared, np.zeros(30, np.int64)
+    contrast = Contrast(side, scored=every, comparable=comparable, far=~every, stratum=stratum, ratios=ratios)
+    (row,) = rows_of(contrast, pd.DataFrame({"group": [""] * 30, "sample": ""}), left_out=np.array([0, 1]))
+    assert row["flag"] == flag
+
+
 def divergence_of_first(ratio: float, stratum: list[int], sample: list[int], n: list[int]) -> float:
     """KL of cells of the first type in the first sample, all of whose ratios are one number, by stratum and sample.
 

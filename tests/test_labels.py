@@ -71,6 +71,15 @@ def test_a_label_is_called_by_its_value(values, as_category):
     assert texts(column) == [_sides.as_spec(value) for value in values]
 
 
+@pytest.mark.parametrize("values", [[1, "1", 2], ["True", True, "b"], pd.Categorical([1, "1", "z"])])
+def test_labels_that_are_one_as_text_are_refused(values) -> None:
+    adata = with_column(values)
+    with pytest.raises(ValueError, match=r"which are one label as text\. Rename one, or unite them") as refused:
+        _labels.read_labels(adata, ["label"])
+    exec(str(refused.value).split("`")[1], {"adata": adata})
+    assert len(set(_labels.read_labels(adata, ["label"]).text[:, 0])) == 2
+
+
 @pytest.mark.parametrize("label", ["nan", "None", "NA", "<NA>", ""])
 @pytest.mark.parametrize("dtype", [object, "category"])
 def test_text_for_a_missing_label(label, dtype):

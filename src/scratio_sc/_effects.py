@@ -56,8 +56,9 @@ def _row(
     far = float(contrast.far[np.concatenate(used)].mean()) if sum(n) else np.nan
     flag = ""
     if min(n) < MIN_CELLS:
-        one_sided = max(n_scored) and not min(n_scored)
-        flag = "one side only" if one_sided else "few cells" if min(n_scored) < MIN_CELLS else "confounded"
+        one_sided, apart = max(n_scored) and not min(n_scored), min(n_scored) and not min(n)
+        few = min(n_scored) < MIN_CELLS and not apart
+        flag = "one side only" if one_sided else "few cells" if few else "confounded"
     elif far > MAX_EXTRAPOLATED:
         flag = "extrapolated"
     value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)

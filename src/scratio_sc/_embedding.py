@@ -150,7 +150,8 @@ def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
     if column not in adata.obs:
         msg = (
             f"No column {column!r} in adata.obs: nothing says which cells the flow was fitted on, so all members score "
-            "all cells, and those of the fit are not out of fold. Fit again if this is the fitted object."
+            "all cells, and those of the fit are not out of fold. Fit again if this is the fitted object. `ad.concat` "
+            f"drops the column unless all objects have it: give it to others first, `other.obs[{column!r}] = -1`."
         )
         warn(msg)
         return None

@@ -94,7 +94,7 @@ def read_labels(adata: AnnData, columns: Sequence[str], *, numeric: Sequence[str
             raise ValueError(msg)
         if column in numeric:
             check_numbers(adata.obs[column], column)
-    text, known = zip(*(_as_text(adata.obs[column]) for column in columns), strict=True)
+    text, known = zip(*(_as_text(adata.obs[column], column) for column in columns), strict=True)
     mine = tuple(column for column in columns if column in numeric)
     labels = Labels(tuple(columns), np.column_stack(text), np.column_stack(known), mine)
     for j in map(columns.index, mine):
@@ -102,9 +102,17 @@ def read_labels(adata: AnnData, columns: Sequence[str], *, numeric: Sequence[str
     return labels
 
 
-def _as_text(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def _as_text(column: pd.Series, name: str) -> tuple[np.ndarray, np.ndarray]:
     codes, values = pd.factorize(column)
-    return np.array([*map(label_of, np.asarray(values)), UNKNOWN])[codes], codes >= 0
+    labels = [*map(label_of, np.asarray(values))]
+    if len(set(labels)) < len(labels):
+        label, _ = Counter(labels).most_common(1)[0]
+        what = listed([repr(value) for value, text in zip(values, labels, strict=True) if text == label])
+        stored = f"adata.obs[{name!r}]"
+        mend = f"Rename one, or unite them: `{stored} = {stored}.map(str)`."
+        msg = f"{stored} holds {what}, which are one label as text. {mend}"
+        raise ValueError(msg)
+    return np.array([*labels, UNKNOWN])[codes], codes >= 0
 
 
 def label_of(value: object) -> str:

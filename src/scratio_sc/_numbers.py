@@ -43,8 +43,9 @@ def check_numbers(column: pd.Series, name: str) -> None:
         stored = f"adata.obs[{name!r}]"
         way = _as_numbers(column, kind, stored)
         make = f"Make it one, `{stored} = {way}`, or fit" if way else "Fit"
+        holds = f"{named(column.dropna().unique()[:3])} ({column.dtype})"
         msg = (
-            f"{stored} counts as a column of numbers, but holds {named(column.dropna().unique()[:3])} ({kind}). "
+            f"{stored} counts as a column of numbers, but holds {holds}. "
             f"{make} it as labels: leave it out of `numeric`."
         )
         raise ValueError(msg)

@@ -137,8 +137,10 @@ def warn_of_resolution(abundance: Abundance, alpha: float) -> None:
     if smallest > alpha:
         exact = abundance.relabelling.exact
         more = "More samples are needed." if exact else "More permutations are needed: raise `n_permutations`."
+        n = len(abundance.is_target)
+        what = f"{n // 2} pairs of samples" if abundance.paired else f"{n} samples"
         msg = (
-            f"With {len(abundance.is_target)} samples the smallest p-value there can be is {smallest:.2g}, so nothing "
-            f"can be significant at alpha={alpha:g}. {more}"
+            f"With {what} the smallest p-value there can be is {smallest:.3g}, so nothing can be significant at "
+            f"alpha={alpha:g}. {more}"
         )
         warn(msg)

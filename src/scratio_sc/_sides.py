@@ -164,8 +164,9 @@ def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
         for level in levels:
             there = own[number.bin_of(own) == number.bin_of(np.array([level]))]
             if len(there) and not there[0] <= level <= there[-1]:
+                closest = f"{there[0]:g}" if there[0] == there[-1] else f"{there[0]:g} to {there[-1]:g}"
                 msg = (
-                    f"No cells have {column}={level:g}: the closest have {there[0]:g} to {there[-1]:g}, and testing "
+                    f"No cells have {column}={level:g}: the closest have {closest}, and testing "
                     "these would say nothing of it. Name a number that cells have; `scratio_sc.tl.log_ratio` takes any."
                 )
                 raise ValueError(msg)

@@ -14,7 +14,7 @@ from scratio_sc.flow import _discriminative
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
-from scratio_sc.flow._proportions import EffectPrior
+from scratio_sc.flow._weight_effects import EffectPrior
 
 THREE = np.array([["a"], ["b"], ["c"]])
 PAIRS = np.array([("a", "x"), ("b", "x"), ("a", "y"), ("b", "y")])

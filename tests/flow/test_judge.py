@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc.flow._anchor import Anchor, AnchorPlan
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._proportions import EffectPrior
+from scratio_sc.flow._weight_effects import EffectPrior
 
 CENTRES = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0]])
 DESIGN, GROUP = Design.of(np.repeat(["a", "b"], 300)[:, None], ["condition"], 1)

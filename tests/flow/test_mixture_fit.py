@@ -14,7 +14,7 @@ from scratio_sc.flow import _mixture_fit
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
-from scratio_sc.flow._proportions import EffectPrior
+from scratio_sc.flow._weight_effects import EffectPrior
 
 LABELS = np.repeat(["a", "b"], 500)
 DESIGN, GROUP = Design.of(LABELS[:, None], ("condition",), 1)

@@ -205,8 +205,9 @@ def test_score_is_the_denoiser_minus_the_cell_over_the_noise(groups: Mixtures) -
 def test_shares_are_the_posterior_of_the_components_over_all_groups(groups: Mixtures) -> None:
     of_group = np.arange(1, K + 1) / (K * (K + 1) / 2)
     each = [scipy_log_joint(groups, cells().numpy(), 0.0, c) + np.log(part) for c, part in enumerate(of_group)]
-    found = groups.shares(cells(), torch.as_tensor(of_group))
-    np.testing.assert_allclose(found.numpy(), softmax(logsumexp(each, axis=0), axis=1))
+    found = groups.shares(cells(), torch.as_tensor(np.stack([of_group, np.eye(K)[1]])))
+    expected = [softmax(logsumexp(each, axis=0), axis=1), softmax(each[1], axis=1)]
+    np.testing.assert_allclose(found.numpy(), expected)
 
 
 # --- samples
@@ -326,7 +327,7 @@ def test_denoised_cells_are_means_of_those_of_the_partitions(
 def test_shares_are_equal_for_every_partition(partitioned: tuple[Mixtures, list[Mixtures]]) -> None:
     together, parts = partitioned
     of_group = torch.ones(len(together.log_weight))
-    expected = torch.cat([part.shares(cells(), of_group) for part in parts], dim=1) / 2
+    expected = torch.cat([part.shares(cells(), of_group) for part in parts], dim=2) / 2
     torch.testing.assert_close(together.shares(cells(), of_group), expected)
 
 

@@ -77,13 +77,13 @@ def test_partitions_that_disagree_and_what_is_withheld_are_in_the_standard_error
 
 def test_withheld_is_of_the_shares_within_each_partition(bent: tuple[ConditionalFlow, np.ndarray]) -> None:
     flow, x = bent
-    member, rows, half, change = flow.members[0], np.array([[0], [1]]), np.full(2, 0.5), []
+    member, rows, change = flow.members[0], np.array([[0], [1]]), []
     for part in member.groups(flow.design, rows).partitions:
-        weight = half @ part.mixtures.log_weight.cpu().double().exp().numpy()
-        assert weight.sum() == pytest.approx(1, abs=1e-5)
-        change.append(member.shares(x / flow.scale, part, half) - weight)
+        weight = part.mixtures.log_weight.cpu().double().exp().numpy()
+        np.testing.assert_allclose(weight.sum(1), 1, atol=1e-5)
+        change.append(member.shares(x / flow.scale, part, np.eye(2)) - weight[:, None])
     known = {"partition": member.anchor.partition, "features": flow.design.features(rows)}
-    expected = withheld_from(np.hstack(change), flow.withheld, **known)
+    expected = withheld_from(np.concatenate(change, axis=2), flow.withheld, **known)
     assert expected.max() > 0
     np.testing.assert_allclose(scores(flow, x, "ctrl", "stim").withheld, expected, rtol=1e-3, atol=1e-6)
 
@@ -135,4 +135,5 @@ def test_levels_of_a_side_count_by_their_cells() -> None:
     flow, _ = fit_flow(x, labels, max_steps=0, n_members=2)
     sides = [side_of(flow.design, named_levels(flow.design, side), np.zeros(1, int)) for side in ("a", ["many", "few"])]
     within = _Within.of(flow, flow.members[0], x[:1] / flow.scale, sides=sides)
-    np.testing.assert_allclose(sorted(within.weight), [(0.5 + 30 / 330) / 2, (0.5 + 300 / 330) / 2], atol=0.05)
+    weight = within.share.round() - within.surplus[:, 0]
+    np.testing.assert_allclose(np.sort(weight), [[0.5, 0.5], [30 / 330, 300 / 330]], atol=0.05)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scratio_sc.flow._proportions import _Known
+from scratio_sc.flow._weight_effects import Known
 
 
-def levels_of(effects: np.ndarray, *, precision: float = 50.0) -> _Known:
+def levels_of(effects: np.ndarray, *, precision: float = 50.0) -> Known:
     """Effects ``(n_levels, m)`` known to 1 / precision, each by itself."""
-    return _Known(precision * np.eye(effects.shape[1])[None].repeat(len(effects), 0), precision * effects, len(effects))
+    return Known(precision * np.eye(effects.shape[1])[None].repeat(len(effects), 0), precision * effects, len(effects))
 
 
 def test_large_effect_among_small_ones_stands_apart() -> None:

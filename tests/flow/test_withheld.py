@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import multivariate_normal, norm
 
-from scratio_sc.flow._proportions import _Known
 from scratio_sc.flow._sizes import SPREADS, Sizes
+from scratio_sc.flow._weight_effects import Known
 from scratio_sc.flow._withheld import united, withheld_from
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 # --- what the effects lack
 
 
-def known(precision: float, estimate: float, *, n_free: float = 1) -> _Known:
+def known(precision: float, estimate: float, *, n_free: float = 1) -> Known:
     """One level, one component."""
-    return _Known(np.full((1, 1, 1), float(precision)), np.full((1, 1), precision * estimate), n_free)
+    return Known(np.full((1, 1, 1), float(precision)), np.full((1, 1), precision * estimate), n_free)
 
 
-def lacking(known: _Known, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def lacking(known: Known, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """What is withheld where levels have one size."""
     return known.withheld(roots, chosen, sizes=Sizes.alike(known.evidence(roots)))
 
@@ -62,7 +62,7 @@ def test_components_lack_what_bayes_theorem_says_of_all_of_them() -> None:
     kernels = [np.array([[1.0, 0.8], [0.8, 1.0]]), np.eye(2)]
     roots = np.stack([np.linalg.cholesky(kernel) for kernel in kernels])
     chosen = SPREADS[6] * roots[0]
-    found = lacking(_Known(precision[None], (precision @ estimate)[None], 1), roots, chosen)[0]
+    found = lacking(Known(precision[None], (precision @ estimate)[None], 1), roots, chosen)[0]
     variance = np.linalg.inv(precision)
     keep = chosen @ chosen.T @ np.linalg.inv(chosen @ chosen.T + variance)
     tried = [(tau**2 * kernel, tau**2 * kernel + variance) for kernel in kernels for tau in SPREADS]
@@ -89,16 +89,16 @@ def test_it_says_how_large_an_effect_may_be_that_was_shrunk_to_nothing() -> None
 def test_levels_that_make_up_all_cells_err_against_each_other(n_levels: int, factor: float) -> None:
     """Of two, one lacks what the other has too much: the square of the difference is four times that of each."""
     each = known(100, 0.2, n_free=n_levels - 1)
-    together = _Known(each.precision.repeat(n_levels, 0), each.pull.repeat(n_levels, 0), n_levels - 1)
+    together = Known(each.precision.repeat(n_levels, 0), each.pull.repeat(n_levels, 0), n_levels - 1)
     root = np.full((1, 1), SPREADS[5])
-    alone = lacking(_Known(each.precision, each.pull, n_levels - 1), root[None] / SPREADS[5], root)
+    alone = lacking(Known(each.precision, each.pull, n_levels - 1), root[None] / SPREADS[5], root)
     np.testing.assert_allclose(lacking(together, root[None] / SPREADS[5], root), factor * alone.repeat(n_levels, 0))
 
 
 def test_levels_of_different_sizes_lack_by_what_size_each_may_have() -> None:
     """One level of fifty does much; a single one of the others may."""
     estimate = np.append(0.1 * np.random.default_rng(0).standard_normal(49), 2.0)[:, None]
-    levels = _Known(np.full((50, 1, 1), 100.0), 100 * estimate, 49)
+    levels = Known(np.full((50, 1, 1), 100.0), 100 * estimate, 49)
     roots, chosen = np.eye(1)[None], np.zeros((50, 1, 1))
     sizes, variance = Sizes.of(levels.evidence(roots)), SPREADS**2 + 1 / 100
     weight = softmax(49 / 50 * norm(0, np.sqrt(variance)).logpdf(estimate) + np.log(sizes.share), axis=1)
@@ -114,7 +114,7 @@ PARTITION = np.array([0, 0, 1, 1, 1])
 RNG = np.random.default_rng(0)
 ROOTS = RNG.standard_normal((2, 3, 3))
 PARTS = [(root @ root.swapaxes(1, 2))[:, :m, :m] for root, m in zip((ROOTS, ROOTS[::-1]), (2, 3), strict=True)]
-CHANGE = RNG.standard_normal((4, 5))
+CHANGE = RNG.standard_normal((2, 4, 5))
 FEATURES = np.array([[1.0, 0.0], [0.0, 1.0]])
 
 
@@ -125,8 +125,8 @@ def withheld(features: np.ndarray = FEATURES) -> np.ndarray:
 def test_a_ratio_lacks_what_both_sides_lack_on_the_average_of_the_partitions() -> None:
     expected = np.zeros(4)
     for p, part in enumerate(PARTS):
-        change = CHANGE[:, p == PARTITION]
-        expected += sum(np.diag(change @ of_level @ change.T) for of_level in part) / 2
+        sides = zip(CHANGE[..., p == PARTITION], part, strict=True)
+        expected += sum(np.diag(change @ of_level @ change.T) for change, of_level in sides) / 2
     contrast = np.array([1, -1])
     np.testing.assert_allclose(withheld() @ contrast @ contrast, expected)
 
@@ -141,10 +141,22 @@ def test_what_sides_have_in_common_is_left_out() -> None:
     assert not withheld(np.ones((2, 2))).any()
 
 
-def test_a_mixture_of_both_sides_lacks_half_of_each() -> None:
+def test_a_mixture_of_both_sides_lacks_half_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.CHANGE", CHANGE[[0, 0]])
     contrast = np.array([1, -1])
     mixed = withheld(np.array([[1.0, 0.0], [0.5, 0.5]])) @ contrast @ contrast
     np.testing.assert_allclose(mixed, withheld() @ contrast @ contrast / 4)
+
+
+def test_what_a_side_hardly_has_matters_little_to_its_other_cells(fit: Fit) -> None:
+    """A type of one condition only: how little of it the other may have says next to nothing of other types."""
+    rng = np.random.default_rng(0)
+    centre = np.repeat([(0, 0), (9, 0), (0, 9)], [400, 400, 200], axis=0)
+    x, labels = rng.normal(centre, 1), np.repeat(["a", "b", "a", "b", "a"], 200)
+    flow, _ = fit(x, labels)
+    ratio = flow.log_ratio(x, "a", "b")
+    assert ratio.sd[800:].min() > 1
+    assert ratio.sd[:800].max() < 0.3
 
 
 def test_types_whose_labels_mean_nothing_have_ratios_within_their_errors(fit: Fit) -> None:

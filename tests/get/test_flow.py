@@ -47,6 +47,12 @@ def test_key(adata: AnnData) -> None:
     assert scratio.get.flow(adata, key="other").n_dims == 2
 
 
+def test_is_shown_in_one_line(adata: AnnData) -> None:
+    shown = repr(scratio.get.flow(adata, "scratio"))
+    assert "\n" not in shown
+    assert "condition of 'reference', 'target'" in shown
+
+
 def test_does_not_share_memory_with_the_slot(adata: AnnData) -> None:
     """Whoever changes the flow does not change the stored one."""
     flow = scratio.get.flow(adata)

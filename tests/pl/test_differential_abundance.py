@@ -97,10 +97,29 @@ def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
     assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
+def test_long_names_stay_in_the_panel(found: AnnData) -> None:
+    names = ["NK cells", "FCGR3A+ Monocytes", "CD8 T cells", "CD4 T cells", "Dendritic cells", "CD14+ Monocytes"]
+    found.uns[KEY]["groups"] = pd.DataFrame(
+        {
+            "group": names,
+            "log_fold_change": [0.22, -0.244, -0.23, 0.04, 0.18, -0.08],
+            "pvalue": 0.5,
+            "fdr": [0.46, 0.6, 0.6, 0.79, 0.79, 0.79],
+        }
+    )
+    _, groups = pl.differential_abundance(found, show=False)
+    groups.figure.draw_without_rendering()
+    drawn = {text.get_text(): Text.get_window_extent(text) for text in groups.texts if text.get_text() in names}
+    assert set(drawn) == set(names)
+    for box in drawn.values():
+        assert groups.bbox.x0 <= box.x0
+        assert box.x1 <= groups.bbox.x1
+
+
 def test_lines_to_names_do_not_pass_other_points(found: AnnData) -> None:
     effect, fdr = np.array([-0.086, -0.012, 0.03, 0.05, 0.1, -0.03]), np.array([0.9, 0.9, 0.91, 0.9, 0.89, 0.9])
     found.uns[KEY]["groups"] = pd.DataFrame(
-        {"group": [f"type {i}" for i in range(6)], "log_fold_change": effect, "pvalue": 0.5, "fdr": fdr}
+        {"group": [f"type {i} of these cells" for i in range(6)], "log_fold_change": effect, "pvalue": 0.5, "fdr": fdr}
     )
     _, groups = pl.differential_abundance(found, show=False)
     groups.figure.draw_without_rendering()

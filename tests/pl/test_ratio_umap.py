@@ -167,6 +167,11 @@ def test_extrapolated_cells_are_rings_in_the_colour_of_their_sign(adata: AnnData
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated: size unknown"]
 
 
+def test_colours_of_signs_alone_have_no_scale(adata: AnnData) -> None:
+    adata.obs["log_ratio_extrapolated"] = True
+    assert len(pl.ratio_umap(adata, show=False).figure.axes[-1].get_yticks()) == 0
+
+
 @pytest.mark.parametrize("style", [{"edgecolors": "none"}, {"lw": 0}, {"marker": "x"}], ids=str)
 def test_rings_stay_rings_whatever_the_style(adata: AnnData, style: dict[str, Any]) -> None:
     adata.obs.loc[adata.obs_names[0], "log_ratio"] = 99

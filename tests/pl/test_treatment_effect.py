@@ -53,6 +53,12 @@ def test_rows_and_columns_are_sorted_by_effect(effects: AnnData) -> None:
     assert labels(pl.treatment_effect(effects, show=False)) == (["T", "B"], ["drug$1", "other"])
 
 
+def test_samples_are_the_rows_where_there_are_no_groups(effects: AnnData) -> None:
+    entry = effects.uns["treatment_effect"]
+    entry["table"] = entry["table"][entry["table"]["group"] == ALL]
+    assert labels(pl.treatment_effect(effects, show=False))[0] == ["d1"]
+
+
 def test_a_dot_for_each_effect(effects: AnnData) -> None:
     points = dots(pl.treatment_effect(effects, show=False))
     found = {tuple(xy): value for xy, value in zip(points.get_offsets().tolist(), points.get_array(), strict=True)}

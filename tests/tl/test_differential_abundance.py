@@ -126,7 +126,7 @@ def test_pairs_of_samples_with_one_condition_each_are_called_so(donors: AnnData)
 
 
 def test_paired_donors(donors: AnnData) -> None:
-    with pytest.warns(UserWarning, match=r"With 8 samples the smallest p-value there can be is 0\.12"):
+    with pytest.warns(UserWarning, match=r"With 4 pairs of samples the smallest p-value there can be is 0\.125,"):
         tl.differential_abundance(donors, **SIDES, sample_key="donor", paired=True, groupby="cell_type")
     np.testing.assert_allclose(donors.uns[KEY]["groups"]["pvalue"], 2 / 16)
 

@@ -168,7 +168,7 @@ def test_abundance_between_doses(dosed: AnnData) -> None:
 
 @pytest.mark.parametrize("dose", [7, 500])
 def test_abundance_at_a_number_that_no_cells_have_is_refused(dosed: AnnData, unchanged: Unchanged, dose: float) -> None:
-    with unchanged(dosed), pytest.raises(ValueError, match=f"No cells have dose={dose}: the closest have 10 to 10"):
+    with unchanged(dosed), pytest.raises(ValueError, match=f"No cells have dose={dose}: the closest have 10, and"):
         tl.differential_abundance(dosed, target=dose, reference=0, progress=False)
 
 
@@ -181,7 +181,7 @@ def test_missing_column_of_numbers_is_named(dosed: AnnData, tool: str) -> None:
 
 
 def test_effects_against_a_number_that_no_cells_have_are_refused(dosed: AnnData) -> None:
-    with pytest.raises(ValueError, match="No cells have dose=2: the closest have 1 to 1"):
+    with pytest.raises(ValueError, match="No cells have dose=2: the closest have 1, and"):
         tl.treatment_effect(dosed, reference=2, progress=False)
 
 

@@ -177,6 +177,11 @@ def test_parts_of_one_condition_each_have_no_effect_of_their_own(donors: AnnData
         effects(donors, **{argument: "sample"})
 
 
+def test_groups_and_samples_are_two_columns(donors: AnnData) -> None:
+    with pytest.raises(ValueError, match="groupby and sample_key both name 'donor'"):
+        effects(donors, groupby="donor", sample_key="donor")
+
+
 def test_groups_of_few_cells_are_named(mixture: AnnData) -> None:
     some = mixture[::3].copy()
     some.obs["group"] = np.where(np.arange(some.n_obs) % 20, "common", "rare")

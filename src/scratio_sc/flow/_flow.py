@@ -72,7 +72,7 @@ class LogRatio:
         return np.asarray(self.far.any(1))
 
 
-@dataclass
+@dataclass(repr=False)
 class ConditionalFlow:
     """Conditional density of cells, as a denoiser trained by flow matching.
 
@@ -129,6 +129,12 @@ class ConditionalFlow:
     sketch: np.ndarray
     withheld: np.ndarray
     embedding: str = ""
+
+    def __repr__(self) -> str:
+        columns = [f"{column} of {self.design.choices(column)}" for column in self.design.columns]
+        networks = "silent" if self.members[0].network.silent else "trained"
+        fitted = f"{self.design.sizes.sum()} cells, {self.n_dims} dimensions, {'; '.join(columns)}"
+        return f"<ConditionalFlow: {fitted}; {len(self.members)} members, networks {networks}>"
 
     @property
     def n_dims(self) -> int:

@@ -88,7 +88,7 @@ class Member:
         return Groups(self._tensor(features), mixtures)
 
     def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> np.ndarray:
-        """How far cells ``(n, d)`` belong to each component, ``(n, m)``, of all groups in such parts ``(k,)``."""
+        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``."""
         return groups.mixtures.shares(self.coordinates(x), self._tensor(of_group)).cpu().double().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:

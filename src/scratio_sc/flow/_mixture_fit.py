@@ -19,7 +19,7 @@ from scratio_sc.flow._components import (
     scatter_about,
 )
 from scratio_sc.flow._distances import Neighbours, moving_alike
-from scratio_sc.flow._proportions import EffectPrior, fit_effects, log_weights
+from scratio_sc.flow._proportions import fit_effects, log_weights
 from scratio_sc.flow._shrinkage import mean_effects
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scratio_sc.flow._design import Design
+    from scratio_sc.flow._weight_effects import EffectPrior
 
 MIN_WEIGHT = 1e-6
 MAX_OWN_ELEMENTS = 2_000_000

@@ -124,12 +124,13 @@ class Mixtures:
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
     def shares(self, x: Tensor, of_group: Tensor) -> Tensor:
-        """How far cells ``(n, d)`` belong to each component, ``(n, m)``, of all groups in such parts ``(k,)``."""
+        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``."""
         joint = []
-        for c, log_weight in enumerate(self.log_weight + of_group.log()[:, None]):
+        for c, log_weight in enumerate(self.log_weight):
             apart, variance = self._into(x, c) - self._centre(c), self._own(self.variance, c)
             joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
-        return shares_of(torch.stack(joint).logsumexp(0), self.sizes)
+        each, log_parts = torch.stack(joint), of_group.log()[..., None, None]
+        return torch.stack([shares_of((each + own).logsumexp(0), self.sizes) for own in log_parts])
 
     def denoise(self, y: Tensor, sigma: float) -> list[Tensor]:
         """Posterior mean under each group at ``y (..., d)``, seen through noise of one level.

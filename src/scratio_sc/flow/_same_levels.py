@@ -19,14 +19,16 @@ def together(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
     return out
 
 
-def same_levels(information: np.ndarray, pull: np.ndarray, *, root: np.ndarray) -> np.ndarray:
+def same_levels(information: np.ndarray, pull: np.ndarray, *, root: np.ndarray) -> tuple[np.ndarray, float]:
     """Set of each level, of all that have the same effects, ``(n_levels,)``; two sets at least.
 
     The closest two are united, as long as that makes the labels likelier and by more than the choice of two costs.
+    Also by how much in all, nats.
     Of each level cells tell ``pull (n_levels, m)`` = information times estimate, with ``information (n_levels, m, m)``;
     effects of a set are N(0, R R^T) about those of all, which are unknown.
     """
-    sets, best = np.arange(len(pull)), _evidence(information, pull, root) if len(pull) > 2 else 0.0
+    sets, gained = np.arange(len(pull)), 0.0
+    best = _evidence(information, pull, root) if len(pull) > 2 else 0.0
     while len(pull) > 2:
         pairs = [*combinations(range(len(pull)), 2)]
         one, other = min(pairs, key=lambda pair: _distance(information, pull, [*pair]))
@@ -34,10 +36,11 @@ def same_levels(information: np.ndarray, pull: np.ndarray, *, root: np.ndarray) 
         _, united = np.unique(np.where(levels == other, one, levels), return_inverse=True)
         information, pull = together(information, united), together(pull, united)
         last, best = best, _evidence(information, pull, root)
-        if best - last <= np.log(len(pairs)):
+        gain = best - last - np.log(len(pairs))
+        if gain <= 0:
             break
-        sets = united[sets]
-    return sets
+        sets, gained = united[sets], gained + gain
+    return sets, gained
 
 
 def _distance(information: np.ndarray, pull: np.ndarray, pair: list[int]) -> float:

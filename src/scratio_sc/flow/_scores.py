@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.special import softmax
 
 from scratio_sc.flow._contrast import fitted_groups
@@ -125,28 +126,28 @@ def _nearby(
 
 @dataclass(frozen=True)
 class _Within:
-    """A member, the shares of cells in its components ``(b, m)``, and the weights of these ``(m,)``.
+    """A member, and the shares of cells in its components, of all sides in equal parts ``(b, m)``.
 
-    Of all sides together, in equal parts.
+    Also by how much those of each side are more than the weights there, ``(k, b, m)``.
     """
 
     member: Member
     share: np.ndarray
-    weight: np.ndarray
+    surplus: np.ndarray
 
     @classmethod
     def of(cls, flow: ConditionalFlow, member: Member, x: np.ndarray, *, sides: Sequence[Side]) -> _Within:
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
-        of_row = np.exp(np.concatenate([side.log_weights for side in sides])) / len(sides)
-        weight = of_row @ groups.mixtures.log_weight.cpu().double().exp().numpy()
-        return cls(member, member.shares(x, groups, of_row), weight)
+        of_side = block_diag(*(np.exp(side.log_weights) for side in sides))
+        weight = of_side @ groups.mixtures.log_weight.cpu().double().exp().numpy()
+        together, *each = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))
+        return cls(member, together, np.stack(each) - weight[:, None])
 
 
 def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) -> np.ndarray:
     anchor = within.member.anchor
     features = np.stack([np.exp(side.log_weights) @ flow.design.features(side.rows) for side in sides])
-    change = anchor.n_parts * (within.share - within.weight)
-    return withheld_from(change, flow.withheld, partition=anchor.partition, features=features)
+    return withheld_from(anchor.n_parts * within.surplus, flow.withheld, partition=anchor.partition, features=features)
 
 
 def _expected(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side], density: np.ndarray) -> np.ndarray:

@@ -21,14 +21,26 @@ def withheld_from(
 ) -> np.ndarray:
     """Covariances of what is withheld from sides with ``features (k, n_features)``, nats², ``(n, k, k)``.
 
-    An effect e on the log weight of a component changes the log density of a cell by ``change (n, m)`` times e: its
-    share in the component less the weight of it, in the partition that the component belongs to ``(m,)``. Partitions
-    lack much the same, so their variances are averaged. What all sides have in common is left out.
+    An effect e on the log weight of a component changes the log density of a cell under a side by ``change (k, n, m)``
+    times e: its share in the component less the weight of it there, in the partition that the component belongs to
+    ``(m,)``. Partitions lack much the same, so their variances are averaged. What all sides have in common is left out.
     """
-    out = np.zeros((len(change), len(features), len(features)))
+    out = np.zeros((change.shape[1], len(features), len(features)))
     parts = [np.flatnonzero(partition == p) for p in np.unique(partition)]
     for f in np.flatnonzero(np.ptp(features, axis=0) > 0):
-        lacking = [((change[:, own] @ withheld[f][own, : len(own)]) * change[:, own]).sum(1) for own in parts]
-        square = np.maximum(np.mean(lacking, axis=0), 0)  # shrinking may withhold less than all sizes expect
-        out += square[:, None, None] * np.outer(features[:, f], features[:, f])
+        by_side = change * features[:, f, None, None]
+        lacking = [_between(by_side[..., own], withheld[f][own, : len(own)]) for own in parts]
+        out += _at_least_nothing(np.mean(lacking, axis=0))
+    return out
+
+
+def _between(change: np.ndarray, withheld: np.ndarray) -> np.ndarray:
+    """Covariances ``(n, k, k)`` of ``change (k, n, m)`` times effects of covariances ``(m, m)``."""
+    return np.einsum("knm,jnm->nkj", change @ withheld, change)
+
+
+def _at_least_nothing(covariance: np.ndarray) -> np.ndarray:
+    """Covariances ``(n, k, k)`` without negative variances: shrinking may withhold less than all sizes expect."""
+    value, vector = np.linalg.eigh(covariance)
+    out: np.ndarray = (vector * np.maximum(value, 0)[:, None]) @ vector.swapaxes(1, 2)
     return out

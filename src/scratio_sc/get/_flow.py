@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow import ConditionalFlow
 
 
-def flow(adata: AnnData, *, key: str = "scratio") -> ConditionalFlow:
+def flow(adata: AnnData, key: str = "scratio") -> ConditionalFlow:
     """Get the flow that :func:`scratio_sc.tl.fit` stored.
 
     Parameters

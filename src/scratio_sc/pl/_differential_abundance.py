@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 _BINS = 60
 _WIDEST = 0.42
-_LETTER, _LINE = 0.6, 1.2
-"""Width of a letter and height of a line, in units of the font size."""
+_LINE = 1.2
+"""Height of a line, in units of the font size."""
 _SIDES = [
     ("center", "bottom", (0, 1)),
     ("center", "top", (0, -1)),
@@ -36,9 +36,13 @@ _SIDES = [
     ("right", "bottom", (-0.7, 0.7)),
     ("left", "top", (0.7, -0.7)),
     ("right", "top", (-0.7, -0.7)),
+    ("left", "bottom", (0, 1)),
+    ("right", "bottom", (0, 1)),
+    ("left", "top", (0, -1)),
+    ("right", "top", (0, -1)),
 ]
 """On which side of its point a name may stand, the best first: alignment, and direction."""
-_DISTANCES = (5, 14, 24, 36, 50, 66)
+_DISTANCES = (5, 14, 24, 36, 50, 66, 84)
 """How far from it, in points, the best first; from the second on, a line leads there."""
 _CLEAR = 6
 """Half the side of the square about a point, in points, that no other name may enter."""
@@ -246,7 +250,7 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
     points = [np.concatenate([point - _CLEAR, point + _CLEAR]) for point in at]
     taken: list[np.ndarray] = []
     for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
-        extent = np.array([_LETTER * size * len(names[i]), _LINE * size])
+        extent = np.array([_width(names[i], size), _LINE * size])
         others = [*taken, *points[:i], *points[i + 1 :]]
         for distance, (across, along, direction) in product(_DISTANCES, _SIDES):
             offset = distance * np.array(direction)
@@ -271,6 +275,13 @@ def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
                 parse_math=False,
             )
             break
+
+
+def _width(name: str, size: float) -> float:
+    """Width of a name in points."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), name.replace("$", r"\$"), size=size).get_extents().width)
 
 
 def _passes(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:

@@ -383,6 +383,8 @@ def _draw_colour_bar(
         pad=0.03 / ncols,
     )
     bar.outline.set_visible(False)
+    if np.isnan(ratios).all():  # then colours are those of signs
+        bar.set_ticks([])
     bar.set_label(_colour_bar_label(contrasts), parse_math=False)
 
 

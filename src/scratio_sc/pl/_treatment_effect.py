@@ -42,7 +42,7 @@ def treatment_effect(
     adata: AnnData,
     key: str = "treatment_effect",
     *,
-    rows: Literal["group", "sample", "target"] = "group",
+    rows: Literal["group", "sample", "target"] | None = None,
     columns: Literal["group", "sample", "target"] = "target",
     effect: Literal["js", "kl_target", "kl_reference"] = "js",
     cmap: str | Colormap = "viridis",
@@ -64,8 +64,9 @@ def treatment_effect(
     key
         Name of the treatment effects.
     rows, columns
-        What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). Of groups and
-        samples that are neither, all together are drawn.
+        What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). The rows are
+        groups by default, and samples where there are samples alone. Of groups and samples that are neither, all
+        together are drawn.
     effect
         "js", "kl_target" or "kl_reference".
     cmap
@@ -107,6 +108,9 @@ def treatment_effect(
     if effect not in _LABELS:
         msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, _LABELS))}."
         raise ValueError(msg)
+    if rows is None:
+        without_groups = (entry["table"]["group"] == ALL).all() and (entry["table"]["sample"] != ALL).any()
+        rows = "sample" if without_groups and columns != "sample" else "group"
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]

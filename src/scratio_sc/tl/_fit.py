@@ -125,6 +125,7 @@ def fit(
     Notes
     -----
     The method starts from scRatio (Antipov et al. 2026, arXiv 2602.24201). Interrupted, it leaves `adata` as it was.
+    What other functions have written from an earlier fit of that name stays, too: call them again.
 
     Examples
     --------

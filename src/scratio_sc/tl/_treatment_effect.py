@@ -154,6 +154,9 @@ def treatment_effect(
     width = check_bandwidth(bandwidth, "denoising")
     flow, given = read_flow_and_cells(adata, key)
     check_slots(adata, key_added, "treatment_effect", copy=copy)
+    if groupby is not None and groupby == sample_key:
+        msg = f"groupby and sample_key both name {groupby!r}. Name a column of cell types, and one of donors."
+        raise ValueError(msg)
     reference = as_spec(reference)
     treatments = others(flow, reference)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
