@@ -44,8 +44,8 @@ APART = (
 )
 ALL_ZERO = (
     "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them equal: a "
-    "difference too small for so many cells to show comes out as 0, too; the standard error covers it in part where "
-    "cells change in number, and not at all where they change their state."
+    "difference too small for so many cells to show comes out as 0, too; the standard error covers it in part, mostly "
+    "where cells change in number."
 )
 BY_HAND = (
     "At bandwidth={:g} nothing of a difference is left, so all ratios are 0. bandwidth='auto' takes the widths that "

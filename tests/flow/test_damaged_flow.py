@@ -86,6 +86,7 @@ def narrower(array: np.ndarray) -> np.ndarray:
         "support",
         "sketch",
         "withheld",
+        "hidden_moves",
         "members/1/anchor/size",
         "history",
         "history/loss",
@@ -105,6 +106,7 @@ def test_missing_entry_is_named(flow: ConditionalFlow, path: str) -> None:
         ("support", with_nan),
         ("sketch", with_nan),
         ("withheld", with_nan),
+        ("hidden_moves", with_nan),
     ],
 )
 def test_missing_numbers_are_named(flow: ConditionalFlow, path: str, change: Callable[[Any], Any]) -> None:
@@ -145,6 +147,7 @@ def test_wrong_shape_is_named(flow: ConditionalFlow, path: str, change: Callable
         ("support", shorter),
         ("sketch", narrower),
         ("withheld", narrower),
+        ("hidden_moves", narrower),
         ("members/1/anchor/size", shorter),
         ("held_out/parts", narrower),
         ("held_out/condition", shorter),

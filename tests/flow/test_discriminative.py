@@ -38,6 +38,7 @@ def mixture_of(moves: np.ndarray, *, seed: int = 0) -> Fitted:
         np.zeros((1, 2), int),
         Prior([EffectPrior.broad(m)], np.eye(m)),
         np.zeros((n_features, m, m)),
+        np.zeros((n_features, m)),
     )
 
 

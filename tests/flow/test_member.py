@@ -100,7 +100,7 @@ def test_cells_nearby_are_those_of_the_type_of_a_cell(
     kind = np.linalg.norm(mixed_cells[:, None] - centres, axis=2).argmin(1)
     expected = np.bincount(kind) * (len(mixed_flow.members) - 1) / len(mixed_flow.members)  # it left a fold out
     groups = member.groups(design, design.groups)
-    (share,) = member.shares(centres / mixed_flow.scale, groups, np.ones((1, design.n_groups)))
+    (share,), _ = member.shares(centres / mixed_flow.scale, groups, np.ones((1, design.n_groups)))
     found = share @ member.anchor.size.sum(0)
     np.testing.assert_allclose(found, expected, atol=12)
 

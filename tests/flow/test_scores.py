@@ -81,7 +81,7 @@ def test_withheld_is_of_the_shares_within_each_partition(bent: tuple[Conditional
     for part in member.groups(flow.design, rows).partitions:
         weight = part.mixtures.log_weight.cpu().double().exp().numpy()
         np.testing.assert_allclose(weight.sum(1), 1, atol=1e-5)
-        change.append(member.shares(x / flow.scale, part, np.eye(2)) - weight[:, None])
+        change.append(member.shares(x / flow.scale, part, np.eye(2))[0] - weight[:, None])
     known = {"partition": member.anchor.partition, "features": flow.design.features(rows)}
     expected = withheld_from(np.concatenate(change, axis=2), flow.withheld, **known)
     assert expected.max() > 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._shrinkage import GATE, MIN_CELLS, _choice, _gate, _sets, mean_effects, shrink_means
+from scratio_sc.flow._shrinkage import GATE, MIN_CELLS, _choice, _gate, _sets, hidden_moves, mean_effects, shrink_means
 
 ONE, _ = Design.of(np.array([["a"], ["b"], ["c"]]), ("condition",), 1)
 PAIRS = np.array([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")])
@@ -257,3 +257,42 @@ def test_components_without_cells_have_finite_effects() -> None:
     size = np.array([[100.0, 0.0], [100, 0], [100, 0]])
     shift = np.stack([np.array([[1.0, 0], [-1, 0], [0, 0]]), np.zeros((3, 2))], axis=1)
     assert np.isfinite(mean_effects(shift, size, ONE, precision=precisions(2, 2), alike=np.eye(2))).all()
+
+
+# --- moves that are not kept
+
+
+@pytest.mark.parametrize("n_cells", [(50, 50), (400, 20), (60, 60, 60)])
+def test_hidden_moves_of_two_sides_are_their_distance(n_cells: tuple[int, ...]) -> None:
+    """Many components, the levels of which lie half a deviation apart and are all taken to be at one place."""
+    n, m, d = np.array(n_cells, float), 400, 6
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((len(n), m, d)) * 0.5 / np.sqrt(2 * d)
+    shift = truth + rng.standard_normal(truth.shape) / np.sqrt(n)[:, None, None]
+    shift -= np.einsum("l,lmd->md", n / n.sum(), shift)
+    design, _ = Design.of(np.array([[name] for name in "abc"[: len(n)]]), ("condition",), 1)
+    size = np.repeat(n[:, None], m, axis=1)
+    hidden = hidden_moves(shift, np.zeros_like(shift), size=size, design=design, precision=precisions(m, d))
+    np.testing.assert_allclose(hidden[0] + hidden[-1], 0.25, rtol=0.15)
+
+
+def test_chance_hides_nothing() -> None:
+    shift = cell_means(np.zeros((3, 40)), 50).reshape(3, 20, 2)
+    size = np.full((3, 20), 50.0)
+    assert not hidden_moves(shift, 0 * shift, size=size, design=ONE, precision=precisions(20, 2)).any()
+
+
+def test_moves_that_are_kept_are_not_hidden() -> None:
+    shift = np.random.default_rng(0).standard_normal((3, 20, 2))
+    size = np.full((3, 20), 50.0)
+    hidden = hidden_moves(shift, shift, size=size, design=ONE, precision=precisions(20, 2))
+    np.testing.assert_allclose(hidden, 0, atol=1e-12)
+
+
+def test_slopes_hide_moves_of_their_own() -> None:
+    design, _ = Design.of(np.array([[f"{i}"] for i in range(4)]), ("dose",), 1, numeric=("dose",))
+    shift, size = np.random.default_rng(0).standard_normal((4, 20, 2)), np.full((4, 20), 50.0)
+    effects = np.zeros((design.n_features, 20, 2))
+    hidden = hidden_moves(shift, effects, size=size, design=design, precision=precisions(20, 2))
+    assert np.isfinite(hidden).all()
+    assert hidden.any()

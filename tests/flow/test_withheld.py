@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import multivariate_normal, norm
 
+from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._sizes import SPREADS, Sizes
 from scratio_sc.flow._weight_effects import Known
-from scratio_sc.flow._withheld import united, withheld_from
+from scratio_sc.flow._withheld import hidden_from, united, withheld_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from scratio_sc.flow import ConditionalFlow
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -157,6 +156,35 @@ def test_what_a_side_hardly_has_matters_little_to_its_other_cells(fit: Fit) -> N
     ratio = flow.log_ratio(x, "a", "b")
     assert ratio.sd[800:].min() > 1
     assert ratio.sd[:800].max() < 0.3
+
+
+def test_hidden_moves_change_densities_in_whatever_direction() -> None:
+    """One Gaussian in three dimensions, moved by 0.01 under one side, here in 100,000 directions."""
+    rng = np.random.default_rng(0)
+    moves = rng.standard_normal((100_000, 3))
+    moves *= 0.01 / np.linalg.norm(moves, axis=1, keepdims=True)
+    x = np.array([[2.0, -1, 0.5], [0, 0, 1]])
+    density = -((x[:, None] - moves) ** 2).sum(2) / 2
+    apart = np.ones((2, 2, 1)) * np.sqrt((x**2).sum(1) / 3)[:, None]
+    found = hidden_from(apart, np.array([[0.0], [1e-4]]), n_parts=1, features=FEATURES)
+    np.testing.assert_allclose(found[:, 1, 1], density.var(1), rtol=0.02)
+    assert not found[:, 0].any()
+
+
+def test_moves_too_small_to_see_are_in_the_standard_error(fit: Fit) -> None:
+    """Twelve types, all of which move by .45 standard deviations, in five dimensions."""
+    rng = np.random.default_rng(0)
+    centre, move = 12 * rng.standard_normal((12, 5)), rng.standard_normal((12, 5))
+    move *= 0.45 / np.linalg.norm(move, axis=1, keepdims=True)
+    kind, moved = np.repeat(np.arange(12), 100), np.arange(1200) % 2
+    x = rng.normal(centre[kind] + moved[:, None] * move[kind], 1)
+    flow, _ = fit(x, np.array(["a", "b"])[moved])
+    exact = ((x - centre[kind]) ** 2 - (x - centre[kind] - move[kind]) ** 2).sum(1) / 2
+    ratio = flow.log_ratio(x, "b", "a")
+    assert flow.hidden_moves.any()
+    assert (np.abs(ratio.value - exact) < 1.645 * ratio.sd).mean() > 0.7
+    seen = ConditionalFlow(**{**vars(flow), "hidden_moves": np.zeros_like(flow.hidden_moves)}).log_ratio(x, "b", "a")
+    assert (np.abs(ratio.value - exact) < 1.645 * seen.sd).mean() < 0.6
 
 
 def test_types_whose_labels_mean_nothing_have_ratios_within_their_errors(fit: Fit) -> None:

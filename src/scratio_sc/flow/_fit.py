@@ -152,6 +152,7 @@ def fit_flow(
         seed=seed,
         sketch=sketch_of(scaled, folds.of_cell, seed),
         withheld=united([part.withheld for part in plan.parts]).astype(np.float32),
+        hidden_moves=np.concatenate([part.hidden_moves for part in plan.parts], axis=1).astype(np.float32),
     )
     fold = np.full(len(fitted), OUTLIER, np.int8)
     fold[fitted] = folds.of_cell

@@ -103,6 +103,9 @@ class ConditionalFlow:
     withheld
         Square of what shrinking may have withheld of the effect of each feature on the log weights, nats²,
         ``(n_features, m, max m_p)``: of components ``m`` with those of the same partition.
+    hidden_moves
+        Square of the moves of components that shrinking may have withheld, in their standard deviations,
+        ``(n_features, m)``.
     embedding
         Name of the embedding that the cells of the fit were in; empty where nobody said.
 
@@ -128,6 +131,7 @@ class ConditionalFlow:
     seed: int
     sketch: np.ndarray
     withheld: np.ndarray
+    hidden_moves: np.ndarray
     embedding: str = ""
 
     def __repr__(self) -> str:

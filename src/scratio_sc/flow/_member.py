@@ -87,9 +87,14 @@ class Member:
         )
         return Groups(self._tensor(features), mixtures)
 
-    def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> np.ndarray:
-        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``."""
-        return groups.mixtures.shares(self.coordinates(x), self._tensor(of_group)).cpu().double().numpy()
+    def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``.
+
+        Also their squared distances from the components of each group, ``(k, n, m)``.
+        """
+        distance = groups.mixtures.distances(self.coordinates(x))
+        share = groups.mixtures.shares(distance, self._tensor(of_group))
+        return share.cpu().double().numpy(), distance.cpu().double().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:
         """Network input of noisy cells ``y (..., d)`` at ``sigma (..., 1)``."""

@@ -20,7 +20,7 @@ from scratio_sc.flow._components import (
 )
 from scratio_sc.flow._distances import Neighbours, moving_alike
 from scratio_sc.flow._proportions import fit_effects, log_weights
-from scratio_sc.flow._shrinkage import mean_effects
+from scratio_sc.flow._shrinkage import hidden_moves, mean_effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,6 +130,7 @@ class Mixture:
         alike = moving_alike(self.mean, self.covariance) if prior is None else prior.alike
         shift = np.where(size[..., None] > 0, own_mean - mean, 0)
         effects = mean_effects(shift, size, design, precision=precision, alike=alike)
+        hidden = hidden_moves(shift, effects, size=size, design=design, precision=precision)
         moved = mean + np.einsum("gf,fmd->gmd", features, effects)
         # scatter about the new means: about the old ones, less what the means moved towards the cells
         step, gap = moved - means, size[..., None] * (own_mean - means)
@@ -146,7 +147,7 @@ class Mixture:
         mixture = Mixture(self.partition, base, weight_effect, mean, effects, nonlinear_shrinkage(shared, pooled))
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
         scatter = design.over_numbers(scatter) if keep_own else scatter[:0]
-        return Fitted(mixture, scatter, design.over_numbers(size), kinds, Prior(priors, alike), withheld)
+        return Fitted(mixture, scatter, design.over_numbers(size), kinds, Prior(priors, alike), withheld, hidden)
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
@@ -184,7 +185,7 @@ class Fitted:
     Groups that differ in numbers alone have their scatter and cells together; no group has a scatter where all would
     take too much memory. The kind ``(n_groups, 2)`` of a group is its condition, and a group with the same labels.
     ``withheld (n_features, m, m)`` is the square of what shrinking is expected to have withheld of the effects on log
-    weights; 0 where the prior was given.
+    weights, 0 where the prior was given; ``hidden_moves (n_features, m)`` that of moves, in standard deviations.
     """
 
     mixture: Mixture
@@ -193,6 +194,7 @@ class Fitted:
     kinds: np.ndarray
     prior: Prior
     withheld: np.ndarray
+    hidden_moves: np.ndarray
 
     @cached_property
     def own(self) -> np.ndarray:

@@ -123,14 +123,19 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
-    def shares(self, x: Tensor, of_group: Tensor) -> Tensor:
-        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``."""
-        joint = []
-        for c, log_weight in enumerate(self.log_weight):
-            apart, variance = self._into(x, c) - self._centre(c), self._own(self.variance, c)
-            joint.append(log_weight - 0.5 * ((apart.square() / variance).sum(-1) + variance.log().sum(-1)))
-        each, log_parts = torch.stack(joint), of_group.log()[..., None, None]
-        return torch.stack([shares_of((each + own).logsumexp(0), self.sizes) for own in log_parts])
+    def distances(self, x: Tensor) -> Tensor:
+        """Squared distances of cells ``(n, d)`` from components, in their standard deviations, ``(k, n, m)``."""
+        apart = ((self._into(x, c) - self._centre(c), self._own(self.variance, c)) for c in range(len(self.mean)))
+        return torch.stack([(offset.square() / variance).sum(-1) for offset, variance in apart])
+
+    def shares(self, distance: Tensor, of_group: Tensor) -> Tensor:
+        """How far cells belong to each component, ``(q, n, m)``, by their ``distances``.
+
+        Of groups in each such parts ``(q, k)``.
+        """
+        joint = (self.log_weight - 0.5 * self.variance.log().sum(-1))[:, None] - 0.5 * distance
+        log_parts = of_group.log()[..., None, None]
+        return torch.stack([shares_of((joint + own).logsumexp(0), self.sizes) for own in log_parts])
 
     def denoise(self, y: Tensor, sigma: float) -> list[Tensor]:
         """Posterior mean under each group at ``y (..., d)``, seen through noise of one level.

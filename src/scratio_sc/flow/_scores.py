@@ -14,7 +14,7 @@ from scratio_sc.flow._contrast import fitted_groups
 from scratio_sc.flow._denoising_ratio import N_NODES, draw_directions, node_log_likelihoods
 from scratio_sc.flow._device import usual_torch
 from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, side_by_side
-from scratio_sc.flow._withheld import withheld_from
+from scratio_sc.flow._withheld import hidden_from, withheld_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,26 +128,31 @@ def _nearby(
 class _Within:
     """A member, and the shares of cells in its components, of all sides in equal parts ``(b, m)``.
 
-    Also by how much those of each side are more than the weights there, ``(k, b, m)``.
+    Also by how much those of each side are more than the weights there, and these shares times the distance of cells
+    from the component along one dimension, in its standard deviations, ``(k, b, m)`` each.
     """
 
     member: Member
     share: np.ndarray
     surplus: np.ndarray
+    apart: np.ndarray
 
     @classmethod
     def of(cls, flow: ConditionalFlow, member: Member, x: np.ndarray, *, sides: Sequence[Side]) -> _Within:
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
         of_side = block_diag(*(np.exp(side.log_weights) for side in sides))
         weight = of_side @ groups.mixtures.log_weight.cpu().double().exp().numpy()
-        together, *each = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))
-        return cls(member, together, np.stack(each) - weight[:, None])
+        (together, *each), distance = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))
+        share, square = np.stack(each), np.tensordot(of_side, distance, 1) / flow.n_dims
+        return cls(member, together, share - weight[:, None], share * np.sqrt(square))
 
 
 def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) -> np.ndarray:
     anchor = within.member.anchor
     features = np.stack([np.exp(side.log_weights) @ flow.design.features(side.rows) for side in sides])
-    return withheld_from(anchor.n_parts * within.surplus, flow.withheld, partition=anchor.partition, features=features)
+    surplus, apart = (anchor.n_parts * part for part in (within.surplus, within.apart))
+    of_weights = withheld_from(surplus, flow.withheld, partition=anchor.partition, features=features)
+    return of_weights + hidden_from(apart, flow.hidden_moves, n_parts=anchor.n_parts, features=features)
 
 
 def _expected(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side], density: np.ndarray) -> np.ndarray:

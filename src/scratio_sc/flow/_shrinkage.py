@@ -21,6 +21,8 @@ GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 MIN_CELLS = 3
 """Fewer cells have no mean of their own, however far away: they may be of another type."""
+CLEARLY = 1.645
+"""The same of what is left of the distances of all components."""
 SWEEPS = 20
 MIN_ALIKE = 1e-3
 """Components that move less alike do not count for which levels share their mean."""
@@ -162,6 +164,40 @@ def mean_effects(
             shrink = shrink_trend if column.kind == "trend" else shrink_means
             effects[column.features] = _shrunk(left, n, whiten=whiten, alike=alike, shrink=shrink)
     return effects
+
+
+def hidden_moves(
+    shift: np.ndarray, effects: np.ndarray, *, size: np.ndarray, design: Design, precision: np.ndarray
+) -> np.ndarray:
+    """Squares of the moves that shrinking withheld of the effects, whitened, ``(n_features, m)``; as `mean_effects`."""
+    columns, whiten = Column.all_of(design), np.linalg.cholesky(precision)
+    left = shift - _add_up(columns, effects)
+    out = np.zeros(effects.shape[:2])
+    for column in columns:
+        if column.kind == "constant":
+            continue
+        kept, n = effects[column.features], column.information(size)
+        found = column.total(size[..., None] * (left + column.spread(kept))) / np.maximum(n, 1e-9)[..., None]
+        found, kept = (np.einsum("lmd,mde->lme", part, whiten) for part in (found, kept))
+        out[column.features] = _hidden(found, kept, n, share=0.0 if column.kind == "trend" else n / n.sum(0).clip(1e-9))
+    return out
+
+
+def _hidden(found: np.ndarray, kept: np.ndarray, n: np.ndarray, *, share: np.ndarray | float) -> np.ndarray:
+    """Squares of what is not kept of whitened moves ``found (n_levels, m, d)``, of so many cells ``(n_levels, m)``.
+
+    A component of which the share B is kept lies (1 - B) times its move off, beside chance, which makes d (1 - B)^2 of
+    the distance. Levels whose components are together no further off than chance makes them hide nothing. Of levels
+    that have such a ``share`` of the cells about which they move, it is the move about what they have in common.
+    """
+    lost = np.clip(1 - (found * kept).sum(2) / np.maximum((found**2).sum(2), 1e-12), 0, 1) ** 2
+    variance = (1 - share) / np.maximum(n, 1e-9)
+    distance = ((found - kept) ** 2).sum(2) / np.maximum(variance, 1e-12)
+    excess = np.where(n >= MIN_CELLS, distance - lost * found.shape[2], 0)
+    clear = excess.sum(1) > CLEARLY * np.sqrt(2 * found.shape[2] * (lost**2).sum(1))
+    size = (1 - share) ** 2 + np.sum(np.square(share), axis=0) - np.square(share)
+    square = ((1 - share) * excess).sum(1) / np.maximum((n * lost * size).sum(1), 1e-9)
+    return lost * np.where(clear, square, 0)[:, None]
 
 
 def _add_up(columns: list[Column], effects: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 _ANCHOR_ARRAYS = tuple(field.name for field in fields(Anchor) if field.name != "own_share")
 _SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
 _HELD_OUT = tuple(field.name for field in fields(HeldOut))
@@ -63,6 +63,7 @@ def to_dict(flow: ConditionalFlow) -> dict[str, Any]:
         "support": flow.support,
         "sketch": flow.sketch,
         "withheld": flow.withheld,
+        "hidden_moves": flow.hidden_moves,
         "history": dict(flow.history),
     }
 
@@ -101,8 +102,8 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     if not members:
         _damaged("members", "none")
     held_out = HeldOut(**{name: _array(stored, "held_out", name) for name in _HELD_OUT})
-    left_out, support, sketch, withheld = (
-        _array(stored, name) for name in ("left_out", "support", "sketch", "withheld")
+    left_out, support, sketch, withheld, hidden = (
+        _array(stored, name) for name in ("left_out", "support", "sketch", "withheld", "hidden_moves")
     )
     n_conditions, n_judged = len(design.conditions), len(held_out.parts)
     _check_shapes(
@@ -118,13 +119,19 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
             "held_out.group": (held_out.group, (n_judged,)),
         }
     )
-    for name, array in (("sketch", sketch), ("withheld", withheld)):
+    for name, array in (("sketch", sketch), ("withheld", withheld), ("hidden_moves", hidden)):
         if not np.isfinite(array).all():
             _damaged(name, "not finite numbers")
     for m, member in enumerate(members):
         _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
     _, sizes = np.unique(members[0].anchor.partition, return_counts=True)
-    _check_shapes({"withheld": (withheld, (design.n_features, int(sizes.sum()), int(sizes.max())))})
+    n_components = int(sizes.sum())
+    _check_shapes(
+        {
+            "withheld": (withheld, (design.n_features, n_components, int(sizes.max()))),
+            "hidden_moves": (hidden, (design.n_features, n_components)),
+        }
+    )
     return ConditionalFlow(
         design=design,
         scale=float(_get(stored, "scale")),
@@ -136,6 +143,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         seed=int(_get(stored, "seed")),
         sketch=sketch,
         withheld=withheld,
+        hidden_moves=hidden,
         embedding=str(stored.get("embedding", "")),
     )
 

@@ -189,11 +189,10 @@ class Known:
         return self._squares(out)
 
     def _squares(self, out: np.ndarray) -> np.ndarray:
-        """Squares of effects ``(n_levels, m, m)`` in nats.
+        """Squares of effects ``(n_levels, m, m)`` in nats, about what levels have in common.
 
         Levels that make up all cells err against each other, and n of them by n / (n - 1) of what each would by itself.
         """
-        out = (out.T * np.square(self.unit)).T
         return out * (1 + 1 / self.n_free) if len(out) > 1 and self.n_free > 0 else out
 
     def scale(self, root: np.ndarray, *, near: np.ndarray, weight: np.ndarray) -> np.ndarray:

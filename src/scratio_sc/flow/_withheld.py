@@ -1,4 +1,4 @@
-"""What shrinking effects on log weights towards zero may have withheld from log densities, squared."""
+"""What shrinking effects on log weights and means may have withheld from log densities, squared."""
 
 from __future__ import annotations
 
@@ -43,4 +43,17 @@ def _at_least_nothing(covariance: np.ndarray) -> np.ndarray:
     """Covariances ``(n, k, k)`` without negative variances: shrinking may withhold less than all sizes expect."""
     value, vector = np.linalg.eigh(covariance)
     out: np.ndarray = (vector * np.maximum(value, 0)[:, None]) @ vector.swapaxes(1, 2)
+    return out
+
+
+def hidden_from(change: np.ndarray, hidden: np.ndarray, *, n_parts: int, features: np.ndarray) -> np.ndarray:
+    """The same of squared moves ``hidden (n_features, m)`` of components, in no direction that is known.
+
+    A move changes the log density of a cell under a side by ``change (k, n, m)`` times it: its share in the component
+    times its distance from it along one dimension.
+    """
+    out = np.zeros((change.shape[1], len(features), len(features)))
+    for f in np.flatnonzero((np.ptp(features, axis=0) > 0) & hidden.any(1)):
+        by_side = change * features[:, f, None, None]
+        out += np.einsum("knm,jnm->nkj", by_side * hidden[f], by_side) / n_parts
     return out

@@ -82,10 +82,11 @@ def log_ratio(
     `adata.obs[key_added + '_sd']` : :class:`pandas.Series` (dtype ``float32``)
         Its standard error in nats: a jackknife over the folds that the members left out, widened for their small
         number, plus the variance between partitions of the cells into components, plus the expected square of what
-        shrinking takes from changes in number. Meant to hold the exact ratio within 1.645 of them for 90 % of cells;
-        how often it did is in :doc:`/method/accuracy`. It covers the choice of cells within the samples at hand. It
-        covers neither differences between samples (donors), nor what all members share: the embedding, the smoothing of
-        the bandwidth; nor what shrinking takes from moves of cells. NaN for a flow of one member.
+        shrinking takes from changes in number and from moves of cells. Meant to hold the exact ratio within 1.645 of
+        them for 90 % of cells; how often it did is in :doc:`/method/accuracy`. It covers the choice of cells within the
+        samples at hand. It covers neither differences between samples (donors), nor what all members share: the
+        embedding, the smoothing of the bandwidth; nor moves too small for all types together to show. NaN for a flow of
+        one member.
     `adata.obs[key_added + '_extrapolated']` : :class:`pandas.Series` (dtype ``bool``)
         Whether a side has hardly any fitted cells nearby: fewer than three are to be expected among those of the
         components that the cell lies in (of all levels of covariates that no side names). The sign is evidence then
