@@ -71,13 +71,16 @@ def test_a_label_is_called_by_its_value(values, as_category):
     assert texts(column) == [_sides.as_spec(value) for value in values]
 
 
-@pytest.mark.parametrize("values", [[1, "1", 2], ["True", True, "b"], pd.Categorical([1, "1", "z"])])
+@pytest.mark.parametrize(
+    "values", [[1, "1", 2], ["True", True, "b"], pd.Categorical([1, "1", "z"]), ["1", 1.0, "b", None]]
+)
 def test_labels_that_are_one_as_text_are_refused(values) -> None:
     adata = with_column(values)
     with pytest.raises(ValueError, match=r"which are one label as text\. Rename one, or unite them") as refused:
         _labels.read_labels(adata, ["label"])
     exec(str(refused.value).split("`")[1], {"adata": adata})
-    assert len(set(_labels.read_labels(adata, ["label"]).text[:, 0])) == 2
+    labels = _labels.read_labels(adata, ["label"])
+    assert len(set(labels.text[labels.known])) == 2
 
 
 @pytest.mark.parametrize("label", ["nan", "None", "NA", "<NA>", ""])

@@ -107,9 +107,10 @@ def _as_text(column: pd.Series, name: str) -> tuple[np.ndarray, np.ndarray]:
     labels = [*map(label_of, np.asarray(values))]
     if len(set(labels)) < len(labels):
         label, _ = Counter(labels).most_common(1)[0]
-        what = listed([repr(value) for value, text in zip(values, labels, strict=True) if text == label])
-        stored = f"adata.obs[{name!r}]"
-        mend = f"Rename one, or unite them: `{stored} = {stored}.map(str)`."
+        same = [value for value, text in zip(np.asarray(values), labels, strict=True) if text == label]
+        what, stored = listed([repr(value) for value in same]), f"adata.obs[{name!r}]"
+        others = {value: label for value in same if not isinstance(value, str)}
+        mend = f"Rename one, or unite them: `{stored} = {stored}.astype(object).replace({others})`."
         msg = f"{stored} holds {what}, which are one label as text. {mend}"
         raise ValueError(msg)
     return np.array([*labels, UNKNOWN])[codes], codes >= 0

@@ -202,25 +202,30 @@ def test_score_is_the_denoiser_minus_the_cell_over_the_noise(groups: Mixtures) -
 # --- the shares
 
 
-def test_distances_are_those_of_mahalanobis(groups: Mixtures) -> None:
-    x = cells().numpy()
-    for c, distance in enumerate(groups.distances(cells()).numpy()):
-        for k in range(distance.shape[1]):
-            own = 0 if len(groups.variance) == 1 else c
-            rotation = (
-                np.eye(x.shape[1])
-                if groups.rotation is None
-                else groups.rotation[min(own, len(groups.rotation) - 1), k].numpy()
-            )
-            covariance = rotation @ np.diag(groups.variance[own, k].numpy()) @ rotation.T
-            apart = x - groups.mean[c, k].numpy()
-            np.testing.assert_allclose(distance[:, k], (apart * np.linalg.solve(covariance, apart.T).T).sum(1))
+def mahalanobis(groups: Mixtures, x: np.ndarray, c: int, k: int) -> np.ndarray:
+    """Squared distances of cells from a component of one group."""
+    own = min(c, len(groups.variance) - 1)
+    rotation = np.eye(x.shape[1]) if groups.rotation is None else groups.rotation[own, k].numpy()
+    covariance = rotation @ np.diag(groups.variance[own, k].numpy()) @ rotation.T
+    apart = x - groups.mean[c, k].numpy()
+    return (apart * np.linalg.solve(covariance, apart.T).T).sum(1)
+
+
+def test_distances_are_of_the_groups_that_cells_belong_to(groups: Mixtures) -> None:
+    x, of_group = cells().numpy(), np.stack([np.eye(K)[1], np.arange(1, K + 1) / (K * (K + 1) / 2)])
+    _, (alone, together) = groups.shares(cells(), torch.as_tensor(of_group))
+    each = np.stack([scipy_log_joint(groups, x, 0.0, c) for c in range(K)])
+    belongs = softmax(each + np.log(of_group[1])[:, None, None], axis=0)
+    for k in range(each.shape[2]):
+        distance = np.stack([mahalanobis(groups, x, c, k) for c in range(K)])
+        np.testing.assert_allclose(alone[:, k], distance[1])
+        np.testing.assert_allclose(together[:, k], (belongs[..., k] * distance).sum(0))
 
 
 def test_shares_are_the_posterior_of_the_components_over_all_groups(groups: Mixtures) -> None:
     of_group = np.arange(1, K + 1) / (K * (K + 1) / 2)
     each = [scipy_log_joint(groups, cells().numpy(), 0.0, c) + np.log(part) for c, part in enumerate(of_group)]
-    found = groups.shares(groups.distances(cells()), torch.as_tensor(np.stack([of_group, np.eye(K)[1]])))
+    found, _ = groups.shares(cells(), torch.as_tensor(np.stack([of_group, np.eye(K)[1]])))
     expected = [softmax(logsumexp(each, axis=0), axis=1), softmax(each[1], axis=1)]
     np.testing.assert_allclose(found.numpy(), expected)
 
@@ -342,8 +347,8 @@ def test_denoised_cells_are_means_of_those_of_the_partitions(
 def test_shares_are_equal_for_every_partition(partitioned: tuple[Mixtures, list[Mixtures]]) -> None:
     together, parts = partitioned
     of_group = torch.ones(len(together.log_weight))
-    expected = torch.cat([part.shares(part.distances(cells()), of_group) for part in parts], dim=2) / 2
-    torch.testing.assert_close(together.shares(together.distances(cells()), of_group), expected)
+    expected = torch.cat([part.shares(cells(), of_group)[0] for part in parts], dim=2) / 2
+    torch.testing.assert_close(together.shares(cells(), of_group)[0], expected)
 
 
 # --- where matrix products are reduced

@@ -282,6 +282,46 @@ def test_chance_hides_nothing() -> None:
     assert not hidden_moves(shift, 0 * shift, size=size, design=ONE, precision=precisions(20, 2)).any()
 
 
+def false_alarms(n_moving: int, n_levels: int) -> float:
+    """How often a level hides moves, of those whose moves are all large but for two levels that do the same."""
+    alarms, m, n, d = [], 6, 200.0, 10
+    size, whiten = np.full((n_levels, m), n), precisions(m, d)
+    design, _ = Design.of(np.array([[name] for name in "abcdef"[:n_levels]]), ("condition",), 1)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        truth = 3 * rng.standard_normal((n_levels, m, d)) * (np.arange(m) < n_moving)[:, None]
+        truth[1] = truth[0]
+        shift = truth + rng.standard_normal(truth.shape) / np.sqrt(n)
+        shift -= shift.mean(0)
+        kept, _ = shrink_means(shift, size, whiten=whiten, alike=np.eye(m))
+        hidden = hidden_moves(shift, kept, size=size, design=design, precision=whiten)
+        alarms.append((hidden > 0.05 / n).any(1))
+    return float(np.mean(alarms))
+
+
+@pytest.mark.parametrize(("n_moving", "n_levels"), [(1, 3), (3, 3), (5, 3), (3, 5)])
+def test_levels_that_share_means_hide_nothing_by_chance(n_moving: int, n_levels: int) -> None:
+    assert false_alarms(n_moving, n_levels) < 0.12
+
+
+def test_components_that_a_level_lacks_do_not_hide_the_moves_of_others() -> None:
+    m, d, n = 40, 10, 200.0
+    rng, size = np.random.default_rng(0), np.full((2, m), n)
+    size[:, 3:] = 0
+    shift = rng.standard_normal((2, m, d)) * 0.2 * (np.arange(m) < 3)[:, None]
+    shift -= shift.mean(0)
+    design, _ = Design.of(np.array([["a"], ["b"]]), ("condition",), 1)
+    assert hidden_moves(shift, 0 * shift, size=size, design=design, precision=precisions(m, d))[:, :3].all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hidden_squares_are_not_negative(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = rng.integers(0, 900, (3, 20)).astype(float)
+    shift, kept = rng.standard_normal((2, 3, 20, 2)) / 10
+    assert hidden_moves(shift, kept, size=size, design=ONE, precision=precisions(20, 2)).min() >= 0
+
+
 def test_moves_that_are_kept_are_not_hidden() -> None:
     shift = np.random.default_rng(0).standard_normal((3, 20, 2))
     size = np.full((3, 20), 50.0)

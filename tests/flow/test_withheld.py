@@ -107,6 +107,18 @@ def test_levels_of_different_sizes_lack_by_what_size_each_may_have() -> None:
     np.testing.assert_allclose(levels.withheld(roots, chosen, sizes=sizes)[:, 0, 0], expected)
 
 
+def test_what_cells_choose_is_counted_once_in_whatever_units() -> None:
+    """Estimates of sets of levels, of which one is nearly all cells: squares are of moves about what levels share."""
+    unit = np.array([0.1, 1.5])
+    alike, apart = (Known(np.full((2, 1, 1), 80.0), np.zeros((2, 1)), 1, u) for u in (1.0, unit))
+    seen, roots = np.full((2, 1, 1), 0.01), np.eye(1)[None]
+    lacks = [
+        each.apart_from(np.zeros((2, 1)), part, roots, sizes=Sizes.alike(each.evidence(roots)))
+        for each, part in ((alike, seen), (apart, seen * unit[:, None, None] ** 2))
+    ]
+    np.testing.assert_allclose(*lacks)
+
+
 # --- what the ratios lack
 
 PARTITION = np.array([0, 0, 1, 1, 1])

@@ -97,6 +97,11 @@ def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
     assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
+def test_a_name_of_spaces_has_no_width(found: AnnData) -> None:
+    found.uns[KEY]["groups"]["group"] = found.uns[KEY]["groups"]["group"].astype(str).where([False, True], "  ")
+    pl.differential_abundance(found, show=False)
+
+
 def test_long_names_stay_in_the_panel(found: AnnData) -> None:
     names = ["NK cells", "FCGR3A+ Monocytes", "CD8 T cells", "CD4 T cells", "Dendritic cells", "CD14+ Monocytes"]
     found.uns[KEY]["groups"] = pd.DataFrame(

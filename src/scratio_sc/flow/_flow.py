@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 Method = Literal["denoising", "ode"]
 METHODS = ("denoising", "ode")
 CONTRAST = np.array([1.0, -1.0])
+LONGEST = 80
+"""Letters for the levels of a column where a flow is shown."""
 
 
 def check_method(method: str) -> None:
@@ -135,7 +138,7 @@ class ConditionalFlow:
     embedding: str = ""
 
     def __repr__(self) -> str:
-        columns = [f"{column} of {self.design.choices(column)}" for column in self.design.columns]
+        columns = [f"{column} of {shorten(self.design.choices(column), LONGEST)}" for column in self.design.columns]
         networks = "silent" if self.members[0].network.silent else "trained"
         fitted = f"{self.design.sizes.sum()} cells, {self.n_dims} dimensions, {'; '.join(columns)}"
         return f"<ConditionalFlow: {fitted}; {len(self.members)} members, networks {networks}>"

@@ -88,12 +88,8 @@ class Member:
         return Groups(self._tensor(features), mixtures)
 
     def shares(self, x: np.ndarray, groups: Groups, of_group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far cells ``(n, d)`` belong to each component, ``(q, n, m)``, of groups in each such parts ``(q, k)``.
-
-        Also their squared distances from the components of each group, ``(k, n, m)``.
-        """
-        distance = groups.mixtures.distances(self.coordinates(x))
-        share = groups.mixtures.shares(distance, self._tensor(of_group))
+        """As `Mixtures.shares`, in the embedding."""
+        share, distance = groups.mixtures.shares(self.coordinates(x), self._tensor(of_group))
         return share.cpu().double().numpy(), distance.cpu().double().numpy()
 
     def whiten(self, y: Tensor, sigma: Tensor) -> Tensor:

@@ -130,7 +130,9 @@ class Mixture:
         alike = moving_alike(self.mean, self.covariance) if prior is None else prior.alike
         shift = np.where(size[..., None] > 0, own_mean - mean, 0)
         effects = mean_effects(shift, size, design, precision=precision, alike=alike)
-        hidden = hidden_moves(shift, effects, size=size, design=design, precision=precision)
+        hidden = np.zeros(effects.shape[:2])
+        if prior is None:
+            hidden = hidden_moves(shift, effects, size=size, design=design, precision=precision)
         moved = mean + np.einsum("gf,fmd->gmd", features, effects)
         # scatter about the new means: about the old ones, less what the means moved towards the cells
         step, gap = moved - means, size[..., None] * (own_mean - means)
@@ -185,7 +187,7 @@ class Fitted:
     Groups that differ in numbers alone have their scatter and cells together; no group has a scatter where all would
     take too much memory. The kind ``(n_groups, 2)`` of a group is its condition, and a group with the same labels.
     ``withheld (n_features, m, m)`` is the square of what shrinking is expected to have withheld of the effects on log
-    weights, 0 where the prior was given; ``hidden_moves (n_features, m)`` that of moves, in standard deviations.
+    weights, ``hidden_moves (n_features, m)`` that of moves, in standard deviations; 0 where the prior was given.
     """
 
     mixture: Mixture

@@ -123,19 +123,20 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
-    def distances(self, x: Tensor) -> Tensor:
-        """Squared distances of cells ``(n, d)`` from components, in their standard deviations, ``(k, n, m)``."""
-        apart = ((self._into(x, c) - self._centre(c), self._own(self.variance, c)) for c in range(len(self.mean)))
-        return torch.stack([(offset.square() / variance).sum(-1) for offset, variance in apart])
+    def shares(self, x: Tensor, of_group: Tensor) -> tuple[Tensor, Tensor]:
+        """How far cells ``(n, d)`` belong to each component, of groups in each such parts ``(q, k)``, ``(q, n, m)``.
 
-    def shares(self, distance: Tensor, of_group: Tensor) -> Tensor:
-        """How far cells belong to each component, ``(q, n, m)``, by their ``distances``.
-
-        Of groups in each such parts ``(q, k)``.
+        Also their squared distances from it, in its standard deviations: of groups as far as cells belong to them.
         """
+        apart = ((self._into(x, c) - self._centre(c), self._own(self.variance, c)) for c in range(len(self.mean)))
+        distance = torch.stack([(offset.square() / variance).sum(-1) for offset, variance in apart])
         joint = (self.log_weight - 0.5 * self.variance.log().sum(-1))[:, None] - 0.5 * distance
-        log_parts = of_group.log()[..., None, None]
-        return torch.stack([shares_of((joint + own).logsumexp(0), self.sizes) for own in log_parts])
+        share, mean_distance = [], []
+        for log_part in of_group.log()[..., None, None]:
+            total = (joint + log_part).logsumexp(0)
+            share.append(shares_of(total, self.sizes))
+            mean_distance.append(((joint + log_part - total).exp() * distance).sum(0))
+        return torch.stack(share), torch.stack(mean_distance)
 
     def denoise(self, y: Tensor, sigma: float) -> list[Tensor]:
         """Posterior mean under each group at ``y (..., d)``, seen through noise of one level.

@@ -165,9 +165,8 @@ class _Priors:
             if self._doubt[j]:
                 single = told.known(np.arange(len(told.pull))).without(prior.apart)
                 sizes = Sizes.alike(single.evidence(tried))
-                apart = single.apart_from(rest.expected(chosen)[prior.sets], tried, sizes=sizes)
-                apart -= rest.chosen_by_cells(chosen)[prior.sets]
-                found += self._doubt[j] * (apart - found)
+                mine, seen = (part[prior.sets] for part in (rest.expected(chosen), rest.chosen_by_cells(chosen)))
+                found += self._doubt[j] * (single.apart_from(mine, seen, tried, sizes=sizes) - found)
             out[column.features] = found * np.outer(shared, shared)  # hardly any of what stands apart
         return out
 

@@ -142,9 +142,9 @@ class _Within:
         groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
         of_side = block_diag(*(np.exp(side.log_weights) for side in sides))
         weight = of_side @ groups.mixtures.log_weight.cpu().double().exp().numpy()
-        (together, *each), distance = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))
-        share, square = np.stack(each), np.tensordot(of_side, distance, 1) / flow.n_dims
-        return cls(member, together, share - weight[:, None], share * np.sqrt(square))
+        share, distance = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))
+        of_each = share[1:]
+        return cls(member, share[0], of_each - weight[:, None], of_each * np.sqrt(distance[1:] / flow.n_dims))
 
 
 def _withheld(flow: ConditionalFlow, within: _Within, *, sides: Sequence[Side]) -> np.ndarray:

@@ -21,6 +21,8 @@ GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 MIN_CELLS = 3
 """Fewer cells have no mean of their own, however far away: they may be of another type."""
+DECIMALS = 9
+"""To which means are the same if levels share them."""
 CLEARLY = 1.645
 """The same of what is left of the distances of all components."""
 SWEEPS = 20
@@ -179,25 +181,33 @@ def hidden_moves(
         kept, n = effects[column.features], column.information(size)
         found = column.total(size[..., None] * (left + column.spread(kept))) / np.maximum(n, 1e-9)[..., None]
         found, kept = (np.einsum("lmd,mde->lme", part, whiten) for part in (found, kept))
-        out[column.features] = _hidden(found, kept, n, share=0.0 if column.kind == "trend" else n / n.sum(0).clip(1e-9))
+        share = np.zeros_like(n) if column.kind == "trend" else n / np.maximum(n.sum(0), 1e-9)
+        out[column.features] = _hidden(found, kept, n, share=share)
     return out
 
 
-def _hidden(found: np.ndarray, kept: np.ndarray, n: np.ndarray, *, share: np.ndarray | float) -> np.ndarray:
+def _hidden(found: np.ndarray, kept: np.ndarray, n: np.ndarray, *, share: np.ndarray) -> np.ndarray:
     """Squares of what is not kept of whitened moves ``found (n_levels, m, d)``, of so many cells ``(n_levels, m)``.
 
-    A component of which the share B is kept lies (1 - B) times its move off, beside chance, which makes d (1 - B)^2 of
-    the distance. Levels whose components are together no further off than chance makes them hide nothing. Of levels
-    that have such a ``share`` of the cells about which they move, it is the move about what they have in common.
+    A set of levels of which the share B is kept lies (1 - B) times its move off, a level of it by as much as it differs
+    from the set, and chance adds to both. Levels whose components are together no further off than chance makes them
+    hide nothing. Levels have such a ``share (n_levels, m)`` of the cells about which they move; the squares are of
+    moves about what they have in common, of one size in all components.
     """
-    lost = np.clip(1 - (found * kept).sum(2) / np.maximum((found**2).sum(2), 1e-12), 0, 1) ** 2
-    variance = (1 - share) / np.maximum(n, 1e-9)
-    distance = ((found - kept) ** 2).sum(2) / np.maximum(variance, 1e-12)
-    excess = np.where(n >= MIN_CELLS, distance - lost * found.shape[2], 0)
-    clear = excess.sum(1) > CLEARLY * np.sqrt(2 * found.shape[2] * (lost**2).sum(1))
-    size = (1 - share) ** 2 + np.sum(np.square(share), axis=0) - np.square(share)
-    square = ((1 - share) * excess).sum(1) / np.maximum((n * lost * size).sum(1), 1e-9)
-    return lost * np.where(clear, square, 0)[:, None]
+    d, heard = found.shape[2], n >= MIN_CELLS
+    each = (np.unique(own.round(DECIMALS), axis=0, return_inverse=True)[1].reshape(-1) for own in kept.swapaxes(0, 1))
+    sets = np.stack([*each], axis=1)
+    cells = np.maximum(_over_sets(n, sets), 1e-9)
+    mean = _over_sets(n[..., None] * found, sets) / cells[..., None]
+    lost = np.clip(1 - (mean * kept).sum(2) / np.maximum((mean**2).sum(2), 1e-12), 0, 1) ** 2
+    variance = lost * (1 - _over_sets(share, sets)) / cells + 1 / np.maximum(n, 1e-9) - 1 / cells
+    weight = np.where(heard, n, 0)
+    excess = (weight * (((found - kept) ** 2).sum(2) - d * variance)).sum(1)
+    clear = excess > CLEARLY * np.sqrt(2 * d * np.square(weight * variance).sum(1))
+    hidden = 1 - (1 - lost) * _over_sets((n / cells) ** 2, sets)
+    size = (1 - share) ** 2 + np.square(share).sum(0) - np.square(share)
+    square = excess / np.maximum((weight * size * hidden).sum(1), 1e-9)
+    return hidden * np.where(clear, square, 0)[:, None]
 
 
 def _add_up(columns: list[Column], effects: np.ndarray) -> np.ndarray:

@@ -281,6 +281,8 @@ def _width(name: str, size: float) -> float:
     """Width of a name in points."""
     from matplotlib.textpath import TextPath
 
+    if not name.strip():
+        return 0.0
     return float(TextPath((0, 0), name.replace("$", r"\$"), size=size).get_extents().width)
 
 

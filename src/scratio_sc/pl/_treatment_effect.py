@@ -65,8 +65,8 @@ def treatment_effect(
         Name of the treatment effects.
     rows, columns
         What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). The rows are
-        groups by default, and samples where there are samples alone. Of groups and samples that are neither, all
-        together are drawn.
+        groups by default, samples where there are samples alone, and treatments where the columns are groups. Of groups
+        and samples that are neither, all together are drawn.
     effect
         "js", "kl_target" or "kl_reference".
     cmap
@@ -110,7 +110,7 @@ def treatment_effect(
         raise ValueError(msg)
     if rows is None:
         without_groups = (entry["table"]["group"] == ALL).all() and (entry["table"]["sample"] != ALL).any()
-        rows = "sample" if without_groups and columns != "sample" else "group"
+        rows = "target" if columns == "group" else "sample" if without_groups and columns != "sample" else "group"
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]

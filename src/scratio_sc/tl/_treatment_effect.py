@@ -131,7 +131,7 @@ def treatment_effect(
     ValueError
         If the reference leaves nothing to compare, has no cells or names a number that no cells have, no cell has a
         label of the fit, `groupby` has too many levels for 20 cells each, it or `sample_key` is a column of the
-        condition or has no level with cells of both sides, or an argument is out of range.
+        condition or has no level with cells of both sides, both are the same, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 
