@@ -93,7 +93,7 @@ def test_confounding_is_told_apart_from_poor_overlap() -> None:
 
 
 def test_zeros_are_no_proof_of_equality() -> None:
-    with pytest.warns(UserWarning, match="cannot be told apart.*standard error covers it in part where"):
+    with pytest.warns(UserWarning, match="cannot be told apart.*standard error covers it in part, mostly where"):
         warn_of(FINE, COVERED, nothing=True)
 
 
