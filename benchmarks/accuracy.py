@@ -154,11 +154,8 @@ def donors(seed: int) -> Iterator[Figure]:
     """Two conditions within each of 20 donors, whose types lie elsewhere and are of other numbers."""
     rng = np.random.default_rng(seed)
     means, covariances = _cell_types(8, 20, rng)
-    proportions, change, move = (
-        rng.dirichlet(np.full(8, 3.0)),
-        np.exp(rng.normal(0, 0.5, size=8)),
-        1.5 * _direction(20, rng),
-    )
+    proportions, change = rng.dirichlet(np.full(8, 3.0)), np.exp(rng.normal(0, 0.5, size=8))
+    move = 1.5 * _direction(20, rng)
     conditions = {}
     for donor in range(20):
         mine, there = proportions * np.exp(rng.normal(0, 0.5, size=8)), means + rng.normal(0, 0.3, size=means.shape)

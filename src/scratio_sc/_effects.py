@@ -56,9 +56,9 @@ def _row(
     far = float(contrast.far[np.concatenate(used)].mean()) if sum(n) else np.nan
     flag = ""
     if min(n) < MIN_CELLS:
-        one_sided, apart = max(n_scored) and not min(n_scored), min(n_scored) and not min(n)
-        few = min(n_scored) < MIN_CELLS and not apart
-        flag = "one side only" if one_sided else "few cells" if few else "confounded"
+        one_sided, none_compared = max(n_scored) and not min(n_scored), min(n_scored) and not min(n)
+        confounded = min(n_scored) >= MIN_CELLS or none_compared
+        flag = "one side only" if one_sided else "confounded" if confounded else "few cells"
     elif far > MAX_EXTRAPOLATED:
         flag = "extrapolated"
     value, se = np.full(len(NAMES), np.nan), np.full(len(NAMES), np.nan)

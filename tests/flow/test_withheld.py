@@ -31,7 +31,8 @@ def known(precision: float, estimate: float, *, n_free: float = 1) -> Known:
 
 def lacking(known: Known, roots: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """What is withheld where levels have one size."""
-    return known.withheld(roots, chosen, sizes=Sizes.alike(known.evidence(roots)))
+    sizes = Sizes.alike(known.evidence(roots))
+    return known.withheld(known.expected(chosen), known.chosen_by_cells(chosen), roots, sizes=sizes)
 
 
 def expected_square(precision: float, estimate: float, tau: float) -> float:
@@ -104,7 +105,8 @@ def test_levels_of_different_sizes_lack_by_what_size_each_may_have() -> None:
     kept = SPREADS**2 / variance
     expected = (weight * (kept / 100 + (kept * estimate) ** 2)).sum(1) * 50 / 49
     assert sizes.differ
-    np.testing.assert_allclose(levels.withheld(roots, chosen, sizes=sizes)[:, 0, 0], expected)
+    found = levels.withheld(levels.expected(chosen), levels.chosen_by_cells(chosen), roots, sizes=sizes)
+    np.testing.assert_allclose(found[:, 0, 0], expected)
 
 
 def test_what_cells_choose_is_counted_once_in_whatever_units() -> None:
@@ -113,7 +115,7 @@ def test_what_cells_choose_is_counted_once_in_whatever_units() -> None:
     alike, apart = (Known(np.full((2, 1, 1), 80.0), np.zeros((2, 1)), 1, u) for u in (1.0, unit))
     seen, roots = np.full((2, 1, 1), 0.01), np.eye(1)[None]
     lacks = [
-        each.apart_from(np.zeros((2, 1)), part, roots, sizes=Sizes.alike(each.evidence(roots)))
+        each.withheld(np.zeros((2, 1)), part, roots, sizes=Sizes.alike(each.evidence(roots)))
         for each, part in ((alike, seen), (apart, seen * unit[:, None, None] ** 2))
     ]
     np.testing.assert_allclose(*lacks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scratio_sc.flow._fit import fit_flow
-from scratio_sc.flow._flow import ConditionalFlow, LogRatio
+from scratio_sc.flow._flow import ConditionalFlow
+from scratio_sc.flow._log_ratio import LogRatio
 
 __all__ = ["ConditionalFlow", "LogRatio", "fit_flow"]

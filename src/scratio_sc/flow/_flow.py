@@ -22,6 +22,7 @@ from scratio_sc.flow._calibration import Judged
 from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, judging_groups, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
 from scratio_sc.flow._device import choose_device, usual_torch
+from scratio_sc.flow._log_ratio import LogRatio
 from scratio_sc.flow._member import Member, MemberDensity
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
@@ -48,39 +49,11 @@ def check_method(method: str) -> None:
         raise ValueError(msg)
 
 
-@dataclass(frozen=True)
-class LogRatio:
-    """Log ratios of some cells.
-
-    Attributes
-    ----------
-    value
-        log p(x | target) / p(x | reference), nats, ``(n,)``.
-    sd
-        Standard error of `value`, nats, ``(n,)``; NaN for a flow of one member.
-    far
-        Whether each side, the target first, has hardly any cells of the fit nearby, ``(n, n_sides)``.
-    weights
-        Weight of each node of the log likelihood, ``(n_nodes,)``.
-    """
-
-    value: np.ndarray
-    sd: np.ndarray
-    far: np.ndarray
-    weights: np.ndarray
-
-    @property
-    def extrapolated(self) -> np.ndarray:
-        """Whether one of the sides has hardly any cells of the fit nearby, ``(n,)``."""
-        return np.asarray(self.far.any(1))
-
-
 @dataclass(repr=False)
 class ConditionalFlow:
     """Conditional density of cells, as a denoiser trained by flow matching.
 
-    Knows arrays, not AnnData. Made by :func:`scratio_sc.flow.fit_flow`, `load` or
-    :func:`scratio_sc.get.flow`.
+    Knows arrays, not AnnData. Made by :func:`scratio_sc.flow.fit_flow`, `load` or :func:`scratio_sc.get.flow`.
 
     Attributes
     ----------

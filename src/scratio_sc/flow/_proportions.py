@@ -53,13 +53,14 @@ def log_weights(logit: np.ndarray, partition: np.ndarray) -> np.ndarray:
 class _Scoring:
     """Gradient ``(n_groups, m)`` and Fisher information ``(n_groups, m, m)`` of the likelihood in the log weights.
 
-    ``steady`` is the information with the cells that the weights expect of a component beyond those that it has:
-    without them steps overshoot where a component is empty.
+    Of ``n_cells (n_groups,)``. ``steady`` is the information with the cells that the weights expect of a component
+    beyond those that it has: without them steps overshoot where a component is empty.
     """
 
     gradient: np.ndarray
     information: np.ndarray
     steady: np.ndarray
+    n_cells: np.ndarray
 
     @classmethod
     def at(cls, log_weight: np.ndarray, density: Sequence[Tensor]) -> _Scoring:
@@ -73,7 +74,8 @@ class _Scoring:
         information = torch.stack([s.T @ s for s in surplus]).numpy()
         lacking, weight = np.maximum(-gradient, 0), np.exp(log_weight)
         beside = np.eye(log_weight.shape[1]) - weight[:, None]
-        return cls(gradient, information, information + (beside * lacking[..., None]).swapaxes(1, 2) @ beside)
+        steady = information + (beside * lacking[..., None]).swapaxes(1, 2) @ beside
+        return cls(gradient, information, steady, np.array([len(cells) for cells in density]))
 
 
 class _Priors:
@@ -153,20 +155,20 @@ class _Priors:
         if self._sought:
             features = design.features(design.groups)
             scoring = _Scoring.at(log_softmax(self._base + features @ effects, axis=-1), density)
-        n_cells = np.array([len(cells) for cells in density])
         for j in self._sought:
             column = self._columns[j]
             own = features[:, column.features] @ effects[column.features]
-            told = Told.of(column, scoring.gradient, scoring.information, moved=-own, n_cells=n_cells)
+            told = Told.of(column, scoring.gradient, scoring.information, moved=-own, n_cells=scoring.n_cells)
             prior = self.of_column[j]
             rest, shared = told.known(prior.sets).without(prior.apart), prior.apart == 0
-            tried, chosen = self._tried(j), rest.shared_roots(prior)
-            found = rest.withheld(tried, chosen, sizes=self._sizes[j])[prior.sets]
+            tried, roots = self._tried(j), rest.shared_roots(prior)
+            estimate, chosen = rest.expected(roots), rest.chosen_by_cells(roots)
+            found = rest.withheld(estimate, chosen, tried, sizes=self._sizes[j])[prior.sets]
             if self._doubt[j]:
                 single = told.known(np.arange(len(told.pull))).without(prior.apart)
                 sizes = Sizes.alike(single.evidence(tried))
-                mine, seen = (part[prior.sets] for part in (rest.expected(chosen), rest.chosen_by_cells(chosen)))
-                found += self._doubt[j] * (single.apart_from(mine, seen, tried, sizes=sizes) - found)
+                apart = single.withheld(estimate[prior.sets], chosen[prior.sets], tried, sizes=sizes)
+                found += self._doubt[j] * (apart - found)
             out[column.features] = found * np.outer(shared, shared)  # hardly any of what stands apart
         return out
 
@@ -190,7 +192,6 @@ def fit_effects(
     """
     columns, features = Column.all_of(design), design.features(design.groups)
     priors = _Priors(prior, columns, base=base)
-    n_cells = np.array([len(cells) for cells in density])
     effects = start
     for n_done in range(N_SCORING):
         last, before, seeking = effects, features @ effects, n_done < N_SEEKING
@@ -204,9 +205,9 @@ def fit_effects(
             effects[column.features] = 0
             moved = features @ effects - before
             if not priors.settled(j, seeking=seeking):
-                told = Told.of(column, scoring.gradient, scoring.information, moved=moved, n_cells=n_cells)
+                told = Told.of(column, scoring.gradient, scoring.information, moved=moved, n_cells=scoring.n_cells)
                 priors.update(j, told, seeking=seeking)
-            steady = Told.of(column, scoring.gradient, scoring.steady, moved=moved, n_cells=n_cells)
+            steady = Told.of(column, scoring.gradient, scoring.steady, moved=moved, n_cells=scoring.n_cells)
             effects[column.features] = priors.expected(j, steady)
         step = np.abs(features @ effects - before).max(initial=0)
         if step > MAX_STEP:

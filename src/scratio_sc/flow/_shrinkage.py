@@ -21,10 +21,10 @@ GATE = 3.0
 """Standard deviations of its chance distribution that a distance between means has to exceed."""
 MIN_CELLS = 3
 """Fewer cells have no mean of their own, however far away: they may be of another type."""
+CLEARLY = 1.645
+"""Standard deviations of chance that what is left of the distances of all components has to exceed."""
 DECIMALS = 9
 """To which means are the same if levels share them."""
-CLEARLY = 1.645
-"""The same of what is left of the distances of all components."""
 SWEEPS = 20
 MIN_ALIKE = 1e-3
 """Components that move less alike do not count for which levels share their mean."""
@@ -157,9 +157,7 @@ def mean_effects(
     for j in turns(columns, effects, n_sweeps=SWEEPS):
         column = columns[j]
         effects[column.features] = 0
-        n = column.information(size)
-        left = column.total(size[..., None] * (shift - _add_up(columns, effects)))
-        left /= np.maximum(n, 1e-9)[..., None]
+        left, n = _of_levels(column, shift - _add_up(columns, effects), size)
         if column.kind == "constant":
             effects[column.features] = left
         else:
@@ -178,8 +176,8 @@ def hidden_moves(
     for column in columns:
         if column.kind == "constant":
             continue
-        kept, n = effects[column.features], column.information(size)
-        found = column.total(size[..., None] * (left + column.spread(kept))) / np.maximum(n, 1e-9)[..., None]
+        kept = effects[column.features]
+        found, n = _of_levels(column, left + column.spread(kept), size)
         found, kept = (np.einsum("lmd,mde->lme", part, whiten) for part in (found, kept))
         share = np.zeros_like(n) if column.kind == "trend" else n / np.maximum(n.sum(0), 1e-9)
         out[column.features] = _hidden(found, kept, n, share=share)
@@ -208,6 +206,12 @@ def _hidden(found: np.ndarray, kept: np.ndarray, n: np.ndarray, *, share: np.nda
     size = (1 - share) ** 2 + np.square(share).sum(0) - np.square(share)
     square = excess / np.maximum((weight * size * hidden).sum(1), 1e-9)
     return hidden * np.where(clear, square, 0)[:, None]
+
+
+def _of_levels(column: Column, shift: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shift ``(n_levels, m, d)`` of each level by those of its groups, and of how many cells ``(n_levels, m)``."""
+    n = column.information(size)
+    return column.total(size[..., None] * shift) / np.maximum(n, 1e-9)[..., None], n
 
 
 def _add_up(columns: list[Column], effects: np.ndarray) -> np.ndarray:

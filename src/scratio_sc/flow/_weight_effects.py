@@ -162,25 +162,19 @@ class Known:
         effects: np.ndarray = np.einsum("lij,lj->li", root @ vector, pull / (1 + value))
         return (effects.T * self.unit).T
 
-    def withheld(self, roots: np.ndarray, chosen: np.ndarray, *, sizes: Sizes) -> np.ndarray:
-        """What shrinking by ``chosen`` roots is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
-
-        What the choice of the cells adds to it (S V S of estimates S e of covariance V) is another part of their error.
-        """
-        return self.apart_from(self.expected(chosen), self.chosen_by_cells(chosen), roots, sizes=sizes)
-
     def chosen_by_cells(self, chosen: np.ndarray) -> np.ndarray:
         """S V S of estimates S e by such roots, where V is their covariance, nats², ``(n_levels, m, m)``."""
         value, vector, _ = self._along(chosen)
         return (_between(chosen @ vector, value / (1 + value) ** 2).T * np.square(self.unit)).T
 
-    def apart_from(self, effects: np.ndarray, seen: np.ndarray, roots: np.ndarray, *, sizes: Sizes) -> np.ndarray:
-        """Expected squared distance of effects from such ``(n_levels, m)``, over all tau R as likely as they are.
+    def withheld(self, estimate: np.ndarray, chosen: np.ndarray, roots: np.ndarray, *, sizes: Sizes) -> np.ndarray:
+        """What an ``estimate (n_levels, m)`` is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
 
-        Less what is ``seen (n_levels, m, m)`` of it elsewhere. About what levels have in common: levels that make up
-        all cells err against each other, and n of them by n / (n - 1) of what each would by itself.
+        Their squared distance, over all tau R as likely as they are, less what cells have ``chosen (n_levels, m, m)``
+        of it, which is another part of the error. About what levels have in common: levels that make up all cells err
+        against each other, and n of them by n / (n - 1) of what each would by itself.
         """
-        estimate, likely = (effects.T / self.unit).T, sizes.likely(self.evidence(roots))
+        estimate, likely = (estimate.T / self.unit).T, sizes.likely(self.evidence(roots))
         out = np.zeros_like(self.precision)
         tau = SPREADS[:, None, None]
         for root, by_spread in zip(roots, likely.swapaxes(0, 1), strict=True):
@@ -190,7 +184,7 @@ class Known:
             out += _between(into, np.einsum("lt,tlk->lk", by_spread, variance))
             apart = np.einsum("lik,tlk->tli", into, variance * pull) - estimate
             out += np.einsum("lt,tli,tlj->lij", by_spread, apart, apart)
-        out -= (seen.T / np.square(self.unit)).T
+        out -= (chosen.T / np.square(self.unit)).T
         return out * (1 + 1 / self.n_free) if len(out) > 1 and self.n_free > 0 else out
 
     def scale(self, root: np.ndarray, *, near: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -108,9 +108,7 @@ def treatment_effect(
     if effect not in _LABELS:
         msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, _LABELS))}."
         raise ValueError(msg)
-    if rows is None:
-        without_groups = (entry["table"]["group"] == ALL).all() and (entry["table"]["sample"] != ALL).any()
-        rows = "target" if columns == "group" else "sample" if without_groups and columns != "sample" else "group"
+    rows = _usual_rows(entry["table"], columns) if rows is None else rows
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
@@ -141,6 +139,14 @@ def _label(effect: str, reference: str, *, width: int) -> str:
     """Label of the colour bar in lines of so many letters; of a long name of the reference, the beginning."""
     label = _LABELS[effect].format(shortened(reference, width - len("KL( ||")))
     return "\n".join(fill(line, width) for line in label.split("\n"))
+
+
+def _usual_rows(table: pd.DataFrame, columns: str) -> Literal["group", "sample", "target"]:
+    """Groups, unless they are the columns or there are samples alone."""
+    if columns == "group":
+        return "target"
+    samples_alone = (table["group"] == ALL).all() and (table["sample"] != ALL).any()
+    return "sample" if samples_alone and columns != "sample" else "group"
 
 
 def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
