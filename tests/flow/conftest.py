@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import ConditionalFlow, _anchor, _components, _fit, _held_out, _training, fit_flow
+from scratio_sc.flow import ConditionalFlow, _components, _fit, _halves, _held_out, _training, fit_flow
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -123,7 +123,7 @@ def anchor_flow(
 ) -> ConditionalFlow:
     """Without training: Gaussians that share their covariance."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_anchor, "OWN_SHARES", (0.0,))
+        patch.setattr(_halves, "OWN_SHARES", (0.0,))
         return fit(cells, labels, judged=1000)[0]
 
 
@@ -211,6 +211,7 @@ def make_member() -> Callable[..., Member]:
             own_share=0.0,
             own_variance=np.empty((0, 1, d)),
             own_rotation=np.empty((0, 1, d, d)),
+            tilt=np.empty((0, d)),
         )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)

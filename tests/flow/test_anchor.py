@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from scratio_sc.flow import _anchor, _components, _mixture_fit
-from scratio_sc.flow._anchor import N_PARTITIONS, OWN_SHARES, Anchor, AnchorPlan
+from scratio_sc.flow import _anchor_plan, _components, _halves, _mixture_fit
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._anchor_plan import N_PARTITIONS, AnchorPlan
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._halves import OWN_SHARES
 from scratio_sc.flow._proportions import log_weights
 
 
@@ -180,17 +182,17 @@ def many_types(n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_many_types_are_found_where_there_are_cells_for_them(
     cells_each: int, n_found: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (_anchor, _components):
+    for module in (_anchor_plan, _components):
         monkeypatch.setattr(module, "MAX_COMPONENTS", 4)
-    monkeypatch.setattr(_anchor, "CELLS_EACH", cells_each)
+    monkeypatch.setattr(_anchor_plan, "CELLS_EACH", cells_each)
     plan = plan_of(*many_types(1_500))
     assert [len(part.mixture.mean) for part in plan.parts] == pytest.approx([n_found] * len(plan.parts), abs=1)
 
 
 def test_more_components_that_tell_nothing_of_groups_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_anchor, _components):
+    for module in (_anchor_plan, _components):
         monkeypatch.setattr(module, "MAX_COMPONENTS", 4)
-    monkeypatch.setattr(_anchor, "CELLS_EACH", 300)
+    monkeypatch.setattr(_anchor_plan, "CELLS_EACH", 300)
     x, labels = many_types(1_500)
     plans = [plan_of(x, np.random.default_rng(seed).permutation(labels)) for seed in range(6)]
     assert np.sum([len(plan.parts[0].mixture.mean) > 4 for plan in plans]) <= 2
@@ -235,7 +237,7 @@ def ring(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_labels_count_where_components_are_no_gaussians(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two components are too few for a ring."""
     monkeypatch.setattr(_components, "MAX_COMPONENTS", 2)
-    monkeypatch.setattr(_anchor, "OWN_SHARES", (0.0,))
+    monkeypatch.setattr(_halves, "OWN_SHARES", (0.0,))
     assert plan_of(*ring(600, seed=seed)).label_weight > 0
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from scratio_sc.flow import _discriminative
+from scratio_sc.flow import _contest, _discriminative
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._mixture_fit import Fitted, Mixture, Prior
@@ -263,8 +263,8 @@ def test_step_costs_what_cells_without_rivals_lose_too() -> None:
 
 def test_of_many_cells_the_same_part_of_every_group_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     design, group = designed(np.tile(THREE, (20, 1)))
-    monkeypatch.setattr(_discriminative, "MAX_CELLS", 30)
-    monkeypatch.setattr(_discriminative, "MIN_CELLS", 0)
+    monkeypatch.setattr(_contest, "MAX_CELLS", 30)
+    monkeypatch.setattr(_contest, "MIN_CELLS", 0)
     means = LabelledMeans.of([mixture_of(moved_levels(3, 2, 2))], cells(60), group, design=design)
     np.testing.assert_array_equal(means.contest.own, np.repeat([0, 1, 2], 10))
 

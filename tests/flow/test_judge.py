@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from scratio_sc.flow._anchor import Anchor, AnchorPlan
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._weight_effects import EffectPrior
 

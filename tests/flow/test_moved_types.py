@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from scratio_sc.flow import _anchor, _moved_types
-from scratio_sc.flow._anchor import AnchorPlan
+from scratio_sc.flow import _halves, _moved_types
+from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._moved_types import MovedTypes, _loss, _without_conditions
@@ -136,5 +136,5 @@ CLEAR, UNCLEAR = np.full(100, 1.0) + np.tile([-0.1, 0.1], 50), np.tile([-1.0, 1.
 def test_united_components_serve_where_one_gain_is_clear_and_none_is_a_loss(
     monkeypatch: pytest.MonkeyPatch, *, explained: np.ndarray, told: np.ndarray, moving: bool, expected: bool
 ) -> None:
-    monkeypatch.setattr(_anchor._Halves, "_gains", lambda *_: (explained, told, 9.0))
-    assert _anchor._Halves(X, GROUP, X, GROUP, DESIGN).united_serve(None, None, moving=moving) is expected
+    monkeypatch.setattr(_halves.Halves, "_gains", lambda *_: (explained, told, 9.0))
+    assert _halves.Halves(X, GROUP, X, GROUP, DESIGN).united_serve(None, None, moving=moving) is expected

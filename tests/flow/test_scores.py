@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 from scratio_sc.flow import ConditionalFlow, fit_flow
-from scratio_sc.flow._anchor import N_PARTITIONS
+from scratio_sc.flow._anchor_plan import N_PARTITIONS
 from scratio_sc.flow._batches import Batch
 from scratio_sc.flow._contrast import named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES

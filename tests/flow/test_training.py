@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from scratio_sc.flow import _training
-from scratio_sc.flow._anchor import Anchor, AnchorPlan
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._fit import new_member, training_cells
 from scratio_sc.flow._network import BOUNDARY

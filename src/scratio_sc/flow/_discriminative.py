@@ -23,6 +23,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scratio_sc.flow._components import ROWS_AT_ONCE, whitening
+from scratio_sc.flow._contest import Contest, contested
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,51 +37,12 @@ MIN_HEARD = 1e-3
 """Share in a cell below which a component has no say in its condition."""
 FAR = 5.0
 """Distance from a component, in that of its typical cells, beyond which a cell is not asked: it would decide alone."""
-MAX_CELLS, MIN_CELLS, MAX_SCORES = 50_000, 10_000, 400_000
-"""Cells that are asked, and cells times conditions."""
 MAX_ITERATIONS = 20
 TOLERANCE = 1e-2
 """Gradient, in standard errors of the steps, at which the search ends."""
 MIN_RANK = 1e-3
 """Size of a step, next to the largest one, below which it repeats others."""
 TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class _Contest:
-    """Cells and who competes for them.
-
-    Attributes
-    ----------
-    x
-        Cells ``(n, d)``.
-    rivals
-        The group of each condition that shares the cell's covariates, ``(n, n_conditions)``; any where there is none.
-    log_prior
-        Log frequencies of the rivals ``(n, n_conditions)``, -inf where there is none.
-    own
-        Condition of each cell ``(n,)``.
-    """
-
-    x: Tensor
-    rivals: Tensor
-    log_prior: Tensor
-    own: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor, group: np.ndarray, design: Design) -> _Contest:
-        """Of cells ``(n, d)`` in groups ``(n,)``; of many, the same part of every group."""
-        stratum, condition = design.stratum, design.condition_of(design.groups)
-        table = np.full((stratum.max() + 1, len(design.conditions)), -1)
-        table[stratum, condition] = np.arange(design.n_groups)
-        size = np.where(table >= 0, np.bincount(group, minlength=design.n_groups)[table], 0)
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(size / np.maximum(size.sum(1, keepdims=True), 1))
-        most = np.clip(MAX_SCORES // table.shape[1], MIN_CELLS, MAX_CELLS)
-        asked = np.argsort(group, kind="stable")[:: max(-(-len(x) // most), 1)]
-        of_cells = group[asked]
-        parts = np.maximum(table, 0)[stratum[of_cells]], log_prior[stratum[of_cells]], condition[of_cells]
-        return cls(x[torch.as_tensor(asked)], *(torch.as_tensor(part) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -123,10 +85,10 @@ class _Moving:
         return self.share * log_ratio.gather(1, self.rivals).expm1()
 
 
-def _moving(mixture: Mixture, contest: _Contest, design: Design) -> tuple[list[_Moving], Tensor]:
+def _moving(mixture: Mixture, contest: Contest, design: Design) -> tuple[list[_Moving], Tensor]:
     """Components that move, and log densities of the cells under their rivals ``(n, n_conditions)``."""
     features, (m, d) = design.features(design.groups), mixture.mean.shape
-    effect = np.where(_contested(design, features)[:, None, None], mixture.mean_effect, 0)
+    effect = np.where(contested(design)[:, None, None], mixture.mean_effect, 0)
     index = np.flatnonzero(effect.any((0, 2)))
     whiten = whitening(torch.linalg.cholesky(torch.as_tensor(mixture.covariance)))
     flat, center = whiten.permute(1, 0, 2).flatten(1), torch.as_tensor(mixture.mean)[:, None] @ whiten
@@ -155,13 +117,6 @@ def _moving(mixture: Mixture, contest: _Contest, design: Design) -> tuple[list[_
         steps = _steps(effect[:, k], features, inertia[:, k].numpy())
         moving.append(_Moving(k, *steps, whiten[k], move[k], *map(torch.cat, zip(*parts, strict=True))))
     return moving, torch.cat(log_density)
-
-
-def _contested(design: Design, features: np.ndarray) -> np.ndarray:
-    """Which features differ between groups of the same covariates, ``(n_features,)``."""
-    _, first = np.unique(design.stratum, return_index=True)
-    differs: np.ndarray = (features != features[first[design.stratum]]).any(0)
-    return differs
 
 
 def _steps(effect: np.ndarray, features: np.ndarray, inertia: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -201,13 +156,13 @@ class LabelledMeans:
 
     parts: Sequence[Fitted]
     moving: Sequence[list[_Moving]]
-    contest: _Contest
+    contest: Contest
     logit: Tensor
 
     @classmethod
     def of(cls, parts: Sequence[Fitted], x: Tensor, group: np.ndarray, *, design: Design) -> LabelledMeans:
         """Of mixtures and cells ``(n, d)`` in groups ``(n,)``."""
-        contest = _Contest.of(x, group, design)
+        contest = Contest.of(x, group, design)
         moving, log_density = zip(*(_moving(part.mixture, contest, design) for part in parts), strict=True)
         return cls(parts, moving, contest, torch.stack(log_density).mean(0) + contest.log_prior)
 

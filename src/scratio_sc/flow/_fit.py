@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from scratio_sc.flow._anchor import Anchor, AnchorPlan
+from scratio_sc.flow._anchor import Anchor
+from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._arguments import check_device, check_integer, check_max_steps, generator_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from scratio_sc.flow._mixtures import Mixtures
 from scratio_sc.flow._proportions import log_weights
+from scratio_sc.flow._tilt import tilted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scratio_sc.flow._anchor import Anchor
     from scratio_sc.flow._design import Design
     from scratio_sc.flow._network import Experts
@@ -65,25 +69,57 @@ class Member:
         return x.cpu().double().numpy() @ self.anchor.basis.T + self.anchor.center
 
     def groups(self, design: Design, rows: np.ndarray) -> Groups:
-        """Rows ``(k, n_columns)`` of a design as groups; one never observed is what its columns add up to."""
+        """Rows ``(k, n_columns)`` of a design as groups; one never observed is what its columns add up to.
+
+        As `described`, with the second opinion where there is one (`_tilt`).
+        """
+        parts = [self._described(design, rows)]
+        if len(self.anchor.tilt):
+            parts.append(self._tilted(design.features(rows)))
+        return self._united(parts, design.features(rows))
+
+    def described(self, design: Design, rows: np.ndarray) -> Groups:
+        """The same according to where their cells lie alone."""
+        return self._united([self._described(design, rows)], design.features(rows))
+
+    def _described(self, design: Design, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Log weights ``(k, m)``, means ``(k, m, d)``, variances and rotations (of one group where all share them)."""
         anchor, features = self.anchor, design.features(rows)
-        log_weight = log_weights(anchor.log_weight + features @ anchor.weight_effect, anchor.partition)
-        mean = anchor.mean + np.einsum("gf,fmd->gmd", features, anchor.mean_effect)
         variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
             index = design.alike(rows)
             seen = (index >= 0)[:, None, None]
             variance = np.where(seen, anchor.own_variance[index], variance)
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)
+        return anchor.log_weights(features), anchor.means(features), variance, rotation
+
+    def _tilted(self, features: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The same according to the second opinion, of groups with ``features (k, n_features)``."""
+        anchor, common = self.anchor, features * ~self.anchor.tilt.any(1)
+        variance, rotation = (part.astype(np.float32).astype(float) for part in (anchor.variance, anchor.rotation))
+        covariance = (rotation * variance[:, None]) @ rotation.swapaxes(1, 2)  # of the precision that flows keep
+        slope = torch.as_tensor(features @ anchor.tilt)
+        parts = (anchor.log_weights(common), anchor.means(common), covariance)
+        weight, mean = tilted(*map(torch.as_tensor, parts), slope=slope)
+        return log_weights(weight.numpy(), anchor.partition), mean.numpy(), anchor.variance[None], anchor.rotation[None]
+
+    def _united(self, parts: Sequence[tuple[np.ndarray, ...]], features: np.ndarray) -> Groups:
+        """Groups of several opinions, which count the same."""
+        weight, *others = zip(*parts, strict=True)
+        n_own = max(len(variance) for variance in others[1])
+        mean, variance, rotation = (
+            np.concatenate([np.broadcast_to(one, (max(len(one), n_own), *one.shape[1:])) for one in each], axis=1)
+            for each in others
+        )
         identity = rotation.shape[1] == 1 and np.array_equal(
             rotation, np.broadcast_to(np.eye(mean.shape[2]), rotation.shape)
         )
         mixtures = Mixtures(
-            self._tensor(log_weight),
+            self._tensor(np.concatenate(weight, axis=1) - math.log(len(parts))),
             self._tensor(mean),
             self._tensor(variance),
             None if identity else self._tensor(rotation),
-            tuple(np.bincount(anchor.partition).tolist()),
+            tuple(np.bincount(self.anchor.partition).tolist()) * len(parts),
         )
         return Groups(self._tensor(features), mixtures)
 

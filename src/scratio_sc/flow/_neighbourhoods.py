@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scratio_sc.flow._anchor import JUDGE_SHARE, N_PARTITIONS
+from scratio_sc.flow._anchor_plan import JUDGE_SHARE, N_PARTITIONS
 from scratio_sc.flow._components import Components, find_components, gaussian_groups, merge_tree
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._threads import one_torch_thread

@@ -29,7 +29,7 @@ def ode_ratios(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: Seq
         msg = "method='ode' compares one level with one level; use method='denoising' for mixtures."
         raise ValueError(msg)
     generator = torch.Generator().manual_seed(flow.seed)
-    by_part = np.zeros((len(flow.members), flow.members[0].anchor.n_parts, len(x), 2))
+    by_part = np.zeros((len(flow.members), flow.members[0].anchor.n_opinions, len(x), 2))
     for member, out in zip(flow.members, by_part, strict=True):
         cells = member.coordinates(x)
         both = (member.groups(flow.design, side.rows).partitions for side in sides)
@@ -47,7 +47,7 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     Members that have seen the cells are not asked: their densities are NaN, and partitions are means of the others.
     """
     (side,) = sides
-    by_part = np.full((len(flow.members), flow.members[0].anchor.n_parts, len(x), len(side.rows)), np.nan)
+    by_part = np.full((len(flow.members), flow.members[0].anchor.n_opinions, len(x), len(side.rows)), np.nan)
     for m in np.flatnonzero(batch.unseen[:, 0]):
         member = flow.members[m]
         cells, generator = member.coordinates(x), torch.Generator().manual_seed(flow.seed)

@@ -139,7 +139,7 @@ class _Within:
 
     @classmethod
     def of(cls, flow: ConditionalFlow, member: Member, x: np.ndarray, *, sides: Sequence[Side]) -> _Within:
-        groups = member.groups(flow.design, np.concatenate([side.rows for side in sides]))
+        groups = member.described(flow.design, np.concatenate([side.rows for side in sides]))
         of_side = block_diag(*(np.exp(side.log_weights) for side in sides))
         weight = of_side @ groups.mixtures.log_weight.cpu().double().exp().numpy()
         share, distance = member.shares(x, groups, np.vstack([of_side.mean(0), of_side]))

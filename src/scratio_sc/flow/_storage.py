@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from scratio_sc.flow._flow import ConditionalFlow
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 _ANCHOR_ARRAYS = tuple(field.name for field in fields(Anchor) if field.name != "own_share")
 _SINGLE_PRECISION = ("size", "variance", "rotation", "own_variance", "own_rotation")
 _HELD_OUT = tuple(field.name for field in fields(HeldOut))
@@ -173,6 +173,7 @@ def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> 
         "rotation": (m, n_dims, n_dims),
         "own_variance": (k, m, n_dims),
         "own_rotation": (k, m, n_dims, n_dims),
+        "tilt": (n_features if len(anchor.tilt) else 0, n_dims),
     }
     _check_shapes({f"{name}.anchor.{part}": (getattr(anchor, part), shape) for part, shape in shapes.items()})
 
