@@ -162,6 +162,16 @@ def mixed_flow(
 
 
 @pytest.fixture(scope="session")
+def tilted_flow(
+    fit: Callable[..., tuple[ConditionalFlow, np.ndarray]], mixed_cells: np.ndarray, labels: np.ndarray
+) -> ConditionalFlow:
+    """Without training: mixtures, and a second opinion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_halves.Halves, "second_opinion_serves", lambda *_, **__: True)
+        return fit(mixed_cells, labels, judged=1000)[0]
+
+
+@pytest.fixture(scope="session")
 def donor_labels() -> np.ndarray:
     """Treatment and donor of 300 cells; donor "d3" was never treated."""
     pairs = [("ctrl", "d1"), ("stim", "d1"), ("ctrl", "d2"), ("stim", "d2"), ("ctrl", "d3")]

@@ -128,6 +128,7 @@ def test_missing_weights_are_named(flow: ConditionalFlow, name: str) -> None:
         ("members/1/anchor/mean_effect", shorter, r"members\.1\.anchor\.mean_effect"),
         ("members/1/anchor/rotation", narrower, r"members\.1\.anchor\.rotation"),
         ("members/1/anchor/own_variance", narrower, r"members\.1\.anchor\.own_variance"),
+        ("members/1/anchor/tilt", narrower, r"members\.1\.anchor\.tilt"),
         ("members/1/anchor/basis", narrower, r"members\.1\.anchor\.basis"),
         ("held_out/kept", shorter, r"held_out\.kept"),
         ("members/1/weights/fine.outlet.bias", shorter, r"weights.*fine\.outlet\.bias"),

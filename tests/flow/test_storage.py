@@ -66,6 +66,16 @@ def test_densities_are_the_same_bit_for_bit(
 
 
 @ROUND_TRIPS
+def test_second_opinions_are_the_same_bit_for_bit(
+    tilted_flow: ConditionalFlow, mixed_cells: np.ndarray, tmp_path: Path, round_trip: RoundTrip
+) -> None:
+    again, x = round_trip(tilted_flow, tmp_path), mixed_cells[::10]
+    expected, found = (flow.log_ratio(x, "stim", "ctrl") for flow in (tilted_flow, again))
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value)
+
+
+@ROUND_TRIPS
 def test_covariates_are_the_same(
     donor_flow: ConditionalFlow,
     donor_cells: np.ndarray,

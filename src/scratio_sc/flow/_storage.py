@@ -123,7 +123,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
         if not np.isfinite(array).all():
             _damaged(name, "not finite numbers")
     for m, member in enumerate(members):
-        _check_member(member, design, f"members.{m}", n_dims=len(members[0].anchor.center))
+        _check_member(member, design, f"members.{m}", first=members[0].anchor)
     _, sizes = np.unique(members[0].anchor.partition, return_counts=True)
     n_components = int(sizes.sum())
     _check_shapes(
@@ -154,9 +154,9 @@ def _check_shapes(expected: Mapping[str, tuple[np.ndarray, tuple[int, ...]]]) ->
             _damaged(name, f"shape {array.shape} instead of {shape}")
 
 
-def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> None:
+def _check_member(member: Member, design: Design, name: str, *, first: Anchor) -> None:
     """Shapes that loading does not meet, but scoring would."""
-    anchor, k = member.anchor, len(design.groups) if member.anchor.own_share else 0
+    n_dims, anchor, k = len(first.center), member.anchor, len(design.groups) if member.anchor.own_share else 0
     m, n_features = len(anchor.partition), design.n_features
     shapes: dict[str, tuple[int, ...]] = {
         "center": (n_dims,),
@@ -173,7 +173,7 @@ def _check_member(member: Member, design: Design, name: str, *, n_dims: int) -> 
         "rotation": (m, n_dims, n_dims),
         "own_variance": (k, m, n_dims),
         "own_rotation": (k, m, n_dims, n_dims),
-        "tilt": (n_features if len(anchor.tilt) else 0, n_dims),
+        "tilt": (n_features if len(first.tilt) else 0, n_dims),
     }
     _check_shapes({f"{name}.anchor.{part}": (getattr(anchor, part), shape) for part, shape in shapes.items()})
 

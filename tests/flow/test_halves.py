@@ -1,0 +1,70 @@
+"""Half of the cells against the other: whether a second opinion serves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scratio_sc.flow._components import Components
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._halves import Halves
+from scratio_sc.flow._mixture_fit import Fitted, Mixture
+
+LABELS = np.repeat(["ctrl", "stim"], 400)
+ONE = Components(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None].double())
+
+
+def halves_of(labels: np.ndarray = LABELS, *, move: float = 1.0) -> Halves:
+    """Two Gaussians apart by a move."""
+    columns = ("condition", "donor")[: labels.shape[1]] if labels.ndim == 2 else ("condition",)
+    design, group = Design.of(labels.reshape(len(labels), -1), columns, 1)
+    x = np.random.default_rng(0).normal(size=(len(labels), 2))
+    x[:, 0] += move * group
+    return Halves.of(torch.as_tensor(x), group, design, rng=np.random.default_rng(0))
+
+
+def serves(halves: Halves, part: Fitted) -> bool:
+    return halves.second_opinion_serves([part], own_share=0.0, label_weight=0.0)
+
+
+def blind(halves: Halves) -> Fitted:
+    """Fitted as if groups were the same."""
+    nothing = np.zeros(len(halves.group), int)
+    design, group = Design.of(nothing[:, None].astype(str), ("all",), 1)
+    mixture = Fitted.of(Mixture.start(ONE, 1), halves.x, group, design=design, n_sweeps=2).mixture
+    pooled = Mixture.start(mixture.pooled, halves.design.n_features)
+    told = seeing(halves)
+    return Fitted(pooled, told.scatter, told.size, told.kinds, told.prior, told.withheld, told.hidden_moves)
+
+
+def seeing(halves: Halves) -> Fitted:
+    """Fitted to groups as they are."""
+    start = Mixture.start(ONE, halves.design.n_features)
+    return Fitted.of(start, halves.x, halves.group, design=halves.design, n_sweeps=2)
+
+
+def test_second_opinion_serves_where_the_first_sees_nothing() -> None:
+    halves = halves_of()
+    assert serves(halves, blind(halves))
+
+
+def test_second_opinion_does_not_serve_where_the_first_is_right() -> None:
+    halves = halves_of()
+    assert not serves(halves, seeing(halves))
+
+
+def test_second_opinion_does_not_serve_where_there_is_nothing_to_tell() -> None:
+    halves = halves_of(move=0.0)
+    assert not serves(halves, blind(halves))
+
+
+def test_few_cells_do_not_judge_a_second_opinion() -> None:
+    halves = halves_of(LABELS[::6], move=3.0)
+    assert not serves(halves, blind(halves))
+
+
+@pytest.mark.parametrize("labels", [np.repeat([("ctrl", "x"), ("stim", "y")], 400, axis=0)])
+def test_conditions_that_never_compete_have_no_second_opinion(labels: np.ndarray) -> None:
+    halves = halves_of(labels, move=3.0)
+    assert not serves(halves, blind(halves))

@@ -1,0 +1,159 @@
+"""A second opinion: tilted mixtures are what they are said to be, slopes those that tell labels best."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp
+from scipy.stats import multivariate_normal
+
+from scratio_sc.flow._components import Components
+from scratio_sc.flow._design import Design
+from scratio_sc.flow._mixture_fit import Mixture
+from scratio_sc.flow._tilt import fit_tilt, tilted
+
+if TYPE_CHECKING:
+    from scratio_sc.flow import ConditionalFlow
+
+
+def random_mixture(m: int, d: int, n_features: int, *, seed: int) -> Mixture:
+    """The same in all groups."""
+    rng = np.random.default_rng(seed)
+    root = 0.3 * rng.normal(size=(m, d, d)) + np.eye(d)
+    parts = rng.dirichlet(np.ones(m)), 2 * rng.normal(size=(m, d)), root @ root.transpose(0, 2, 1)
+    return Mixture.start(Components(*map(torch.as_tensor, parts)), n_features)
+
+
+def standard_normal(mean: float, n_features: int) -> Mixture:
+    """One component in one dimension."""
+    one = torch.ones(1, dtype=torch.float64)
+    return Mixture.start(Components(one, mean * one[:, None], one[:, None, None]), n_features)
+
+
+def log_density(x: np.ndarray, log_weight: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Of cells ``(n, d)`` under a mixture, weights normalised."""
+    each = zip(log_softmax(log_weight), mean, covariance, strict=True)
+    return logsumexp([w + multivariate_normal.logpdf(x, mu, cov) for w, mu, cov in each], axis=0)
+
+
+# --- tilted mixtures
+
+
+@given(seed=st.integers(0, 10_000), m=st.integers(1, 4), d=st.integers(1, 3))
+def test_log_ratio_of_two_tilts_is_linear(seed: int, m: int, d: int) -> None:
+    mixture, rng = random_mixture(m, d, 1, seed=seed), np.random.default_rng(seed)
+    slope, x = rng.normal(size=(2, d)), rng.normal(size=(5, d))
+    parts = mixture.log_weight[None], mixture.mean[None], mixture.covariance
+    weight, mean = tilted(*map(torch.as_tensor, parts), slope=torch.as_tensor(slope))
+    each = zip(weight.numpy(), mean.numpy(), strict=True)
+    first, second = (log_density(x, w, mu, mixture.covariance) for w, mu in each)
+    level = np.diff(logsumexp(weight.numpy(), axis=1))[0]
+    np.testing.assert_allclose(first - second, x @ (slope[0] - slope[1]) + level, atol=1e-8)
+
+
+def test_tilt_of_nothing_changes_nothing() -> None:
+    mixture = random_mixture(3, 2, 1, seed=0)
+    parts = mixture.log_weight[None], mixture.mean[None], mixture.covariance
+    weight, mean = tilted(*map(torch.as_tensor, parts), slope=torch.zeros(1, 2, dtype=torch.float64))
+    np.testing.assert_array_equal(weight[0], mixture.log_weight)
+    np.testing.assert_array_equal(mean[0], mixture.mean)
+
+
+# --- slopes
+
+
+def test_slopes_are_those_of_least_loss() -> None:
+    """Three conditions, two partitions, two dimensions; the optimum found by another method."""
+    rng, labels = np.random.default_rng(0), np.repeat(["a", "b", "c"], 100)
+    design, group = Design.of(labels[:, None], ("condition",), 1)
+    x = rng.normal(size=(300, 2)) + 0.7 * group[:, None] * np.array([1.0, -0.5])
+    mixtures = [random_mixture(m, 2, 3, seed=m) for m in (2, 3)]
+    found = fit_tilt(mixtures, torch.as_tensor(x), group, design=design)
+
+    def loss(flat: np.ndarray) -> float:
+        slope = flat.reshape(3, 2)
+        level = np.zeros(3)
+        for one in mixtures:
+            bend = np.einsum("cd,mde,ce->cm", slope, one.covariance, slope) / 2
+            level += logsumexp(log_softmax(one.log_weight) + slope @ one.mean.T + bend, axis=1) / 2
+        joint = x @ slope.T - level - np.log(3)
+        told = joint[np.arange(300), group] - logsumexp(joint, axis=1)
+        return float(0.5 * np.square(slope * x.std(0, ddof=1)).sum() - told.sum())
+
+    best = minimize(loss, np.zeros(6), method="BFGS", options={"gtol": 1e-6})
+    np.testing.assert_allclose(found.ravel(), best.x, atol=2e-4)
+
+
+def test_conditions_that_are_tilts_are_found() -> None:
+    """N(-1, 1) and N(1, 1): the log ratio has the slope 2."""
+    labels = np.repeat(["a", "b"], 5000)
+    design, group = Design.of(labels[:, None], ("condition",), 1)
+    x = torch.as_tensor(np.random.default_rng(0).normal(2.0 * group - 1, 1)[:, None])
+    slope = fit_tilt([standard_normal(0.0, 2)], x, group, design=design)
+    assert slope[1, 0] - slope[0, 0] == pytest.approx(2, abs=0.08)
+
+
+def test_covariates_have_no_slopes_and_hide_nothing() -> None:
+    """Donors lie far apart; within each, the log ratio of the conditions has the slope 1."""
+    rng, labels = np.random.default_rng(0), np.tile([("a", "x"), ("b", "x"), ("a", "y"), ("b", "y")], (2000, 1))
+    design, group = Design.of(labels, ("condition", "donor"), 1)
+    stimulated, donor = labels[:, 0] == "b", labels[:, 1] == "y"
+    x = torch.as_tensor((rng.normal(size=len(labels)) + stimulated + 5 * donor)[:, None])
+    mean_effect = np.zeros((design.n_features, 1, 1))
+    mean_effect[3] = 5  # of the donor "y", after both conditions and the donor "x"
+    start = replace(standard_normal(0.5, design.n_features), mean_effect=mean_effect)
+    slope = fit_tilt([start], x, group, design=design)
+    features = design.features(design.groups)
+    assert not slope[2:4].any()
+    by_group = features @ slope[:, 0]
+    assert by_group[1] - by_group[0] == pytest.approx(by_group[3] - by_group[2], abs=0.2)
+    assert by_group[2:].mean() - by_group[:2].mean() == pytest.approx(1, abs=0.1)
+
+
+# --- what flows make of it
+
+
+def test_ratio_is_the_mean_of_both_opinions(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    member, design, x = tilted_flow.members[0], tilted_flow.design, mixed_cells[::10] / tilted_flow.scale
+    z = member.coordinates(x)
+    both, first = (
+        groups.mixtures.log_density(z, 0.0, 1) - groups.mixtures.log_density(z, 0.0, 0)
+        for groups in (member.groups(design, design.groups), member.described(design, design.groups))
+    )
+    second = (2 * both - first).numpy()
+    slope = np.diff(design.features(design.groups[:2]) @ member.anchor.tilt, axis=0)[0]
+    np.testing.assert_allclose(np.ptp(second - z.numpy() @ slope), 0, atol=1e-4)
+
+
+def test_second_opinion_has_no_say_in_densities(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    alone = replace(
+        tilted_flow,
+        members=[type(m)(replace(m.anchor, tilt=m.anchor.tilt[:0]), m.network, m.device) for m in tilted_flow.members],
+    )
+    x = mixed_cells[::20]
+    for method in ("denoising", "ode"):
+        found, expected = (flow.log_likelihood(x[:5], "stim", method=method) for flow in (tilted_flow, alone))
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(tilted_flow.sample(8, "stim"), alone.sample(8, "stim"))
+    assert (tilted_flow.log_ratio(x, "stim", "ctrl").value != alone.log_ratio(x, "stim", "ctrl").value).any()
+
+
+def test_both_ways_to_score_know_the_second_opinion(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    x = mixed_cells[::40]
+    exact = tilted_flow.log_ratio(x, "stim", "ctrl", bandwidth=0).value
+    np.testing.assert_allclose(tilted_flow.log_ratio(x, "stim", "ctrl", method="ode").value, exact, atol=0.1)
+
+
+def test_opinions_that_differ_make_the_standard_error_larger(
+    tilted_flow: ConditionalFlow, mixed_flow: ConditionalFlow, mixed_cells: np.ndarray
+) -> None:
+    x = mixed_cells[::10]
+    both, one = (flow.log_ratio(x, "stim", "ctrl").sd.mean() for flow in (tilted_flow, mixed_flow))
+    assert both > one
