@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 import torch
 
 from scratio_sc.flow._components import Components
@@ -64,7 +65,14 @@ def test_few_cells_do_not_judge_a_second_opinion() -> None:
     assert not serves(halves, blind(halves))
 
 
-@pytest.mark.parametrize("labels", [np.repeat([("ctrl", "x"), ("stim", "y")], 400, axis=0)])
-def test_conditions_that_never_compete_have_no_second_opinion(labels: np.ndarray) -> None:
-    halves = halves_of(labels, move=3.0)
+def test_conditions_that_never_compete_have_no_second_opinion() -> None:
+    halves = halves_of(np.repeat([("ctrl", "x"), ("stim", "y")], 400, axis=0), move=3.0)
     assert not serves(halves, blind(halves))
+
+
+def test_smaller_ratios_alone_are_no_reason_for_a_second_opinion() -> None:
+    """The first opinion has twice the ratios that it should have: half of them are right."""
+    halves = halves_of(move=1.0)
+    told = seeing(halves)
+    twice = replace(told.mixture, mean_effect=2 * told.mixture.mean_effect)
+    assert not serves(halves, replace(told, mixture=twice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,12 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
 
+from scratio_sc.flow import _tilt
 from scratio_sc.flow._components import Components
+from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._member import Member
+from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._mixture_fit import Mixture
 from scratio_sc.flow._tilt import fit_tilt, tilted
 
@@ -69,26 +74,54 @@ def test_tilt_of_nothing_changes_nothing() -> None:
 # --- slopes
 
 
-def test_slopes_are_those_of_least_loss() -> None:
+def test_slopes_are_those_of_least_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three conditions, two partitions, two dimensions; the optimum found by another method."""
+    monkeypatch.setattr(_tilt, "TOLERANCE", 1e-8)
     rng, labels = np.random.default_rng(0), np.repeat(["a", "b", "c"], 100)
     design, group = Design.of(labels[:, None], ("condition",), 1)
-    x = rng.normal(size=(300, 2)) + 0.7 * group[:, None] * np.array([1.0, -0.5])
+    x = rng.normal(size=(300, 2)) + np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.2]])[group]
     mixtures = [random_mixture(m, 2, 3, seed=m) for m in (2, 3)]
     found = fit_tilt(mixtures, torch.as_tensor(x), group, design=design)
 
     def loss(flat: np.ndarray) -> float:
-        slope = flat.reshape(3, 2)
-        level = np.zeros(3)
+        effect = flat.reshape(4, 2)
+        slope, level = effect[:3] + effect[3], np.zeros(3)
         for one in mixtures:
             bend = np.einsum("cd,mde,ce->cm", slope, one.covariance, slope) / 2
             level += logsumexp(log_softmax(one.log_weight) + slope @ one.mean.T + bend, axis=1) / 2
         joint = x @ slope.T - level - np.log(3)
         told = joint[np.arange(300), group] - logsumexp(joint, axis=1)
-        return float(0.5 * np.square(slope * x.std(0, ddof=1)).sum() - told.sum())
+        return float(0.5 * np.square(effect * x.std(0, ddof=1)).sum() - told.sum())
 
-    best = minimize(loss, np.zeros(6), method="BFGS", options={"gtol": 1e-6})
+    best = minimize(loss, np.zeros(8), method="BFGS", options={"gtol": 1e-6})
     np.testing.assert_allclose(found.ravel(), best.x, atol=2e-4)
+
+
+def test_conditions_that_do_nothing_have_the_slope_of_all() -> None:
+    """Beside one that moves, eight of 40 cells that do not."""
+    labels = np.repeat(["ctrl", "strong", *(f"null{i}" for i in range(8))], [600, 400, *[40] * 8])
+    design, group = Design.of(labels[:, None], ("condition",), 1)
+    x = np.random.default_rng(0).normal(size=(len(labels), 15))
+    x[labels == "strong", 0] += 2
+    one = Components(torch.ones(1), torch.as_tensor(x.mean(0)[None]), torch.eye(15, dtype=torch.float64)[None])
+    slope = fit_tilt([Mixture.start(one, design.n_features)], torch.as_tensor(x), group, design=design)
+    assert not slope[:9].any()
+    assert slope[9].any()
+
+
+@pytest.mark.parametrize("extra", [np.zeros(400), np.ones(400), None], ids=["zeros", "ones", "twice"])
+def test_coordinates_that_say_nothing_do_not_matter(extra: np.ndarray | None) -> None:
+    labels = np.repeat(["a", "b"], 200)
+    design, group = Design.of(labels[:, None], ("condition",), 1)
+    x = np.random.default_rng(0).normal(2.0 * group - 1, 1)
+    both = np.column_stack([x, x - x if extra is None else extra])
+    centre = np.array([0.0, both[0, 1]])
+    one = torch.ones(1, dtype=torch.float64)
+    covariance = torch.diag(torch.tensor([1.0, 1e-8], dtype=torch.float64))[None]
+    mixture = Mixture.start(Components(one, torch.as_tensor(centre)[None], covariance), 2)
+    slope = fit_tilt([mixture], torch.as_tensor(both), group, design=design)
+    assert np.isfinite(slope).all()
+    assert slope[1, 0] - slope[0, 0] == pytest.approx(2, abs=0.4)
 
 
 def test_conditions_that_are_tilts_are_found() -> None:
@@ -112,7 +145,7 @@ def test_covariates_have_no_slopes_and_hide_nothing() -> None:
     slope = fit_tilt([start], x, group, design=design)
     features = design.features(design.groups)
     assert not slope[2:4].any()
-    by_group = features @ slope[:, 0]
+    by_group = features @ slope[:-1, 0]
     assert by_group[1] - by_group[0] == pytest.approx(by_group[3] - by_group[2], abs=0.2)
     assert by_group[2:].mean() - by_group[:2].mean() == pytest.approx(1, abs=0.1)
 
@@ -128,7 +161,7 @@ def test_ratio_is_the_mean_of_both_opinions(tilted_flow: ConditionalFlow, mixed_
         for groups in (member.groups(design, design.groups), member.described(design, design.groups))
     )
     second = (2 * both - first).numpy()
-    slope = np.diff(design.features(design.groups[:2]) @ member.anchor.tilt, axis=0)[0]
+    slope = np.diff(design.features(design.groups[:2]) @ member.anchor.tilt[:-1], axis=0)[0]
     np.testing.assert_allclose(np.ptp(second - z.numpy() @ slope), 0, atol=1e-4)
 
 
@@ -145,15 +178,20 @@ def test_second_opinion_has_no_say_in_densities(tilted_flow: ConditionalFlow, mi
     assert (tilted_flow.log_ratio(x, "stim", "ctrl").value != alone.log_ratio(x, "stim", "ctrl").value).any()
 
 
-def test_both_ways_to_score_know_the_second_opinion(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
-    x = mixed_cells[::40]
-    exact = tilted_flow.log_ratio(x, "stim", "ctrl", bandwidth=0).value
-    np.testing.assert_allclose(tilted_flow.log_ratio(x, "stim", "ctrl", method="ode").value, exact, atol=0.1)
+def test_partitions_say_what_each_opinion_does(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    found = member_scores(
+        tilted_flow, mixed_cells[::10], ["stim", "ctrl"], own=None, fold=None, weights=np.ones(N_NODES)
+    )
+    assert len(found.by_partition) == 2 * tilted_flow.members[0].anchor.n_parts
+    np.testing.assert_allclose(found.by_partition.mean(0), found.by_member.mean(0), atol=1e-6)
+    ratio = found.by_partition[..., 0] - found.by_partition[..., 1]
+    assert np.abs(ratio[0] - ratio[-1]).mean() > 0.1
 
 
-def test_opinions_that_differ_make_the_standard_error_larger(
-    tilted_flow: ConditionalFlow, mixed_flow: ConditionalFlow, mixed_cells: np.ndarray
-) -> None:
-    x = mixed_cells[::10]
-    both, one = (flow.log_ratio(x, "stim", "ctrl").sd.mean() for flow in (tilted_flow, mixed_flow))
-    assert both > one
+def test_networks_correct_both_opinions(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    member, design = tilted_flow.members[0], tilted_flow.design
+    assert len(member.of_one(design, design.groups).partitions) == member.anchor.n_parts
+    speaking = Member(member.anchor, copy.deepcopy(member.network), member.device)
+    for expert in (speaking.network.coarse, speaking.network.fine):
+        torch.nn.init.normal_(expert.outlet.weight, generator=torch.Generator().manual_seed(0))
+    assert len(speaking.of_one(design, design.groups).partitions) == 2 * member.anchor.n_parts

@@ -59,8 +59,8 @@ class Anchor:
         Eigenvalues ``(n_groups, m, d)`` and eigenvectors ``(n_groups, m, d, d)`` of Sigma_gk; of no group without own
         share.
     tilt
-        Effects of the features on the slopes of a second opinion ``(n_features, d)``; of no feature where there is
-        none.
+        Effects of the features on the slopes of a second opinion, and what is common to all, ``(n_features + 1, d)``;
+        nothing where there is none.
     """
 
     center: np.ndarray

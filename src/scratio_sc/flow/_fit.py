@@ -138,7 +138,8 @@ def fit_flow(
         bar.set_postfix_str("widening components")
         seed = int(rng.integers(2**31))
         judging: dict[str, Any] = {"group": group, "folds": folds, "seed": seed}
-        doubt = _doubt(judges, scaled, design, **judging)
+        # widening would shift the level of a second opinion, and averages are not too sure
+        doubt = 0.0 if plan.second_opinion else _doubt(judges, scaled, design, **judging)
         members, judges = ([one.widened(doubt, design) for one in each] for each in (members, judges))
         records = _train(members, scaled, group, seen=seen, design=design, schedule=schedule, rngs=member_rngs, bar=bar)
     held_out, total = score_held_out(judges, scaled, design, progress=progress, **judging)

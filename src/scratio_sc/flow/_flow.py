@@ -278,9 +278,7 @@ class ConditionalFlow:
         side, draw = side_of(self.design, named, own_row), np.random.default_rng(rng)
         row = draw.choice(len(side.rows), size=n, p=np.exp(side.log_weights))
         parts = [
-            (member, groups)
-            for member in self.members
-            for groups in member.described(self.design, side.rows).partitions
+            (member, groups) for member in self.members for groups in member.of_one(self.design, side.rows).partitions
         ]
         which = draw.permutation(n) % len(parts)
         out = np.empty((n, self.n_dims))

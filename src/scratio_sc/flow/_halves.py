@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
 CLEARLY = 1.645
-"""Standard errors by which labels that have a say, and united components, have to serve held-out cells."""
+"""Standard errors by which labels that have a say, united components and second opinions serve held-out cells."""
 LEAST_TOLD = 0.1
 """Share of the log-loss of held-out cells that united components have to save: fewer of them see less."""
 LEAST_ADDED = 0.02
 """Share of the log-loss of held-out cells, or of what is told of it, that a second opinion has to save."""
+MAX_ELEMENTS = 2_000_000
+"""Numbers in the means of all groups above which there is no second opinion: it would take too long."""
 MAX_JUDGED, MAX_CONTESTED, MAX_SCORES = 5_000, 20_000, 60_000
 TRIAL_SWEEPS = 3
 
@@ -143,20 +145,23 @@ class Halves:
     def second_opinion_serves(self, parts: Sequence[Fitted], *, own_share: float, label_weight: float) -> bool:
         """Whether the mean with a second opinion tells the conditions of the cells to judge by clearly better.
 
-        By a share of what is left to tell or, where conditions hardly differ, of what is told.
+        By a share of what is left to tell or, where conditions hardly differ, of what is told; and better than half of
+        the ratios would, for smaller ratios alone may serve.
         """
-        if len(self.judge) < MIN_JUDGED or not contested(self.design).any():
+        n_elements = self.design.n_groups * sum(part.mixture.mean.size for part in parts)
+        if len(self.judge) < MIN_JUDGED or n_elements > MAX_ELEMENTS or not contested(self.design).any():
             return False
         if label_weight:
             parts = LabelledMeans.of(parts, self.x, self.group, design=self.design).at(label_weight)
-        contest = Contest.of(self.judge, self.judge_group, self.design)
+        n = max(MAX_SCORES // self.design.n_groups, MAX_JUDGED)
+        contest = Contest.of(self.judge[:n], self.judge_group[:n], self.design)
         density = np.mean([part.log_densities(contest.x, self.design, own_share=own_share) for part in parts], axis=0)
         first = torch.as_tensor(density).gather(1, contest.rivals) + contest.log_prior
         tilt = Tilt.of([part.mixture for part in parts], self.design)
         second = tilt.logit(tilt.fit(self.x, self.group, self.design), contest)
-        frequency, alone, both = (
+        frequency, alone, halved, both = (
             cross_entropy(logit, contest.own, reduction="none").numpy()
-            for logit in (contest.log_prior, first, 0.5 * (first + second))
+            for logit in (contest.log_prior, first, 0.5 * (first + contest.log_prior), 0.5 * (first + second))
         )
         least = LEAST_ADDED * min(alone.mean(), (frequency - alone).mean())
-        return is_clear(alone - both, n_errors=CLEARLY, least=least)
+        return all(is_clear(rival - both, n_errors=CLEARLY, least=least) for rival in (alone, halved))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratio_sc.flow._contest import contested
 from scratio_sc.flow._mixtures import Mixtures
 from scratio_sc.flow._proportions import log_weights
 from scratio_sc.flow._tilt import tilted
@@ -75,12 +76,19 @@ class Member:
         """
         parts = [self._described(design, rows)]
         if len(self.anchor.tilt):
-            parts.append(self._tilted(design.features(rows)))
+            parts.append(self._tilted(design, rows))
         return self._united(parts, design.features(rows))
 
     def described(self, design: Design, rows: np.ndarray) -> Groups:
         """The same according to where their cells lie alone."""
         return self._united([self._described(design, rows)], design.features(rows))
+
+    def of_one(self, design: Design, rows: np.ndarray) -> Groups:
+        """The same for densities of one side: a second opinion tells sides apart, and has nothing to say of one.
+
+        Networks correct both opinions, and are of no use without one of them.
+        """
+        return (self.described if self.network.silent else self.groups)(design, rows)
 
     def _described(self, design: Design, rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """Log weights ``(k, m)``, means ``(k, m, d)``, variances and rotations (of one group where all share them)."""
@@ -93,12 +101,13 @@ class Member:
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)
         return anchor.log_weights(features), anchor.means(features), variance, rotation
 
-    def _tilted(self, features: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The same according to the second opinion, of groups with ``features (k, n_features)``."""
-        anchor, common = self.anchor, features * ~self.anchor.tilt.any(1)
+    def _tilted(self, design: Design, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The same according to the second opinion."""
+        anchor, features = self.anchor, design.features(rows)
+        common = features * ~contested(design)
         variance, rotation = (part.astype(np.float32).astype(float) for part in (anchor.variance, anchor.rotation))
         covariance = (rotation * variance[:, None]) @ rotation.swapaxes(1, 2)  # of the precision that flows keep
-        slope = torch.as_tensor(features @ anchor.tilt)
+        slope = torch.as_tensor(features @ anchor.tilt[:-1] + anchor.tilt[-1])
         parts = (anchor.log_weights(common), anchor.means(common), covariance)
         weight, mean = tilted(*map(torch.as_tensor, parts), slope=slope)
         return log_weights(weight.numpy(), anchor.partition), mean.numpy(), anchor.variance[None], anchor.rotation[None]

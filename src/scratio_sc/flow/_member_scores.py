@@ -53,9 +53,11 @@ def member_scores(
     """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
     value, far = np.full((len(x), len(sides)), np.nan), np.zeros((len(x), len(sides)), bool)
     by_member = np.full((len(flow.members), *value.shape), np.nan)
-    by_partition = np.full((flow.members[0].anchor.n_opinions, *value.shape), np.nan)
+    by_partition = np.empty((0, *value.shape))
     withheld = np.zeros((*value.shape, len(sides)))
     for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
+        if not len(by_partition):
+            by_partition = np.full((len(batch.by_partition), *value.shape), np.nan)
         by_member[:, batch.cells], by_partition[:, batch.cells] = batch.by_member, batch.by_partition
         value[batch.cells], far[batch.cells], withheld[batch.cells] = batch.value, batch.far, batch.withheld
     return MemberScores(by_member, by_partition, value, far, withheld)

@@ -47,11 +47,12 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     Members that have seen the cells are not asked: their densities are NaN, and partitions are means of the others.
     """
     (side,) = sides
-    by_part = np.full((len(flow.members), flow.members[0].anchor.n_parts, len(x), len(side.rows)), np.nan)
+    n_parts = len(flow.members[0].of_one(flow.design, side.rows).partitions)
+    by_part = np.full((len(flow.members), n_parts, len(x), len(side.rows)), np.nan)
     for m in np.flatnonzero(batch.unseen[:, 0]):
         member = flow.members[m]
         cells, generator = member.coordinates(x), torch.Generator().manual_seed(flow.seed)
-        partitions = member.described(flow.design, side.rows).partitions
+        partitions = member.of_one(flow.design, side.rows).partitions
         for c in range(len(side.rows)):
             for p, groups in enumerate(partitions):
                 density = MemberDensity(member, groups, c)

@@ -86,8 +86,7 @@ def denoising_scores(
     def of_member(asked: tuple[Member, Directions, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Log densities of the sides, of the sides by partition, and of the rows at the finest if the member judges."""
         member, directions, is_judge = asked
-        # a second opinion tells sides apart: of one it has nothing to say
-        groups = (member.groups if len(sides) > 1 else member.described)(flow.design, rows)
+        groups = (member.groups if len(sides) > 1 else member.of_one)(flow.design, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
         seen = parts @ weights
         return of_sides(seen.mean(0)), of_sides(seen), parts.mean(0).sum(-1) if is_judge else None

@@ -173,7 +173,7 @@ def _check_member(member: Member, design: Design, name: str, *, first: Anchor) -
         "rotation": (m, n_dims, n_dims),
         "own_variance": (k, m, n_dims),
         "own_rotation": (k, m, n_dims, n_dims),
-        "tilt": (n_features if len(first.tilt) else 0, n_dims),
+        "tilt": (n_features + 1 if first.tilt.size else 0, n_dims),
     }
     _check_shapes({f"{name}.anchor.{part}": (getattr(anchor, part), shape) for part, shape in shapes.items()})
 

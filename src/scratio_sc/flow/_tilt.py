@@ -5,12 +5,15 @@
 The log ratio of two conditions is linear in x, as in logistic regression (Anderson 1972), whatever m is. Of a mixture
 m = sum_k w_k N(mu_k, Sigma_k) this is a mixture once more, of means mu_k + Sigma_k b_c and of weights proportional to
 w_k exp(b_c . mu_k + b_c . Sigma_k b_c / 2), the sum of which is Z_c. So noise, bandwidths and denoisers need nothing of
-their own. The slopes b_c are those that tell the labels of the cells best, with a normal prior of one nat a standard
-deviation; m knows covariates, and no conditions.
+their own. m is the first opinion without what conditions of the same covariates do.
+
+The slopes b_c are those that tell the labels of the cells best: a slope of all, and effects of the features in which
+conditions differ, with normal priors of one nat a standard deviation. A feature whose effect could be chance has none.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from scratio_sc.flow._components import VARIANCE_FLOOR
 from scratio_sc.flow._contest import Contest, contested
 
 if TYPE_CHECKING:
@@ -28,15 +32,18 @@ if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
     from scratio_sc.flow._mixture_fit import Mixture
 
-MAX_ITERATIONS = 200
-TOLERANCE = 1e-3
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-2
 """Gradient, in standard deviations of the prior, at which the search ends."""
+MAX_ROUNDS = 4
+CHANCE = 3.0
+"""Standard deviations of what chance makes of the squared distance of an effect from 0, up to which it counts as 0."""
 
 
 def tilted(log_weight: Tensor, mean: Tensor, covariance: Tensor, *, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Log weights ``(k, m)``, that do not sum to one, and means ``(k, m, d)`` of mixtures tilted by ``slope (k, d)``.
 
-    From those before, which may be the same for all k, and covariances ``(m, d, d)``.
+    From those before, and covariances ``(m, d, d)``.
     """
     step = (slope @ covariance).swapaxes(0, 1)
     return log_weight + ((mean + 0.5 * step) * slope[:, None]).sum(-1), mean + step
@@ -49,8 +56,8 @@ class Tilt:
     Attributes
     ----------
     kinds, kind
-        Features in which conditions of the same covariates differ, of each kind of group ``(n_kinds, n_contested)``,
-        and the kind of each group ``(n_groups,)``.
+        Features in which conditions of the same covariates differ, and 1 for what is common to all, of each kind of
+        group ``(n_kinds, n_contested + 1)``, and the kind of each group ``(n_groups,)``.
     parts
         Log weights ``(n_groups, m)``, means ``(n_groups, m, d)`` and covariances ``(m, d, d)`` of each partition.
     """
@@ -65,6 +72,7 @@ class Tilt:
         features, theirs = design.features(design.groups), contested(design)
         common = features * ~theirs
         kinds, kind = np.unique(features[:, theirs], axis=0, return_inverse=True)
+        kinds = np.column_stack([kinds, np.ones(len(kinds))])
         parts = [
             (
                 torch.as_tensor(mixture.log_weights(common)),
@@ -78,7 +86,7 @@ class Tilt:
     def logit(self, effect: Tensor, contest: Contest) -> Tensor:
         """Log densities of the rivals, less what they have in common, plus log frequencies ``(n, n_conditions)``.
 
-        By the ``effect (n_contested, d)`` of the features on slopes; mean of the partitions.
+        By the ``effect (n_contested + 1, d)`` of the features on slopes; mean of the partitions.
         """
         slope = self.kinds @ effect
         total = torch.stack([tilted(*part, slope=slope[self.kind])[0].logsumexp(1) for part in self.parts]).mean(0)
@@ -86,26 +94,60 @@ class Tilt:
         return along - total[contest.rivals] + contest.log_prior
 
     def fit(self, x: Tensor, group: np.ndarray, design: Design) -> Tensor:
-        """The effect of each feature in which conditions differ on the slopes, ``(n_contested, d)``."""
-        contest, unit = Contest.of(x, group, design), x.std(0)
-        step = torch.zeros(self.kinds.shape[1], x.shape[1], dtype=x.dtype, requires_grad=True)
+        """The effect of each feature in which conditions differ, and of all, on slopes, ``(n_contested + 1, d)``."""
+        contest, unit = Contest.of(x, group, design), (x.var(0) + VARIANCE_FLOOR).sqrt()
+        kept = torch.ones_like(self.kinds[0])
+        for _ in range(MAX_ROUNDS):  # what is common to all shows as effects go
+            step = self._steps(contest, unit, kept)
+            clear = self._clear(step, contest, unit)
+            if clear[kept > 0].all():
+                break
+            kept *= clear
+        return kept[:, None] * step / unit
+
+    def _steps(self, contest: Contest, unit: Tensor, kept: Tensor) -> Tensor:
+        """Effects times ``unit (d,)``, 0 of features that are not ``kept (n_contested + 1,)``."""
+        step = torch.zeros(len(kept), len(unit), dtype=kept.dtype, requires_grad=True)
+        best, least = step.detach().clone(), math.inf
         optimizer = torch.optim.LBFGS(
             [step], max_iter=MAX_ITERATIONS, tolerance_grad=TOLERANCE, line_search_fn="strong_wolfe"
         )
 
         def loss() -> Tensor:
+            nonlocal best, least
             optimizer.zero_grad()
-            logit = self.logit(step / unit, contest)
+            logit = self.logit(kept[:, None] * step / unit, contest)
             value = cross_entropy(logit, contest.own, reduction="sum") + 0.5 * step.square().sum()
             value.backward()
+            if value.item() < least:  # a search that goes astray ends in NaN
+                best, least = step.detach().clone(), value.item()
             return value
 
         optimizer.step(loss)
-        return step.detach() / unit
+        return kept[:, None] * best
+
+    def _clear(self, step: Tensor, contest: Contest, unit: Tensor) -> Tensor:
+        """Which effects are further from 0 than chance puts them, ``(n_contested + 1,)``; what is common to all counts.
+
+        Effects ``step`` have the Fisher information sum_i Var_i(f) z_ij^2, z the cells in units of their standard
+        deviations, and Var_i the variance of a feature between the rivals for a cell, by their probabilities.
+        """
+        probability = self.logit(step / unit, contest).softmax(1)
+        of_kind = probability.new_zeros(len(probability), len(self.kinds))
+        of_kind.scatter_add_(1, self.kind[contest.rivals], probability)
+        varies = of_kind @ self.kinds.square() - (of_kind @ self.kinds).square()
+        z = (contest.x - contest.x.mean(0)) / unit
+        distance, d = (step.square() * (varies.T @ z.square())).sum(1), len(unit)
+        clear = distance > d + CHANCE * math.sqrt(2 * d)
+        clear[-1] = True
+        return clear
 
 
 def fit_tilt(mixtures: Sequence[Mixture], x: Tensor, group: np.ndarray, *, design: Design) -> np.ndarray:
-    """The effect of every feature on the slopes ``(n_features, d)``: 0 where conditions do not differ in it."""
-    effect = np.zeros((design.n_features, x.shape[1]))
-    effect[contested(design)] = Tilt.of(mixtures, design).fit(x, group, design).numpy()
+    """The effect of every feature, and what is common to all, on slopes ``(n_features + 1, d)``.
+
+    0 where conditions of the same covariates do not differ in a feature.
+    """
+    effect = np.zeros((design.n_features + 1, x.shape[1]))
+    effect[np.append(contested(design), True)] = Tilt.of(mixtures, design).fit(x, group, design).numpy()
     return effect

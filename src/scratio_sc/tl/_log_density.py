@@ -65,7 +65,8 @@ def log_density(
 
     `adata.obs[key_added]` : :class:`pandas.Series` (dtype ``float32``)
         The log density in nats; NaN for cells whose own level is needed, and missing or not in the fit. Differences
-        between cells of one embedding mean something, the level itself depends on its units.
+        between cells of one embedding mean something, the level itself depends on its units. How conditions differ,
+        :func:`scratio_sc.tl.log_ratio` says better: a second opinion that tells them apart has a say there alone.
     `adata.uns[key_added]['params']` : :class:`dict`
         Condition, the flow's key (empty where `flow` is given), embedding and method.
 
