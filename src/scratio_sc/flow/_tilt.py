@@ -129,10 +129,11 @@ class Tilt:
     def _clear(self, step: Tensor, contest: Contest, unit: Tensor) -> Tensor:
         """Which effects are further from 0 than chance puts them, ``(n_contested + 1,)``; what is common to all counts.
 
-        Effects ``step`` have the Fisher information sum_i Var_i(f) z_ij^2, z the cells in units of their standard
-        deviations, and Var_i the variance of a feature between the rivals for a cell, by their probabilities.
+        Without effects the Fisher information is sum_i Var_i(f) z_ij^2, z the cells in units of their standard
+        deviations, and Var_i the variance of a feature between the rivals for a cell. (At the effects themselves there
+        is hardly any where conditions are told apart, and clear effects would seem to be chance: Hauck & Donner 1977.)
         """
-        probability = self.logit(step / unit, contest).softmax(1)
+        probability = contest.log_prior.exp()
         of_kind = probability.new_zeros(len(probability), len(self.kinds))
         of_kind.scatter_add_(1, self.kind[contest.rivals], probability)
         varies = of_kind @ self.kinds.square() - (of_kind @ self.kinds).square()
