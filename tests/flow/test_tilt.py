@@ -15,17 +15,22 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
 
-from scratio_sc.flow import _tilt
+from scratio_sc.flow import _halves, _tilt
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._denoising_ratio import N_NODES
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._mixture_fit import Mixture
+from scratio_sc.flow._storage import from_dict, to_dict
 from scratio_sc.flow._tilt import fit_tilt, tilted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scratio_sc.flow import ConditionalFlow
+
+    Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
 
 def random_mixture(m: int, d: int, n_features: int, *, seed: int) -> Mixture:
@@ -195,3 +200,37 @@ def test_networks_correct_both_opinions(tilted_flow: ConditionalFlow, mixed_cell
     for expert in (speaking.network.coarse, speaking.network.fine):
         torch.nn.init.normal_(expert.outlet.weight, generator=torch.Generator().manual_seed(0))
     assert len(speaking.of_one(design, design.groups).partitions) == 2 * member.anchor.n_parts
+
+
+@pytest.mark.parametrize(
+    ("columns", "numeric", "own_share"),
+    [
+        (("treatment", "donor"), (), 0.0),
+        (("treatment", "donor"), (), 0.5),
+        (("treatment", "dose"), ("dose",), 0.0),
+        (("dose", "donor"), ("dose",), 0.0),
+    ],
+)
+def test_any_design_and_any_covariances_may_have_a_second_opinion(
+    fit: Fit,
+    donor_cells: np.ndarray,
+    donor_labels: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    columns: tuple[str, ...],
+    numeric: tuple[str, ...],
+    own_share: float,
+) -> None:
+    monkeypatch.setattr(_halves.Halves, "second_opinion_serves", lambda *_, **__: True)
+    monkeypatch.setattr(_halves, "OWN_SHARES", (own_share,))
+    dose = np.where(donor_labels[:, 0] == "stim", 3, np.arange(len(donor_labels)) % 2).astype(str)
+    known = {"treatment": donor_labels[:, 0], "donor": donor_labels[:, 1], "dose": dose}
+    labels = np.column_stack([known[name] for name in columns])
+    flow, fold = fit(donor_cells, labels, columns=columns, n_condition_columns=1, numeric=numeric)
+    sides = ({"dose": 3.0}, {"dose": 0.0}) if columns[0] == "dose" else ("stim", "ctrl")
+    ratio = flow.log_ratio(donor_cells, *sides, own=labels, fold=fold)
+    again = from_dict(to_dict(flow), device="cpu").log_ratio(donor_cells, *sides, own=labels, fold=fold)
+    assert flow.members[0].anchor.n_opinions == 2 * flow.members[0].anchor.n_parts
+    np.testing.assert_array_equal(again.value, ratio.value)
+    stimulated = donor_labels[:, 0] == "stim"
+    assert ratio.value[stimulated].mean() > 0.5 > ratio.value[~stimulated].mean()
