@@ -234,3 +234,8 @@ def test_any_design_and_any_covariances_may_have_a_second_opinion(
     np.testing.assert_array_equal(again.value, ratio.value)
     stimulated = donor_labels[:, 0] == "stim"
     assert ratio.value[stimulated].mean() > 0.5 > ratio.value[~stimulated].mean()
+
+
+def test_flow_says_that_it_has_a_second_opinion(tilted_flow: ConditionalFlow, mixed_flow: ConditionalFlow) -> None:
+    assert "networks silent, a second opinion>" in repr(tilted_flow)
+    assert "networks silent>" in repr(mixed_flow)

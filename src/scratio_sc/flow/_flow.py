@@ -112,9 +112,11 @@ class ConditionalFlow:
 
     def __repr__(self) -> str:
         columns = [f"{column} of {shorten(self.design.choices(column), LONGEST)}" for column in self.design.columns]
-        networks = "silent" if self.members[0].network.silent else "trained"
+        first = self.members[0]
+        found = f"networks {'silent' if first.network.silent else 'trained'}"
+        found += ", a second opinion" if len(first.anchor.tilt) else ""
         fitted = f"{self.design.sizes.sum()} cells, {self.n_dims} dimensions, {'; '.join(columns)}"
-        return f"<ConditionalFlow: {fitted}; {len(self.members)} members, networks {networks}>"
+        return f"<ConditionalFlow: {fitted}; {len(self.members)} members, {found}>"
 
     @property
     def n_dims(self) -> int:
