@@ -109,7 +109,8 @@ class Anchor:
         """Anchor of cells ``(n, d)`` in groups ``(n,)``, as planned, and the one that cells it has not seen judge.
 
         The priors of a plan know the labels of all cells, and what chance does in all folds alike would look as if it
-        were borne out. The other one has priors of its own, from the cells that it sees.
+        were borne out. The other one has priors of its own, from the cells that it sees. A second opinion knows these
+        cells alone, so both have the same.
         """
         z = plan.coordinates(x)
         parts = of_cells(plan.parts, plan.types, z, group=group, design=design)

@@ -36,7 +36,7 @@ class Groups:
 
     @property
     def partitions(self) -> list[Groups]:
-        """The groups according to each partition of the cells."""
+        """The groups according to each partition of the cells, and by the second opinion after the first."""
         return [Groups(self.features, mixtures) for mixtures in self.mixtures.partitions]
 
 

@@ -24,7 +24,7 @@ class MemberScores:
     by_member
         Log density according to each member, nats, ``(n_members, n, k)``; NaN for cells that are not scored.
     by_partition
-        Log density according to each partition, nats, ``(n_partitions, n, k)``.
+        Log density according to each partition, nats, ``(n_partitions, n, k)``; twice as many by two opinions.
     value
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far

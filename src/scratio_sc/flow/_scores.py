@@ -40,7 +40,8 @@ class Scores:
     by_member
         Log density according to each member, nats, ``(n_members, b, k)``.
     by_partition
-        Log density according to each partition, mean of all members, nats, ``(n_partitions, b, k)``.
+        Log density according to each partition, mean of all members, nats, ``(n_partitions, b, k)``; twice as many by
+        two opinions.
     unseen
         Members that did not see each cell, whose mean is the honest value, ``(n_members, b)``.
     far
