@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scratio_sc.flow import ConditionalFlow
+    from scratio_sc.flow._contrast import SideSpec
 
     Fit = Callable[..., tuple[ConditionalFlow, np.ndarray]]
 
@@ -183,13 +184,17 @@ def test_second_opinion_has_no_say_in_densities(tilted_flow: ConditionalFlow, mi
     assert (tilted_flow.log_ratio(x, "stim", "ctrl").value != alone.log_ratio(x, "stim", "ctrl").value).any()
 
 
-def test_partitions_say_what_each_opinion_does(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
-    found = member_scores(
-        tilted_flow, mixed_cells[::10], ["stim", "ctrl"], own=None, fold=None, weights=np.ones(N_NODES)
-    )
-    assert len(found.by_partition) == 2 * tilted_flow.members[0].anchor.n_parts
+def test_errors_of_tables_know_the_mean_of_both_opinions(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    sides: list[SideSpec] = ["stim", "ctrl"]
+    found = member_scores(tilted_flow, mixed_cells, sides, own=None, fold=None, weights=np.ones(N_NODES))
+    assert len(found.by_partition) == tilted_flow.members[0].anchor.n_parts
     np.testing.assert_allclose(found.by_partition.mean(0), found.by_member.mean(0), atol=1e-6)
-    ratio = found.by_partition[..., 0] - found.by_partition[..., 1]
+
+
+def test_error_of_a_ratio_knows_how_opinions_differ(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
+    (scores,) = tilted_flow.scores(mixed_cells[::10], ["stim", "ctrl"])
+    assert len(scores.by_partition) == 2 * tilted_flow.members[0].anchor.n_parts
+    ratio = scores.by_partition[..., 0] - scores.by_partition[..., 1]
     assert np.abs(ratio[0] - ratio[-1]).mean() > 0.1
 
 

@@ -24,7 +24,8 @@ class MemberScores:
     by_member
         Log density according to each member, nats, ``(n_members, n, k)``; NaN for cells that are not scored.
     by_partition
-        Log density according to each partition, nats, ``(n_partitions, n, k)``; twice as many by two opinions.
+        Log density according to each partition, nats, ``(n_partitions, n, k)``; of two opinions their mean, for what
+        is no mean of ratios says little of one of them.
     value
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far
@@ -53,12 +54,12 @@ def member_scores(
     """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
     value, far = np.full((len(x), len(sides)), np.nan), np.zeros((len(x), len(sides)), bool)
     by_member = np.full((len(flow.members), *value.shape), np.nan)
-    by_partition = np.empty((0, *value.shape))
+    n_parts = flow.members[0].anchor.n_parts
+    by_partition = np.full((n_parts, *value.shape), np.nan)
     withheld = np.zeros((*value.shape, len(sides)))
     for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
-        if not len(by_partition):
-            by_partition = np.full((len(batch.by_partition), *value.shape), np.nan)
-        by_member[:, batch.cells], by_partition[:, batch.cells] = batch.by_member, batch.by_partition
+        by_member[:, batch.cells] = batch.by_member
+        by_partition[:, batch.cells] = batch.by_partition.reshape(-1, n_parts, *batch.value.shape).mean(0)
         value[batch.cells], far[batch.cells], withheld[batch.cells] = batch.value, batch.far, batch.withheld
     return MemberScores(by_member, by_partition, value, far, withheld)
 
