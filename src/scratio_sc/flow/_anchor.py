@@ -117,15 +117,24 @@ class Anchor:
         tilt = np.empty((0, z.shape[1]))
         if plan.second_opinion:
             tilt = fit_tilt([part.mixture for part in parts], z, group, design=design)
-        anchor = replace(cls._of(parts, z, group, design=design, plan=plan), tilt=tilt)
+        anchor = cls._of(parts, z, group, design=design, plan=plan, tilt=tilt)
         if all(len(part.mixture.mean) == 1 for part in parts):
             return anchor, anchor
         judge = [part.mixture.with_pooled_weights.refitted(z, group, design, prior=None) for part in parts]
-        return anchor, replace(cls._of(judge, z, group, design=design, plan=plan), tilt=tilt)
+        return anchor, cls._of(judge, z, group, design=design, plan=plan, tilt=tilt)
 
     @classmethod
-    def _of(cls, parts: Sequence[Fitted], z: Tensor, group: np.ndarray, *, design: Design, plan: AnchorPlan) -> Anchor:
-        """Partitions of the cells, in coordinates, as an anchor without a second opinion."""
+    def _of(
+        cls,
+        parts: Sequence[Fitted],
+        z: Tensor,
+        group: np.ndarray,
+        *,
+        design: Design,
+        plan: AnchorPlan,
+        tilt: np.ndarray,
+    ) -> Anchor:
+        """Partitions of the cells, in coordinates, as an anchor."""
         if plan.label_weight:
             parts = LabelledMeans.of(parts, z, group, design=design).at(plan.label_weight)
         mixture, own_share = Mixture.union([part.mixture for part in parts]), plan.own_share
@@ -150,7 +159,7 @@ class Anchor:
             own_share=own_share,
             own_variance=np.maximum(own_variance, VARIANCE_FLOOR),
             own_rotation=own_rotation,
-            tilt=np.empty((0, z.shape[1])),
+            tilt=tilt,
         )
 
 

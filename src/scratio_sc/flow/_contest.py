@@ -52,11 +52,3 @@ class Contest:
         of_cells = group[asked]
         parts = np.maximum(table, 0)[stratum[of_cells]], log_prior[stratum[of_cells]], condition[of_cells]
         return cls(x[torch.as_tensor(asked)], *(torch.as_tensor(part) for part in parts))
-
-
-def contested(design: Design) -> np.ndarray:
-    """Which features differ between groups of the same covariates, ``(n_features,)``."""
-    features = design.features(design.groups)
-    _, first = np.unique(design.stratum, return_index=True)
-    differs: np.ndarray = (features != features[first[design.stratum]]).any(0)
-    return differs

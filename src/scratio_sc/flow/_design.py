@@ -247,6 +247,14 @@ class Design:
         same: np.ndarray = stratum.reshape(-1)
         return same
 
+    @cached_property
+    def contested(self) -> np.ndarray:
+        """Which features differ between groups of the same covariates, ``(n_features,)``."""
+        features = self.features(self.groups)
+        _, first = np.unique(self.stratum, return_index=True)
+        differs: np.ndarray = (features != features[first[self.stratum]]).any(0)
+        return differs
+
     def condition_of(self, rows: np.ndarray) -> np.ndarray:
         """Index into `conditions` of rows ``(m, n_columns)``, -1 for one that was never observed."""
         own = np.atleast_2d(rows)[:, : self.n_condition_columns]

@@ -14,8 +14,8 @@ partitions'. Levels that share a mean go on sharing it, and what did not move st
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scratio_sc.flow._components import ROWS_AT_ONCE, whitening
-from scratio_sc.flow._contest import Contest, contested
+from scratio_sc.flow._contest import Contest
+from scratio_sc.flow._minimise import minimised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,7 @@ class _Moving:
 def _moving(mixture: Mixture, contest: Contest, design: Design) -> tuple[list[_Moving], Tensor]:
     """Components that move, and log densities of the cells under their rivals ``(n, n_conditions)``."""
     features, (m, d) = design.features(design.groups), mixture.mean.shape
-    effect = np.where(contested(design)[:, None, None], mixture.mean_effect, 0)
+    effect = np.where(design.contested[:, None, None], mixture.mean_effect, 0)
     index = np.flatnonzero(effect.any((0, 2)))
     whiten = whitening(torch.linalg.cholesky(torch.as_tensor(mixture.covariance)))
     flat, center = whiten.permute(1, 0, 2).flatten(1), torch.as_tensor(mixture.mean)[:, None] @ whiten
@@ -175,24 +176,11 @@ class LabelledMeans:
     def at(self, weight: float) -> list[Fitted]:
         """The mixtures where labels have some weight."""
         n_steps = sum(component.of_groups.shape[1] for moving in self.moving for component in moving)
-        step = torch.zeros(n_steps, self.contest.x.shape[1], dtype=self.logit.dtype, requires_grad=True)
-        best, least = step.detach().clone(), math.inf
-
-        def loss() -> Tensor:
-            nonlocal best, least
-            optimizer.zero_grad()
-            value = self._loss(step, weight)
-            value.backward()
-            if value.item() < least:  # a search that goes astray ends in NaN
-                best, least = step.detach().clone(), value.item()
-            return value
-
-        optimizer = torch.optim.LBFGS(
-            [step], max_iter=MAX_ITERATIONS, tolerance_grad=TOLERANCE, line_search_fn="strong_wolfe"
-        )
+        step = torch.zeros(n_steps, self.contest.x.shape[1], dtype=self.logit.dtype)
         if weight and n_steps:
-            optimizer.step(loss)
-        taken = self._by_component(best)
+            loss = partial(self._loss, weight=weight)
+            step = minimised(loss, step, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE)
+        taken = self._by_component(step)
         return [_stepped(*each) for each in zip(self.parts, self.moving, taken, strict=True)]
 
     def _by_component(self, step: Tensor) -> list[list[Tensor]]:
@@ -200,7 +188,7 @@ class LabelledMeans:
         each = iter(step.split([component.of_groups.shape[1] for moving in self.moving for component in moving]))
         return [[next(each) for _ in moving] for moving in self.moving]
 
-    def _loss(self, step: Tensor, weight: float) -> Tensor:
+    def _loss(self, step: Tensor, *, weight: float) -> Tensor:
         """Cross-entropy of the labels by its weight, and what steps ``(n_steps, d)`` cost, nats."""
         logit = self.logit
         for moving, steps in zip(self.moving, self._by_component(step), strict=True):

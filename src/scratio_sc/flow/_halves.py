@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from scratio_sc.flow._anchor import of_cells
 from scratio_sc.flow._calibration import MIN_JUDGED
-from scratio_sc.flow._contest import Contest, contested
+from scratio_sc.flow._contest import Contest
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
@@ -149,7 +149,7 @@ class Halves:
         the ratios would, for smaller ratios alone may serve.
         """
         n_elements = self.design.n_groups * sum(part.mixture.mean.size for part in parts)
-        if len(self.judge) < MIN_JUDGED or n_elements > MAX_ELEMENTS or not contested(self.design).any():
+        if len(self.judge) < MIN_JUDGED or n_elements > MAX_ELEMENTS or not self.design.contested.any():
             return False
         if label_weight:
             parts = LabelledMeans.of(parts, self.x, self.group, design=self.design).at(label_weight)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratio_sc.flow._contest import contested
 from scratio_sc.flow._mixtures import Mixtures
 from scratio_sc.flow._proportions import log_weights
 from scratio_sc.flow._tilt import tilted
@@ -74,14 +73,16 @@ class Member:
 
         As `described`, with the second opinion where there is one (`_tilt`).
         """
-        parts = [self._described(design, rows)]
+        features = design.features(rows)
+        opinions = [self._first_opinion(design, rows, features)]
         if len(self.anchor.tilt):
-            parts.append(self._tilted(design, rows))
-        return self._united(parts, design.features(rows))
+            opinions.append(self._second_opinion(design, features))
+        return self._groups(features, opinions)
 
     def described(self, design: Design, rows: np.ndarray) -> Groups:
         """The same according to where their cells lie alone."""
-        return self._united([self._described(design, rows)], design.features(rows))
+        features = design.features(rows)
+        return self._groups(features, [self._first_opinion(design, rows, features)])
 
     def of_one(self, design: Design, rows: np.ndarray) -> Groups:
         """The same for densities of one side: a second opinion tells sides apart, and has nothing to say of one.
@@ -90,9 +91,9 @@ class Member:
         """
         return (self.described if self.network.silent else self.groups)(design, rows)
 
-    def _described(self, design: Design, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _first_opinion(self, design: Design, rows: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, ...]:
         """Log weights ``(k, m)``, means ``(k, m, d)``, variances and rotations (of one group where all share them)."""
-        anchor, features = self.anchor, design.features(rows)
+        anchor = self.anchor
         variance, rotation = anchor.variance[None], anchor.rotation[None]
         if anchor.own_share:
             index = design.alike(rows)
@@ -101,10 +102,9 @@ class Member:
             rotation = np.where(seen[..., None], anchor.own_rotation[index], rotation)
         return anchor.log_weights(features), anchor.means(features), variance, rotation
 
-    def _tilted(self, design: Design, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The same according to the second opinion."""
-        anchor, features = self.anchor, design.features(rows)
-        common = features * ~contested(design)
+    def _second_opinion(self, design: Design, features: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The same of mixtures that know by their slopes alone in what conditions differ."""
+        anchor, common = self.anchor, features * ~design.contested
         variance, rotation = (part.astype(np.float32).astype(float) for part in (anchor.variance, anchor.rotation))
         covariance = (rotation * variance[:, None]) @ rotation.swapaxes(1, 2)  # of the precision that flows keep
         slope = torch.as_tensor(features @ anchor.tilt[:-1] + anchor.tilt[-1])
@@ -112,9 +112,9 @@ class Member:
         weight, mean = tilted(*map(torch.as_tensor, parts), slope=slope)
         return log_weights(weight.numpy(), anchor.partition), mean.numpy(), anchor.variance[None], anchor.rotation[None]
 
-    def _united(self, parts: Sequence[tuple[np.ndarray, ...]], features: np.ndarray) -> Groups:
-        """Groups of several opinions, which count the same."""
-        weight, *others = zip(*parts, strict=True)
+    def _groups(self, features: np.ndarray, opinions: Sequence[tuple[np.ndarray, ...]]) -> Groups:
+        """Groups according to opinions, which count the same."""
+        weight, *others = zip(*opinions, strict=True)
         n_own = max(len(variance) for variance in others[1])
         mean, variance, rotation = (
             np.concatenate([np.broadcast_to(one, (max(len(one), n_own), *one.shape[1:])) for one in each], axis=1)
@@ -124,11 +124,11 @@ class Member:
             rotation, np.broadcast_to(np.eye(mean.shape[2]), rotation.shape)
         )
         mixtures = Mixtures(
-            self._tensor(np.concatenate(weight, axis=1) - math.log(len(parts))),
+            self._tensor(np.concatenate(weight, axis=1) - math.log(len(opinions))),
             self._tensor(mean),
             self._tensor(variance),
             None if identity else self._tensor(rotation),
-            tuple(np.bincount(self.anchor.partition).tolist()) * len(parts),
+            tuple(np.bincount(self.anchor.partition).tolist()) * len(opinions),
         )
         return Groups(self._tensor(features), mixtures)
 

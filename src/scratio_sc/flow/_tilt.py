@@ -22,7 +22,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from scratio_sc.flow._components import VARIANCE_FLOOR
-from scratio_sc.flow._contest import Contest, contested
+from scratio_sc.flow._contest import Contest
+from scratio_sc.flow._minimise import minimised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class Tilt:
     @classmethod
     def of(cls, mixtures: Sequence[Mixture], design: Design) -> Tilt:
         """Of mixtures that know how conditions differ."""
-        features, theirs = design.features(design.groups), contested(design)
+        features, theirs = design.features(design.groups), design.contested
         common = features * ~theirs
         kinds, kind = np.unique(features[:, theirs], axis=0, return_inverse=True)
         kinds = np.column_stack([kinds, np.ones(len(kinds))])
@@ -107,24 +108,13 @@ class Tilt:
 
     def _steps(self, contest: Contest, unit: Tensor, kept: Tensor) -> Tensor:
         """Effects times ``unit (d,)``, 0 of features that are not ``kept (n_contested + 1,)``."""
-        step = torch.zeros(len(kept), len(unit), dtype=kept.dtype, requires_grad=True)
-        best, least = step.detach().clone(), math.inf
-        optimizer = torch.optim.LBFGS(
-            [step], max_iter=MAX_ITERATIONS, tolerance_grad=TOLERANCE, line_search_fn="strong_wolfe"
-        )
 
-        def loss() -> Tensor:
-            nonlocal best, least
-            optimizer.zero_grad()
+        def loss(step: Tensor) -> Tensor:
             logit = self.logit(kept[:, None] * step / unit, contest)
-            value = cross_entropy(logit, contest.own, reduction="sum") + 0.5 * step.square().sum()
-            value.backward()
-            if value.item() < least:  # a search that goes astray ends in NaN
-                best, least = step.detach().clone(), value.item()
-            return value
+            return cross_entropy(logit, contest.own, reduction="sum") + 0.5 * step.square().sum()
 
-        optimizer.step(loss)
-        return kept[:, None] * best
+        start = torch.zeros(len(kept), len(unit), dtype=kept.dtype)
+        return kept[:, None] * minimised(loss, start, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE)
 
     def _clear(self, step: Tensor, contest: Contest, unit: Tensor) -> Tensor:
         """Which effects are further from 0 than chance puts them, ``(n_contested + 1,)``; what is common to all counts.
@@ -150,5 +140,5 @@ def fit_tilt(mixtures: Sequence[Mixture], x: Tensor, group: np.ndarray, *, desig
     0 where conditions of the same covariates do not differ in a feature.
     """
     effect = np.zeros((design.n_features + 1, x.shape[1]))
-    effect[np.append(contested(design), True)] = Tilt.of(mixtures, design).fit(x, group, design).numpy()
+    effect[np.append(design.contested, True)] = Tilt.of(mixtures, design).fit(x, group, design).numpy()
     return effect
