@@ -27,7 +27,7 @@ from scratio_sc.flow._contest import Contest
 from scratio_sc.flow._minimise import minimised
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -90,34 +90,44 @@ def _moving(mixture: Mixture, contest: Contest, design: Design) -> tuple[list[_M
     """Components that move, and log densities of the cells under their rivals ``(n, n_conditions)``."""
     features, (m, d) = design.features(design.groups), mixture.mean.shape
     effect = np.where(design.contested[:, None, None], mixture.mean_effect, 0)
-    index = np.flatnonzero(effect.any((0, 2)))
     whiten = whitening(torch.linalg.cholesky(torch.as_tensor(mixture.covariance)))
-    flat, center = whiten.permute(1, 0, 2).flatten(1), torch.as_tensor(mixture.mean)[:, None] @ whiten
+    flat, mean = whiten.permute(1, 0, 2).flatten(1), torch.as_tensor(mixture.mean)[:, None]
+    center = (mean @ whiten).flatten()
     move = torch.as_tensor(mixture.means(features) - mixture.mean).swapaxes(0, 1) @ whiten
+    pull = whiten @ move.mT
     weight = torch.as_tensor(mixture.log_weights(features)) + whiten.diagonal(dim1=1, dim2=2).log().sum(1)
-    weight = weight - 0.5 * move.square().sum(2).T
+    level, pull = weight - (0.5 * move.square().sum(2) + (mean @ pull)[:, 0]).T, pull.permute(1, 2, 0).flatten(1)
     inertia = torch.full((design.n_groups, m), float(d), dtype=weight.dtype)
-    heard: list[list[tuple[Tensor, ...]]] = [[] for _ in index]
+    moves = torch.as_tensor(effect.any((0, 2)))
+    heard: list[tuple[Tensor, ...]] = []
     log_density = []
     for start in range(0, len(contest.x), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        rivals, own = contest.rivals[rows], contest.own[rows, None]
-        apart = torch.addmm(-center.flatten(), contest.x[rows], flat).unflatten(1, (m, d))
+        x, rivals, own = contest.x[rows], contest.rivals[rows], contest.own[rows, None]
+        apart = torch.addmm(-center, x, flat).unflatten(1, (m, d))
         square = apart.square().sum(2)
-        joint = torch.einsum("nme,mge->ngm", apart, move) + weight
-        joint = joint.gather(1, rivals[..., None].expand(-1, -1, m)) - 0.5 * square[:, None]
+        # the densities of groups differ by what is linear in the cells
+        joint = torch.addmm(level.flatten(), x, pull).unflatten(1, level.shape)
+        joint = joint.gather(1, rivals[..., None].expand(-1, -1, m)).sub_(0.5 * square[:, None])
         log_density.append(joint.logsumexp(2))
-        share = (joint - log_density[-1][..., None]).exp()
+        share = joint.sub_(log_density[-1][..., None]).exp_()
         inertia.index_add_(0, rivals.gather(1, own)[:, 0], share.gather(1, own[..., None].expand(-1, -1, m))[:, 0])
-        hears = (share.amax(1) > MIN_HEARD) & (square < FAR**2 * d)
-        for k, parts in zip(index.tolist(), heard, strict=True):
-            cells = torch.nonzero(hears[:, k])[:, 0]
-            parts.append((start + cells, apart[cells, k], rivals[cells], share[cells, :, k]))
+        hears = (share.amax(1) > MIN_HEARD) & (square < FAR**2 * d) & moves
+        component, cells = torch.nonzero(hears.T, as_tuple=True)
+        heard.append((component, start + cells, apart[cells, component], rivals[cells], share[cells, :, component]))
     moving = []
-    for k, parts in zip(index.tolist(), heard, strict=True):
-        steps = _steps(effect[:, k], features, inertia[:, k].numpy())
-        moving.append(_Moving(k, *steps, whiten[k], move[k], *map(torch.cat, zip(*parts, strict=True))))
+    for k, heard_of in enumerate(_by_component(heard, m)):
+        if moves[k]:
+            steps = _steps(effect[:, k], features, inertia[:, k].numpy())
+            moving.append(_Moving(k, *steps, whiten[k], move[k], *heard_of))
     return moving, torch.cat(log_density)
+
+
+def _by_component(heard: list[tuple[Tensor, ...]], m: int) -> Iterator[tuple[Tensor, ...]]:
+    """What blocks of cells have heard of some of ``m`` components, the first entry of each block, of one by one."""
+    component, *parts = map(torch.cat, zip(*heard, strict=True))
+    order, sizes = component.argsort(stable=True), torch.bincount(component, minlength=m).tolist()
+    return zip(*(part[order].split(sizes) for part in parts), strict=True)
 
 
 def _steps(effect: np.ndarray, features: np.ndarray, inertia: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
-from scratio_sc.flow._threads import MAX_DIMS_ALONE, at_once, one_numpy_thread, one_torch_thread, side_by_side
+from scratio_sc.flow._threads import at_once, one_numpy_thread, one_torch_thread, side_by_side
 from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._widening import FINEST, choose_doubt
@@ -180,7 +180,7 @@ def _untrained_members(
     def anchors_of(cells: np.ndarray) -> tuple[Anchor, Anchor]:
         return Anchor.fit(x[cells], group[cells], design, plan=plan)
 
-    at_most = at_once(torch.device("cpu"), small=x.shape[1] <= MAX_DIMS_ALONE)
+    at_most = at_once(torch.device("cpu"))
     members, judges = [], []
     for m, (anchor, judge_anchor) in enumerate(side_by_side(anchors_of, seen, at_most=at_most)):
         bar.set_postfix_str(f"anchor {m + 1} of {len(seen)}")
