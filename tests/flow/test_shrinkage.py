@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratio_sc.flow._design import Design
-from scratio_sc.flow._shrinkage import GATE, MIN_CELLS, _choice, _gate, _sets, hidden_moves, mean_effects, shrink_means
+from scratio_sc.flow._same_means import GATE
+from scratio_sc.flow._shrinkage import hidden_moves, mean_effects, shrink_means
 
 ONE, _ = Design.of(np.array([["a"], ["b"], ["c"]]), ("condition",), 1)
 PAIRS = np.array([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")])
@@ -42,35 +43,6 @@ def test_levels_that_cannot_be_told_apart_have_no_effect(seed: int, n_levels: in
     mean = 0.3 * cell_means(np.zeros((n_levels, d)), 100, seed=seed)
     shrunken, _ = shrunken_means(mean, np.full(n_levels, 100), whiten=np.eye(d))
     np.testing.assert_allclose(shrunken, 0, atol=1e-12)
-
-
-def sets_by_looking_at_all_pairs(z: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Sets of levels at places ``(n_levels, d)``, from their cells alone: the closest two first, as long as any may."""
-    sets, gate = [[i] for i in range(len(z))], _gate(z.shape[1])
-    while True:
-        pairs = {}
-        for i, a in enumerate(sets):
-            for j, b in enumerate(sets[:i]):
-                (n_a, mean_a), (n_b, mean_b) = ((n[s].sum(), np.average(z[s], axis=0, weights=n[s])) for s in (a, b))
-                far = n_a * n_b / (n_a + n_b) * np.sum((mean_a - mean_b) ** 2) - _choice(len(a), np.array(len(b)))
-                if far <= gate or min(n_a, n_b) < MIN_CELLS:
-                    pairs[i, j] = far
-        if not pairs:
-            return np.array([next(s for s, levels in enumerate(sets) if i in levels) for i in range(len(z))])
-        i, j = min(pairs, key=lambda pair: pairs[pair])
-        sets[j] += sets.pop(i)
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10_000), n_levels=st.integers(2, 15), apart=st.sampled_from([0.0, 0.5, 2.0]))
-def test_sets_are_those_of_a_search_of_all_pairs(seed: int, n_levels: int, apart: float) -> None:
-    rng = np.random.default_rng(seed)
-    n = rng.choice([1.0, 2.0, 20.0, 50.0], n_levels)
-    z = rng.standard_normal((n_levels, 2)) / np.sqrt(n)[:, None] + apart * rng.integers(3, size=(n_levels, 1))
-    distances = n[:, None] * n / (n[:, None] + n) * ((z[:, None] - z) ** 2).sum(2)
-    found = _sets(distances[..., None], n[:, None], np.ones(1), d=2)
-    expected = sets_by_looking_at_all_pairs(z, n)
-    np.testing.assert_array_equal(found[:, None] == found, expected[:, None] == expected)
 
 
 def test_real_difference_of_one_level_is_kept() -> None:

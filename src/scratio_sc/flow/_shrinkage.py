@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from scipy.special import gammaln
 
 from scratio_sc.flow._columns import Column, turns
+from scratio_sc.flow._same_means import MIN_CELLS, gate, price, same_means
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,17 +16,11 @@ if TYPE_CHECKING:
 
     Shrink = Callable[..., tuple[np.ndarray, float]]
 
-GATE = 3.0
-"""Standard deviations of its chance distribution that a distance between means has to exceed."""
-MIN_CELLS = 3
-"""Fewer cells have no mean of their own, however far away: they may be of another type."""
 CLEARLY = 1.645
 """Standard deviations of chance that what is left of the distances of all components has to exceed."""
 DECIMALS = 9
 """To which means are the same if levels share them."""
 SWEEPS = 20
-MIN_ALIKE = 1e-3
-"""Components that move less alike do not count for which levels share their mean."""
 
 
 def shrink_means(
@@ -41,9 +34,7 @@ def shrink_means(
     and what the sets would explain of chance.
     """
     d, n, whitened = mean.shape[2], size.astype(float), np.einsum("lmd,mde->lme", mean, whiten)
-    both = n[:, None] * n / np.maximum(n[:, None] + n, 1e-9)
-    apart = both * np.stack([cdist(z, z, "sqeuclidean") for z in whitened.swapaxes(0, 1)], axis=2)
-    sets = np.stack([_sets(apart, n, weight, d=d) for weight in alike], axis=1)
+    sets = same_means(whitened, n, alike=alike)
     cells = _over_sets(n, sets)
     z = _over_sets(n[..., None] * whitened, sets) / np.maximum(cells, 1e-9)[..., None]
     total = np.maximum(n.sum(0), 1e-9)
@@ -54,8 +45,7 @@ def shrink_means(
     found = _over_sets(n * (distance @ alike.T), sets) / np.maximum(cells, 1e-9)
     z *= _james_stein(found, alike, d=d)[..., None]
     left = (n * ((whitened - z) ** 2).sum(2)).sum()
-    price = sum(_price(column, d) for column in sets.T)
-    return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + price
+    return np.einsum("lme,med->lmd", z, np.linalg.inv(whiten)), float(left) + price(sets, d)
 
 
 def _over_sets(values: np.ndarray, sets: np.ndarray) -> np.ndarray:
@@ -71,65 +61,6 @@ def _james_stein(found: np.ndarray, alike: np.ndarray, *, d: int) -> np.ndarray:
     return share
 
 
-def _gate(d: int, weight: np.ndarray | float = 1.0) -> float:
-    """What chance makes of a sum of squared distances in ``d`` dimensions, with weights, and some more."""
-    return float(d * np.sum(weight) + GATE * np.sqrt(2 * d * np.sum(np.square(weight))))
-
-
-def _choice(a: np.ndarray | float, b: np.ndarray) -> np.ndarray:
-    """Squared distance that the choice of two sets of so many levels can make of chance, 2 log(ways to choose).
-
-    By the rate-distortion function of a Gaussian (Cover & Thomas 2006), sets told in R nats explain 2 R at most.
-    """
-    return 2 * (gammaln(a + b + 1) - gammaln(a + 1) - gammaln(b + 1) - np.log(2))
-
-
-def _price(sets: np.ndarray, d: int) -> float:
-    """What chance makes of the squared distances that sets ``(n_levels,)`` explain, and some more."""
-    _, levels = np.unique(sets, return_counts=True)
-    before = np.cumsum(levels)[:-1]
-    return float(_gate(d) * len(before) + _choice(before, levels[1:]).sum())
-
-
-def _sets(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np.ndarray:
-    """Which levels of a component share their mean, ``(n_levels,)``.
-
-    The closest two, as long as chance explains them or one of them has hardly any cells. Squared distances ``apart
-    (n_levels, n_levels, m)`` count by ``weight (m,)``; those of a new set are Ward's (Lance & Williams 1967).
-    """
-    heard = weight > MIN_ALIKE
-    apart, n, weight = apart[..., heard].copy(), n[:, heard].copy(), weight[heard]
-    member, levels, gate = np.arange(len(n)), np.ones(len(n)), _gate(d, weight)
-    few = n @ weight < MIN_CELLS
-    total = apart @ weight - _choice(levels[:, None], levels)
-    total[(total > gate) & ~few[:, None] & ~few] = np.inf
-    np.fill_diagonal(total, np.inf)
-    nearest = total.argmin(1)
-    for _ in levels[1:]:
-        least = total[np.arange(len(n)), nearest]
-        i, j = sorted((int(least.argmin()), int(nearest[least.argmin()])))
-        if np.isinf(total[i, j]):
-            break
-        merged = (n[i] + n) * apart[i] + (n[j] + n) * apart[j] - n * apart[i, j]
-        apart[i] = apart[:, i] = merged / np.maximum(n[i] + n[j] + n, 1e-9)
-        n[i] += n[j]
-        levels[i] += levels[j]
-        levels[j] = 0
-        member[member == j] = i
-        few[i] = n[i] @ weight < MIN_CELLS
-        again = apart[i] @ weight - _choice(levels[i], levels)
-        again[(levels == 0) | ((again > gate) & ~few & ~few[i])] = np.inf
-        again[i] = np.inf
-        total[i] = total[:, i] = again
-        total[j] = total[:, j] = np.inf
-        nearer = (again < least) | ((again == least) & (i < nearest))
-        lost = ((nearest == i) | (nearest == j)) & ~nearer
-        lost[[i, j]] = True
-        nearest[nearer] = i
-        nearest[lost] = total[lost].argmin(1)
-    return member
-
-
 def shrink_trend(
     mean: np.ndarray, size: np.ndarray, *, whiten: np.ndarray, alike: np.ndarray
 ) -> tuple[np.ndarray, float]:
@@ -137,9 +68,9 @@ def shrink_trend(
     d = mean.shape[2]
     distance = size[0] * np.square(np.einsum("md,mde->me", mean[0], whiten)).sum(1)
     found = alike @ distance
-    kept = found > [_gate(d, weight) for weight in alike]
+    kept = found > gate(d, alike)
     shrink = np.where(kept, _james_stein(found, alike, d=d), 0)
-    cost = (distance * (1 - shrink) ** 2).sum() + _gate(d) * kept.sum()
+    cost = (distance * (1 - shrink) ** 2).sum() + gate(d) * kept.sum()
     return mean * shrink[:, None], float(cost)
 
 
@@ -247,5 +178,5 @@ def _common_effects(
     whiten = np.linalg.cholesky(total + eye)[None]
     shared, _ = shrink(common[:, None], n.sum(1, keepdims=True), whiten=whiten, alike=np.ones((1, 1)))
     if shrink is shrink_trend:
-        return shared, _gate(d) * int(shared.any())
-    return shared, _price(np.unique(shared, axis=0, return_inverse=True)[1].reshape(-1), d)
+        return shared, float(gate(d)) * int(shared.any())
+    return shared, price(np.unique(shared, axis=0, return_inverse=True)[1].reshape(-1, 1), d)
