@@ -71,24 +71,41 @@ def whitening(factor: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor, eye, upper=False).mT
 
 
+@dataclass(frozen=True)
+class Shapes:
+    """What makes covariances of components the identity ``(m, d, d)``, and log densities at their means ``(m,)``."""
+
+    whiten: Tensor
+    peak: Tensor
+
+    @classmethod
+    def of(cls, covariance: Tensor) -> Shapes:
+        """Of covariances ``(m, d, d)``."""
+        factor = torch.linalg.cholesky(covariance)
+        log_root = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return cls(whitening(factor), -log_root - 0.5 * factor.shape[-1] * math.log(2 * math.pi))
+
+    def log_density(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Log density of cells ``(n, d)`` under Gaussians of such shapes about means ``(m, d)``, nats, ``(n, m)``."""
+        whiten = self.whiten.permute(1, 0, 2).reshape(x.shape[1], -1)
+        offset = (mean[:, None] @ self.whiten).reshape(-1)
+        out = x.new_empty(len(x), len(mean))
+
+        def measure(blocks: Sequence[tuple[Tensor, Tensor]]) -> None:
+            # one memory for all blocks: that of a new one would be taken from the system, and given back, each time
+            apart = x.new_empty(min(ROWS_AT_ONCE, len(x)), whiten.shape[1])
+            for cells, distance in blocks:
+                block = torch.addmm(-offset, cells, whiten, out=apart[: len(cells)]).square_()
+                torch.sum(block.view(len(cells), *mean.shape), -1, out=distance)
+
+        blocks = [*zip(x.split(ROWS_AT_ONCE), out.split(ROWS_AT_ONCE), strict=True)]
+        in_shares(measure, blocks, large=len(x) * whiten.numel() > MANY_PRODUCTS)
+        return self.peak - 0.5 * out
+
+
 def component_log_density(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """Log density of cells ``(n, d)`` under Gaussians ``(m, d)``, ``(m, d, d)``, nats, ``(n, m)``."""
-    factor = torch.linalg.cholesky(covariance)
-    whiten = whitening(factor).permute(1, 0, 2).reshape(x.shape[1], -1)
-    offset = torch.einsum("md,dme->me", mean, whiten.view(x.shape[1], *mean.shape)).reshape(-1)
-    constant = -factor.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
-    out = x.new_empty(len(x), len(mean))
-
-    def measure(blocks: Sequence[tuple[Tensor, Tensor]]) -> None:
-        # one memory for all blocks: that of a new one would be taken from the system, and given back, each time
-        apart = x.new_empty(min(ROWS_AT_ONCE, len(x)), whiten.shape[1])
-        for cells, distance in blocks:
-            block = torch.addmm(-offset, cells, whiten, out=apart[: len(cells)]).square_()
-            torch.sum(block.view(len(cells), *mean.shape), -1, out=distance)
-
-    blocks = [*zip(x.split(ROWS_AT_ONCE), out.split(ROWS_AT_ONCE), strict=True)]
-    in_shares(measure, blocks, large=len(x) * whiten.numel() > MANY_PRODUCTS)
-    return constant - 0.5 * out
+    return Shapes.of(covariance).log_density(x, mean)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from scratio_sc.flow._components import (
     MIN_SHARE,
     VARIANCE_FLOOR,
     Components,
-    component_log_density,
+    Shapes,
     nonlinear_shrinkage,
     scatter_about,
 )
@@ -108,14 +109,14 @@ class Mixture:
     def refitted(self, x: Tensor, group: np.ndarray, design: Design, *, prior: Prior | None) -> Fitted:
         """One sweep of expectation-maximisation over cells ``(n, d)`` of groups ``(n,)``."""
         features = design.features(design.groups)
-        weights, means, covariance = self.log_weights(features), self.means(features), torch.as_tensor(self.covariance)
-        m, d = self.mean.shape
+        weights, means = self.log_weights(features), self.means(features)
+        shapes, (m, d) = Shapes.of(torch.as_tensor(self.covariance)), self.mean.shape
         size, total = np.zeros((design.n_groups, m)), np.zeros((design.n_groups, m, d))
         keep_own = design.n_groups * m * d**2 <= MAX_OWN_ELEMENTS
         scatter = np.zeros((design.n_groups if keep_own else 1, m, d, d))
         densities = [torch.zeros(0, m, dtype=x.dtype)] * design.n_groups
         for g, cells in _by_group(x, group):
-            density = component_log_density(cells, torch.as_tensor(means[g]), covariance)
+            density = shapes.log_density(cells, torch.as_tensor(means[g]))
             share = (density + torch.as_tensor(weights[g])).softmax(1)
             share *= share > MIN_SHARE  # the scatter leaves these cells out, so size and mean must, too
             size[g], total[g] = share.sum(0).numpy(), (share.T @ cells).numpy()
@@ -153,8 +154,9 @@ class Mixture:
 
 
 def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
-    for g in np.unique(group).tolist():
-        yield g, x[torch.as_tensor(np.flatnonzero(group == g))]
+    groups, size = np.unique(group, return_counts=True)
+    order = torch.as_tensor(np.argsort(group, kind="stable"))
+    yield from ((g, x[rows]) for g, rows in zip(groups.tolist(), order.split(size.tolist()), strict=True))
 
 
 def _drawn_towards(target: np.ndarray, scatter: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -238,10 +240,10 @@ class Fitted:
         """Log density of cells under each group, nats, ``(n, n_groups)``."""
         features = design.features(design.groups)
         weights, means = self.mixture.log_weights(features), self.mixture.means(features)
-        shared = [self.mixture.covariance] * design.n_groups
-        covariances = self.covariances(own_share) if own_share else shared
+        own = self.covariances(own_share) if own_share else self.mixture.covariance[None]
+        shapes = [*map(Shapes.of, torch.as_tensor(own))]
         parts = [
-            logsumexp(component_log_density(x, *map(torch.as_tensor, (mean, covariance))).numpy() + weight, axis=1)
-            for mean, covariance, weight in zip(means, covariances, weights, strict=True)
+            logsumexp(shape.log_density(x, mean).numpy() + weight, axis=1)
+            for shape, mean, weight in zip(cycle(shapes), torch.as_tensor(means), weights, strict=False)
         ]
         return np.stack(parts, axis=1)

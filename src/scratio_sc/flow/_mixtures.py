@@ -123,6 +123,12 @@ class Mixtures:
             return self.mean[c]
         return torch.einsum("md,mde->me", self.mean[c], self._own(self.rotation, c))
 
+    def _centres(self) -> Tensor:
+        """The same of all groups ``(k, m, d)``."""
+        if self.rotation is not None and len(self.rotation) == 1:
+            return torch.einsum("kmd,mde->kme", self.mean, self.rotation[0])
+        return torch.stack([self._centre(c) for c in range(len(self.mean))])
+
     def shares(self, x: Tensor, of_group: Tensor) -> tuple[Tensor, Tensor]:
         """How far cells ``(n, d)`` belong to each component, of groups in each such parts ``(q, k)``, ``(q, n, m)``.
 
@@ -182,7 +188,7 @@ class Mixtures:
         own = len(self.variance) > 1
         parts = [(c, every[group == c]) for c in group.unique().tolist()] if own else [(0, every)]
         with torch.autocast(y.device.type, enabled=False):
-            centre = torch.stack([self._centre(c) for c in range(len(self.mean))])
+            centre = self._centres()
             for c, rows in ((c, block) for c, part in parts for block in part.split(ROWS_AT_ONCE)):
                 mine, noise = group[rows], sigma[rows]
                 total = self._own(self.variance, c) + noise[..., None] ** 2
