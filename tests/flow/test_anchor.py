@@ -12,6 +12,7 @@ from scratio_sc.flow import _anchor_plan, _components, _halves, _mixture_fit
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._anchor_plan import N_PARTITIONS, AnchorPlan
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._halves import OWN_SHARES
 from scratio_sc.flow._proportions import log_weights
 
@@ -23,7 +24,7 @@ def design_of(labels: np.ndarray) -> tuple[Design, np.ndarray]:
 
 def plan_of(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> AnchorPlan:
     design, group = design_of(labels)
-    return AnchorPlan.of(x, group, design, rng=np.random.default_rng(seed))
+    return AnchorPlan.of(x, group, design, copy=copies_of(x), rng=np.random.default_rng(seed))
 
 
 def fit(x: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Anchor:
@@ -176,6 +177,13 @@ def many_types(n: int) -> tuple[np.ndarray, np.ndarray]:
     centres = np.stack(np.divmod(np.arange(12), 4), axis=1) * 8.0
     labels = np.where(rng.random(n) < 0.2 + 0.6 * (kind % 2), "a", "b")
     return centres[kind] + rng.standard_normal((n, 2)), labels
+
+
+def test_copies_of_cells_are_no_components() -> None:
+    """Cells that judge how many there are would find each of their copies well explained."""
+    x = np.repeat(np.random.default_rng(0).normal(size=(100, 5)), 4, axis=0)
+    plan = plan_of(x, np.random.default_rng(1).choice(["a", "b"], 400))
+    assert len(plan.parts[0].mixture.mean) == 1
 
 
 @pytest.mark.parametrize(("cells_each", "n_found"), [(300, 12), (1_000, 4)], ids=["many cells", "few cells"])

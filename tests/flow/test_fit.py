@@ -348,24 +348,32 @@ def test_single_condition_is_fitted(fit: Fit) -> None:
 
 
 @pytest.mark.usefixtures("quick_training")
-def test_progress_bar_counts_the_steps_of_all_members(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_counts_members_and_steps_of_all_networks(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*small(), n_members=2, max_steps=3, batch_size=16, progress=True)
     err = capsys.readouterr().err
     assert "fitting" in err
-    assert "6/6" in err
+    assert "8/8" in err
 
 
-def test_progress_bar_counts_the_steps_of_members_that_are_not_trained(
+def test_progress_bar_does_not_wait_for_networks_that_are_not_trained(
     fit: Fit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(*_: Any, on_step: Callable[[], None], **__: Any) -> Progress:
-        for _step in range(3):
-            on_step()
+        on_step()  # and it stops early
         return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
     fit(*small(), n_members=2, max_steps=3, progress=True)
-    assert "6/6" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "/5 " in err
+    assert "5/5" in err
+
+
+def test_progress_bar_says_that_there_are_no_networks(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*small(), n_members=2, max_steps=0, progress=True)
+    err = capsys.readouterr().err
+    assert "2/2" in err
+    assert "network" not in err.replace("no networks", "")
 
 
 def test_without_progress_nothing_is_printed(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

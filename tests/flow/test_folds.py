@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratio_sc.flow._folds import draw_folds, folds_of
+from scratio_sc.flow._folds import copies_of, draw_folds, folds_of
+
+
+def test_copies_are_known_by_the_first_of_them() -> None:
+    x = np.array([[3.0, 0], [1, 0], [3, 0], [2, 0], [1, 1e-9]])
+    np.testing.assert_array_equal(copies_of(x), [0, 1, 0, 3, 1])
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -40,7 +45,7 @@ def test_copies_are_in_one_fold_though_another_group_has_a_single_cell(others: i
     x = np.random.default_rng(0).normal(size=(60, 2))
     cells = np.concatenate([x, x, np.full((others, 2), 9.0)])
     group = np.repeat([0, 1, 2], [60, 60, others])
-    fold = folds_of(cells, group, 4, rng=np.random.default_rng(0))
+    fold = folds_of(copies_of(cells), group, 4, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(fold[:60], fold[60:120])
     assert np.bincount(fold[:60], minlength=4).min() >= 14
 
@@ -49,13 +54,15 @@ def test_copies_are_in_one_fold_though_another_group_has_a_single_cell(others: i
 def test_copies_of_another_group_are_in_several_folds(seed: int) -> None:
     """Else the member that leaves their fold out would see none of the group."""
     x = np.random.default_rng(0).normal(size=(60, 2))
-    fold = folds_of(np.concatenate([x, x[:2]]), np.repeat([0, 1], [60, 2]), 2, rng=np.random.default_rng(seed))
+    fold = folds_of(
+        copies_of(np.concatenate([x, x[:2]])), np.repeat([0, 1], [60, 2]), 2, rng=np.random.default_rng(seed)
+    )
     assert sorted(fold[60:]) == [0, 1]
 
 
 def test_folds_of_cells_without_copies_are_as_if_nobody_had_looked() -> None:
     x, group = np.random.default_rng(0).normal(size=(60, 2)), np.repeat([0, 1], 30)
-    of_cells = folds_of(x, group, 4, rng=np.random.default_rng(0))
+    of_cells = folds_of(copies_of(x), group, 4, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(of_cells, draw_folds(group, 4, rng=np.random.default_rng(0)))
 
 

@@ -9,6 +9,7 @@ import torch
 
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._halves import Halves
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 
@@ -22,7 +23,20 @@ def halves_of(labels: np.ndarray = LABELS, *, move: float = 1.0) -> Halves:
     design, group = Design.of(labels.reshape(len(labels), -1), columns, 1)
     x = np.random.default_rng(0).normal(size=(len(labels), 2))
     x[:, 0] += move * group
-    return Halves.of(torch.as_tensor(x), group, design, rng=np.random.default_rng(0))
+    return Halves.of(torch.as_tensor(x), group, design, copy=copies_of(x), rng=np.random.default_rng(0))
+
+
+def test_cells_are_judged_by_the_other_half_of_each_group() -> None:
+    halves = halves_of()
+    assert np.bincount(halves.group).tolist() == np.bincount(halves.judge_group).tolist() == [200, 200]
+    assert not np.intersect1d(halves.x[:, 0], halves.judge[:, 0]).size
+
+
+def test_copies_do_not_judge_what_was_fitted_to_them() -> None:
+    design, group = Design.of(LABELS[:, None], ("condition",), 1)
+    x = np.tile(np.random.default_rng(0).normal(size=(100, 2)), (8, 1))
+    halves = Halves.of(torch.as_tensor(x), group, design, copy=copies_of(x), rng=np.random.default_rng(0))
+    assert not np.intersect1d(halves.x[:, 0], halves.judge[:, 0]).size
 
 
 def serves(halves: Halves, part: Fitted) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._weight_effects import EffectPrior
 
 CENTRES = np.array([[0.0, 0, 0], [10, 0, 0], [0, 10, 0]])
@@ -16,7 +17,7 @@ DESIGN, GROUP = Design.of(np.repeat(["a", "b"], 300)[:, None], ["condition"], 1)
 
 
 def plan_of(x: np.ndarray) -> AnchorPlan:
-    return AnchorPlan.of(x, GROUP, DESIGN, rng=np.random.default_rng(0))
+    return AnchorPlan.of(x, GROUP, DESIGN, copy=copies_of(x), rng=np.random.default_rng(0))
 
 
 def types(*counts: list[int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from scratio_sc.flow import _halves, _moved_types
 from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._components import Components
 from scratio_sc.flow._design import Design
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._moved_types import MovedTypes, _loss, _without_conditions
 
 SHAPES = np.array([[3.0, 0.3, 1.0], [0.3, 3.0, 1.0]])
@@ -112,7 +113,7 @@ def all_respond(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_plan_finds_types_that_all_move() -> None:
     x, labels = all_respond(600, seed=0)
     design, group = Design.of(labels[:, None], ("condition",), 1)
-    plan = AnchorPlan.of(x, group, design, rng=np.random.default_rng(0))
+    plan = AnchorPlan.of(x, group, design, copy=copies_of(x), rng=np.random.default_rng(0))
     assert plan.types
     assert [len(part.mixture.mean) for part in plan.parts] == [types.of_component.max() + 1 for types in plan.types]
     assert all(part.mixture.mean_effect.any((0, 2)).all() for part in plan.parts)

@@ -15,6 +15,7 @@ from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._anchor_plan import AnchorPlan
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._fit import new_member, training_cells
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 from scratio_sc.flow._training import (
@@ -57,7 +58,7 @@ def gaussian_cells(member: Member, *, n: int = 2000, n_second: int | None = None
 def silent_member(x: np.ndarray, group: np.ndarray, design: Design) -> Member:
     """A member before training."""
     rng = np.random.default_rng(0)
-    plan = AnchorPlan.of(x, group, design, rng=rng)
+    plan = AnchorPlan.of(x, group, design, copy=copies_of(x), rng=rng)
     return new_member(Anchor.fit(x, group, design, plan=plan)[0], design, rng=rng, device=CPU)
 
 

@@ -79,17 +79,22 @@ class AnchorPlan:
         return torch.as_tensor((x - self.center) @ self.basis)
 
     @classmethod
-    def of(cls, x: np.ndarray, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> AnchorPlan:
-        """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``."""
+    def of(
+        cls, x: np.ndarray, group: np.ndarray, design: Design, *, copy: np.ndarray, rng: np.random.Generator
+    ) -> AnchorPlan:
+        """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``.
+
+        The first of the copies of each cell is ``copy (n,)``: cells are not judged by what was fitted to their copies.
+        """
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
-        halves = Halves.of(z, group, design, rng=rng)
-        best, finer = _choose(z, group, halves, rng=rng)
+        halves = Halves.of(z, group, design, copy=copy, rng=rng)
+        best, finer = _choose(z, group, halves, copy=copy, rng=rng)
         first, own_share = best.mixture, best.own_share
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         types = [] if best.types is None else [best.types]
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
-            start = _search(z, group, design, finer=finer, rng=rng)
+            start = _search(z, group, design, copy=copy, finer=finer, rng=rng)
             if start is None:
                 continue
             own = None
@@ -117,7 +122,9 @@ def _say_the_same(one: Mixture, other: Mixture, x: Tensor) -> bool:
     return float(apart.square().mean()) < SAME
 
 
-def _choose(x: Tensor, group: np.ndarray, halves: Halves, *, rng: np.random.Generator) -> tuple[Candidate, int]:
+def _choose(
+    x: Tensor, group: np.ndarray, halves: Halves, *, copy: np.ndarray, rng: np.random.Generator
+) -> tuple[Candidate, int]:
     """The best mixture, and how many times as many components as usual it was merged from.
 
     More than usual where cell types seem to be many, there are cells for them, and groups are told better. Of types
@@ -127,7 +134,7 @@ def _choose(x: Tensor, group: np.ndarray, halves: Halves, *, rng: np.random.Gene
     covariance = torch.cov(x.T).reshape(1, x.shape[1], x.shape[1]) + VARIANCE_FLOOR * torch.eye(x.shape[1])
     one = Components(torch.ones(1, dtype=x.dtype), x.mean(0)[None], covariance)
     single = halves.candidate(Mixture.start(one, design.n_features))
-    first = _search(x, group, design, rng=rng)
+    first = _search(x, group, design, copy=copy, rng=rng)
     if first is None:
         return single, finer
     best = halves.candidate(first)
@@ -138,7 +145,7 @@ def _choose(x: Tensor, group: np.ndarray, halves: Halves, *, rng: np.random.Gene
         enough = len(x) >= more * CELLS_EACH and design.n_features * most**2 <= MAX_EFFECT_ELEMENTS
         if len(best.mixture.mean) <= most / 4 or not enough:
             break
-        rival = _search(x, group, design, finer=more, rng=rng)
+        rival = _search(x, group, design, copy=copy, finer=more, rng=rng)
         if rival is None or not halves.better(again := halves.candidate(rival), best):
             break
         best, finer = again, more
@@ -151,10 +158,10 @@ def _choose(x: Tensor, group: np.ndarray, halves: Halves, *, rng: np.random.Gene
 
 
 def _search(
-    x: Tensor, group: np.ndarray, design: Design, *, finer: int = 1, rng: np.random.Generator
+    x: Tensor, group: np.ndarray, design: Design, *, copy: np.ndarray, finer: int = 1, rng: np.random.Generator
 ) -> Mixture | None:
     """A mixture found without labels; None where it does not explain cells clearly better than Gaussian groups."""
-    apart = rng.random(len(x)) < JUDGE_SHARE
+    apart = rng.random(len(x))[copy] < JUDGE_SHARE
     fitted, judge = x[torch.as_tensor(~apart)], x[torch.as_tensor(apart)]
     rivals = gaussian_groups(fitted, group[~apart])
     found = find_components(fitted, judge, rivals=rivals, finer=finer, rng=rng)

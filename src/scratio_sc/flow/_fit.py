@@ -14,7 +14,7 @@ from scratio_sc.flow._arguments import check_device, check_integer, check_max_st
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
 from scratio_sc.flow._flow import ConditionalFlow
-from scratio_sc.flow._folds import FOLDS_OF_ONE, MAX_FOLDS, OUTLIER, Folds, folds_of
+from scratio_sc.flow._folds import FOLDS_OF_ONE, MAX_FOLDS, OUTLIER, Folds, copies_of, folds_of
 from scratio_sc.flow._held_out import find_support, score_held_out
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
@@ -123,14 +123,15 @@ def fit_flow(
     scale = float(np.sqrt(x[fitted].var(0).mean())) or 1.0
     scaled = x[fitted] / scale
     n_folds = FOLDS_OF_ONE if n_members == 1 else min(n_members, MAX_FOLDS)
-    folds = Folds(folds_of(scaled, group, n_folds, rng=rng), np.arange(n_members) % n_folds)
+    copy = copies_of(scaled)
+    folds = Folds(folds_of(copy, group, n_folds, rng=rng), np.arange(n_members) % n_folds)
     place, seen = choose_device(device), [folds.of_cell != left_out for left_out in folds.left_out]
     n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
-    with tqdm(total=n_members * n_steps, desc="fitting", unit="step", disable=not progress) as bar:
+    with tqdm(total=n_members + n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
         with one_torch_thread():
-            plan = AnchorPlan.of(scaled, group, design, rng=rng)
+            plan = AnchorPlan.of(scaled, group, design, copy=copy, rng=rng)
         member_rngs = rng.spawn(n_members)
         members, judges = _untrained_members(
             scaled, group, seen, design=design, plan=plan, rngs=member_rngs, device=place, bar=bar
@@ -183,7 +184,8 @@ def _untrained_members(
     at_most = at_once(torch.device("cpu"))
     members, judges = [], []
     for m, (anchor, judge_anchor) in enumerate(side_by_side(anchors_of, seen, at_most=at_most)):
-        bar.set_postfix_str(f"anchor {m + 1} of {len(seen)}")
+        bar.set_postfix_str(f"mixture {m + 1} of {len(seen)}")
+        bar.update()
         members.append(new_member(anchor, design, rng=rngs[m], device=device))
         judges.append(Member(judge_anchor, members[m].network, device))
     return members, judges
@@ -215,14 +217,14 @@ def _train(
     Where the first network has nothing to add, the others have not either, and are not trained.
     """
     generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in rngs]
-    bar.unpause()  # what an anchor takes says nothing of the steps to come
+    bar.unpause()  # what a mixture takes says nothing of the steps to come
 
     def trained(m: int) -> tuple[Progress, TrainingCells]:
         parts = [training_cells(members[m], x[cells], group[cells], design=design) for cells in (seen[m], ~seen[m])]
         record = train(members[m], *parts, schedule=schedule, generator=generators[m], on_step=bar.update)
         return record, parts[1]
 
-    bar.set_postfix_str("first network")
+    bar.set_postfix_str("first network" if schedule.n_steps else "no networks")
     first = members[0].network
     ((record, judge),) = side_by_side(trained, [0], at_most=1)
     records = [record]
@@ -230,9 +232,10 @@ def _train(
         first.silence()
     if not first.silent:
         bar.set_postfix_str("other networks")
+        bar.total += (len(members) - 1) * schedule.n_steps
         at_most = at_once(members[0].device)
         records += [record for record, _ in side_by_side(trained, range(1, len(members)), at_most=at_most)]
-    bar.update(len(members) * schedule.n_steps - bar.n)  # of networks that stopped early, or were not trained
+    bar.update(bar.total - bar.n)  # of networks that stopped early
     return records
 
 

@@ -22,16 +22,21 @@ class Folds:
     left_out: np.ndarray
 
 
-def folds_of(x: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Fold of every cell ``(n, d)``, drawn for one of its copies, so that none is known by another; ``(n,)``.
-
-    But for rounding, copies are the same. A group that would be in one fold altogether, as a single cell and its copies
-    are, is dealt cell by cell.
-    """
+def copies_of(x: np.ndarray) -> np.ndarray:
+    """The first of the cells ``(n, d)`` that are the same as each, but for rounding: itself, where it has no copies."""
     _, first, same = np.unique(np.round(x / ROUNDING), axis=0, return_index=True, return_inverse=True)
-    of_copies, once = np.empty(len(first), np.int8), np.argsort(first)
-    of_copies[once] = draw_folds(group[first[once]], n_folds, rng=rng)
-    fold: np.ndarray = of_copies[same.reshape(-1)]
+    copies: np.ndarray = first[same.reshape(-1)]
+    return copies
+
+
+def folds_of(copy: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Fold of every cell, drawn for the first of its copies ``(n,)``, so that none is known by another; ``(n,)``.
+
+    A group that would be in one fold altogether, as a single cell and its copies are, is dealt cell by cell.
+    """
+    once, fold = np.unique(copy), np.empty(len(group), np.int8)
+    fold[once] = draw_folds(group[once], n_folds, rng=rng)
+    fold = fold[copy]
     size = np.bincount(group)
     alone = np.bincount(np.unique(np.column_stack([group, fold]), axis=0)[:, 0], minlength=len(size)) == 1
     for g in np.flatnonzero(alone & (size > 1)):
@@ -46,13 +51,11 @@ def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> 
     """
     fold = np.empty(len(group), np.int8)
     order = rng.permutation(len(group))  # of all cells at once, so that names of groups do not matter
-    _, first = np.unique(group[order], return_index=True)
-    left = []
-    for c in group[order][np.sort(first)]:
-        cells = order[group[order] == c]
-        rounds = len(cells) // n_folds * n_folds
-        fold[cells[:rounds]] = np.arange(rounds) % n_folds
-        left.append(cells[rounds:])
-    rest = np.concatenate(left)
-    fold[rest] = np.arange(len(rest)) % n_folds
+    _, first, own, size = np.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
+    dealt = np.argsort(first[own], kind="stable")  # groups in the order in which they turn up
+    order, size = order[dealt], size[np.argsort(first)]
+    place = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    whole = place < np.repeat(size // n_folds * n_folds, size)
+    fold[order[whole]] = place[whole] % n_folds
+    fold[order[~whole]] = np.arange((~whole).sum()) % n_folds
     return fold

@@ -65,12 +65,13 @@ class Halves:
     design: Design
 
     @classmethod
-    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, rng: np.random.Generator) -> Halves:
-        """Half of the cells of each group against the other half."""
+    def of(cls, x: Tensor, group: np.ndarray, design: Design, *, copy: np.ndarray, rng: np.random.Generator) -> Halves:
+        """Half of the cells of each group against the other half, each in that of the first of its copies ``(n,)``."""
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
-        for g in range(design.n_groups):
-            half[order[group[order] == g][::2]] = True
+        order, size = order[np.argsort(group[order], kind="stable")], np.bincount(group, minlength=design.n_groups)
+        half[order] = (np.arange(len(x)) - np.repeat(np.cumsum(size) - size, size)) % 2 == 0
+        half = half[copy]
         judged = rng.permutation(np.flatnonzero(~half))[:MAX_CONTESTED]
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)
 
