@@ -79,3 +79,14 @@ def test_price_is_that_of_one_set_after_the_other() -> None:
     sets = np.array([[0, 0], [0, 0], [2, 0], [0, 0], [4, 0]])
     one_by_one = gate(3) + choice(3.0, np.array(1)) + gate(3) + choice(4.0, np.array(1))
     assert price(sets, 3) == pytest.approx(one_by_one)
+
+
+def test_of_many_levels_each_stands_apart_from_all_or_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_same_means, "MAX_LEVELS", 11)
+    n = np.full((12, 2), 100.0)
+    z = np.random.default_rng(0).standard_normal((12, 2, 2)) / 10
+    z[[0, 7], 0] += 3
+    n[3], z[3] = 1, 9  # too few to tell
+    sets = same_means(z, n, alike=np.eye(2))
+    np.testing.assert_array_equal(sets[:, 0], [0, 1, 1, 1, 1, 1, 1, 7, 1, 1, 1, 1])
+    assert len(np.unique(sets[:, 1])) == 1

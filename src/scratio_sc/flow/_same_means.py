@@ -12,6 +12,8 @@ MIN_CELLS = 3
 """Fewer cells have no mean of their own, however far away: they may be of another type."""
 MIN_ALIKE = 1e-3
 """Components that move less alike do not count for which levels share their mean."""
+MAX_LEVELS = 400
+"""Levels above which none are compared with each other, but each with what all have in common."""
 MAX_ELEMENTS = 4_000_000
 """Distances of the levels in all components, seen by as many components at once."""
 
@@ -48,11 +50,25 @@ def same_means(z: np.ndarray, n: np.ndarray, *, alike: np.ndarray) -> np.ndarray
     Of whitened means ``(n_levels, m, d)`` of so many cells ``(n_levels, m)``. Components count the squared distances of
     others as far as they move ``alike (m, m)``.
     """
+    if len(z) > MAX_LEVELS:
+        return _standing_apart(z, n, alike=alike)
     both = n[:, None] * n / np.maximum(n[:, None] + n, 1e-9)
     apart = both * np.stack([cdist(own, own, "sqeuclidean") for own in z.swapaxes(0, 1)], axis=2)
     at_once = max(MAX_ELEMENTS // apart.size, 1)
     weights = np.split(alike, range(at_once, len(alike), at_once))
     return np.concatenate([_united(apart, n, weight, d=z.shape[2]) for weight in weights]).T
+
+
+def _standing_apart(z: np.ndarray, n: np.ndarray, *, alike: np.ndarray) -> np.ndarray:
+    """The same where levels share their mean with most, or with none if chance does not explain how far they are apart.
+
+    Most are at the median: the mean of all would follow those that stand apart.
+    """
+    told = (n >= MIN_CELLS)[..., None]
+    middle = np.nanmedian(np.where(told | ~told.any(0), z, np.nan), axis=0)
+    found = (n * ((z - middle) ** 2).sum(2)) @ alike.T
+    alone = (found > gate(z.shape[2], alike)) & (n @ alike.T >= MIN_CELLS)
+    return np.where(alone, np.arange(len(z))[:, None], alone.argmin(0))
 
 
 def _united(apart: np.ndarray, n: np.ndarray, weight: np.ndarray, *, d: int) -> np.ndarray:
