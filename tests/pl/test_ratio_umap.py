@@ -40,7 +40,7 @@ def _grey(ax: Axes) -> np.ndarray:
 def _rings(ax: Axes, colour: str) -> np.ndarray:
     """Coordinates of the rings of a colour."""
     white = [c for c in ax.collections if c.get_array() is None and tuple(c.get_facecolor()[0]) == to_rgba("white")]
-    found = [np.asarray(c.get_offsets()) for c in white if tuple(c.get_edgecolor()[0]) == to_rgba(colour)]
+    found = [np.asarray(c.get_offsets())[(c.get_edgecolor() == to_rgba(colour)).all(axis=1)] for c in white]
     return np.concatenate([np.empty((0, 2)), *found])
 
 
@@ -165,6 +165,16 @@ def test_extrapolated_cells_are_rings_in_the_colour_of_their_sign(adata: AnnData
     assert len(_grey(ax)) == 0
     assert _coloured(ax).norm.vmax < 99
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["extrapolated: size unknown"]
+
+
+def test_neither_sign_covers_the_other(adata: AnnData) -> None:
+    """Though cells lie in the order of their conditions, as concatenated ones do, and ratios of one are larger."""
+    adata.obs["log_ratio"], adata.obs["log_ratio_extrapolated"] = np.repeat([-1.0, 9.0], 30), True
+    ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False)
+    (rings,) = [c for c in ax.collections if len(c.get_offsets()) == 60]
+    red = (rings.get_edgecolor() == to_rgba("red")).all(axis=1)
+    assert red.sum() == 30
+    assert 10 <= red[:30].sum() <= 20
 
 
 def test_colours_of_signs_alone_have_no_scale(adata: AnnData) -> None:

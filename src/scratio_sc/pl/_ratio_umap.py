@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from numbers import Real
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
 
-from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
+from ._contrast import contrast_of, density_ratio, panel_name
+from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,23 +25,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from ._contrast import Contrast
+
     Floats = NDArray[np.float64]
-    Contrast = tuple[tuple[str, ...], tuple[str, ...]]
-    """Sides above and below the stroke: one each, or two of an interaction."""
 
 _AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
 _MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
-_SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference",)))
-"""Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
 _LEAST = 0.25
 """Absolute ratio, in nats, that the colours reach to at least where nobody says how far."""
 _PANEL = (4.2, 3.8)
-_LINE_WIDTH = 40
 _LINE = 1.4
 """Height of a line, in font sizes."""
-_LONGEST_NAME = 60
 _LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
 _KEYS = "name the columns of `adata.obs` to draw with `keys`"
 _INSTEAD = {
@@ -152,7 +148,7 @@ def ratio_umap(
     if not isinstance(basis, str):
         refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
     ratios, signs = zip(*(_ratio(adata, key) for key in keys), strict=True)
-    contrasts = [_contrast(adata, key) for key in keys]
+    contrasts = [contrast_of(adata, key) for key in keys]
     titles = _titles(title, keys, contrasts)
     xy, axis_name = _coordinates(adata, basis)
     limit = _limit(np.concatenate(ratios), vmax)
@@ -177,7 +173,7 @@ def ratio_umap(
 def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
     """Log ratios, and the signs of those that are extrapolated, ``(n_obs,)`` each; NaN where there is none."""
     if key not in adata.obs:
-        known = [column for column in adata.obs if _contrast(adata, str(column)) is not None]
+        known = [column for column in adata.obs if contrast_of(adata, str(column)) is not None]
         msg = (
             f"No log ratio {key!r} in `adata.obs`; the log ratios there are {known}. "
             f"Run `scratio.tl.log_ratio(adata, target=..., reference=...)` first."
@@ -195,18 +191,6 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
         far = np.asarray(adata.obs[flag].isin([True])) & (ratio != 0)  # 0 has no sign
         sign[far], ratio[far] = np.sign(ratio[far]), np.nan
     return ratio, sign
-
-
-def _contrast(adata: AnnData, key: str) -> Contrast | None:
-    """Sides of the ratio `key`, if they were written down."""
-    entry = adata.uns.get(key)
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    if not isinstance(params, Mapping):
-        return None
-    for above, below in _SIDES:
-        if all(side in params for side in above + below):
-            return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
-    return None
 
 
 def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
@@ -260,25 +244,8 @@ def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[
         return titles
     if len(set(contrasts)) == 1:
         return [""] if len(keys) == 1 and contrasts[0] else keys
-    names = [_panel_name(contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
+    names = [panel_name(contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
     return [name if names.count(name) == 1 else f"{name}\n{key}" for key, name in zip(keys, names, strict=True)]
-
-
-def _panel_name(contrast: Contrast) -> str:
-    """Both sides; of an interaction, the combination and the single treatments."""
-    above, below = contrast
-    target, *references = (shortened(side, _LONGEST_NAME) for side in (above[0], *below))
-    return fill(f"{target} vs {' and '.join(references)}", _LINE_WIDTH)
-
-
-def _colour_bar_label(contrasts: list[Contrast | None]) -> str:
-    """Name the ratio, by its sides if they are the same in all panels, and its unit."""
-    shared = contrasts[0] if len(set(contrasts)) == 1 else None
-    if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
-        return "log ratio  [nats]"
-    above, below = shared or (("target",), ("reference",))
-    densities = (" ".join(f"p({shortened(side, _LONGEST_NAME)})" for side in sides) for sides in (above, below))
-    return fill(f"log {' / '.join(densities)}  [nats]", _LINE_WIDTH)
 
 
 def _draw_cells(
@@ -301,19 +268,26 @@ def _draw_cells(
     # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
     ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
     ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
-    ends = [
-        _draw_rings(ax, xy[sign == end], end, colours=colours, style=style) for end in (-1, 1) if (sign == end).any()
-    ]
-    _draw_legend(ax, ends, na_color if missing.any() else None)
+    ends = {end: _end(colours, end) for end in (-1, 1) if (sign == end).any()}
+    if ends:
+        _draw_rings(ax, xy, sign, ends=ends, style=style)
+    _draw_legend(ax, [*ends.values()], na_color if missing.any() else None)
 
 
-def _draw_rings(ax: Axes, xy: Floats, end: int, *, colours: dict[str, Any], style: dict[str, Any]) -> Any:
-    """Draw cells of which the sign alone is known as rings in the colour of that end of the scale, and return it."""
+def _end(colours: dict[str, Any], end: int) -> Any:
+    """Colour at an end of the scale."""
     from matplotlib.cm import ScalarMappable
 
-    colour = ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
-    ax.scatter(*xy.T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": [colour]})
-    return colour
+    return ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
+
+
+def _draw_rings(ax: Axes, xy: Floats, sign: Floats, *, ends: dict[int, Any], style: dict[str, Any]) -> None:
+    """Draw cells of which the sign alone is known as rings in the colour of that end of the scale."""
+    rings = np.flatnonzero(np.isin(sign, [*ends]))
+    # shuffled, for one sign would cover the other where cells lie in the order of their conditions
+    rings = np.random.default_rng(0).permutation(rings)
+    edges = [ends[end] for end in sign[rings]]
+    ax.scatter(*xy[rings].T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": edges})
 
 
 def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
@@ -385,7 +359,7 @@ def _draw_colour_bar(
     bar.outline.set_visible(False)
     if np.isnan(ratios).all():  # then colours are those of signs
         bar.set_ticks([])
-    bar.set_label(_colour_bar_label(contrasts), parse_math=False)
+    bar.set_label(density_ratio(contrasts), parse_math=False)
 
 
 def _decorate(ax: Axes, axis_name: str, *, frameon: bool) -> None:
