@@ -40,8 +40,13 @@ def _grey(ax: Axes) -> np.ndarray:
 def _rings(ax: Axes, colour: str) -> np.ndarray:
     """Coordinates of the rings of a colour."""
     white = [c for c in ax.collections if c.get_array() is None and tuple(c.get_facecolor()[0]) == to_rgba("white")]
-    found = [np.asarray(c.get_offsets())[(c.get_edgecolor() == to_rgba(colour)).all(axis=1)] for c in white]
+    found = [np.asarray(c.get_offsets())[np.resize(_are(c, colour), len(c.get_offsets()))] for c in white]
     return np.concatenate([np.empty((0, 2)), *found])
+
+
+def _are(rings: PathCollection, colour: str) -> np.ndarray:
+    """Which rings have a colour; one for all where they share it."""
+    return np.asarray((rings.get_edgecolor() == to_rgba(colour)).all(axis=1))
 
 
 def _bar(figure: Figure) -> Axes:
@@ -172,9 +177,21 @@ def test_neither_sign_covers_the_other(adata: AnnData) -> None:
     adata.obs["log_ratio"], adata.obs["log_ratio_extrapolated"] = np.repeat([-1.0, 9.0], 30), True
     ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False)
     (rings,) = [c for c in ax.collections if len(c.get_offsets()) == 60]
-    red = (rings.get_edgecolor() == to_rgba("red")).all(axis=1)
+    red = _are(rings, "red")
     assert red.sum() == 30
     assert 10 <= red[:30].sum() <= 20
+
+
+def test_rings_of_other_conditions_are_grey(adata: AnnData) -> None:
+    adata.obs["log_ratio"], adata.obs["log_ratio_extrapolated"] = 9.0, True
+    adata.obs["arm"] = np.repeat(["stim", "ctrl", "drug"], 20)
+    adata.uns["fit"] = {"params": {"condition": np.array(["arm"], object)}}
+    adata.uns["log_ratio"]["params"]["key"] = "fit"
+    ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False)
+    np.testing.assert_allclose(_rings(ax, "0.65"), adata.obsm["X_umap"][40:])
+    assert len(_rings(ax, "red")) == 40
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["extrapolated: size unknown", "extrapolated, of other conditions"]
 
 
 def test_colours_of_signs_alone_have_no_scale(adata: AnnData) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scratio_sc._labels import read_labels
 
 from ._figure import shortened
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from scratio_sc._labels import Labels
 
 Contrast = tuple[tuple[str, ...], tuple[str, ...]]
 """Sides above and below the stroke: one each, or two of an interaction."""
@@ -22,14 +29,46 @@ _LONGEST_NAME = 60
 
 def contrast_of(adata: AnnData, key: str) -> Contrast | None:
     """Sides of the ratio `key`, if they were written down."""
-    entry = adata.uns.get(key)
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    if not isinstance(params, Mapping):
-        return None
+    params = _params(adata, key)
     for above, below in _SIDES:
         if all(side in params for side in above + below):
             return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
     return None
+
+
+def of_no_side(adata: AnnData, key: str) -> np.ndarray:
+    """Cells whose condition is on no side of the ratio, ``(n_obs,)``; none where sides or conditions are not known."""
+    contrast, fit = contrast_of(adata, key), _params(adata, str(_params(adata, key).get("key")))
+    columns = [str(column) for name in ("condition", "covariates") for column in np.atleast_1d(fit.get(name, []))]
+    conditions = [column for column in np.atleast_1d(fit.get("condition", [])) if column in adata.obs]
+    if contrast is None or not conditions:
+        return np.zeros(adata.n_obs, bool)
+    labels = read_labels(adata, conditions, numeric=[*np.atleast_1d(fit.get("numeric", []))])
+    of_side = [_are_of(labels, _levels(side, columns)) for side in (*contrast[0], *contrast[1])]
+    return labels.complete & ~np.any(of_side, axis=0)
+
+
+def _params(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """How the result `key` was made; empty where that is not written down."""
+    entry = adata.uns.get(key)
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
+
+
+def _levels(side: str, columns: list[str]) -> dict[str, str]:
+    """Levels that a side names, by column, from what it is called; of the first column where it names none."""
+    _, *parts = re.split(rf"(?:^|, )({'|'.join(map(re.escape, columns))})=", side)
+    return dict(zip(parts[::2], parts[1::2], strict=True)) or {columns[0]: side}
+
+
+def _are_of(labels: Labels, levels: Mapping[str, str]) -> np.ndarray:
+    """Cells with one of the levels, in all columns of labels, ``(n_cells,)``; a number is like any other."""
+    are = np.ones(len(labels.text), bool)
+    for column, own in zip(labels.columns, labels.text.T, strict=True):
+        level = levels.get(column, "all")
+        if level != "all" and column not in labels.numeric:
+            are &= np.isin(own, [level, *level.split(" + ")])  # of a mixture, any
+    return are
 
 
 def panel_name(contrast: Contrast) -> str:

@@ -15,7 +15,7 @@ from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
 
-from ._contrast import contrast_of, density_ratio, panel_name
+from ._contrast import contrast_of, density_ratio, of_no_side, panel_name
 from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
 _MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
+_NO_SIGN = "0.65"
+"""Colour of rings that say nothing."""
+_OTHERS = "extrapolated, of other conditions"
 _RASTERISE_ABOVE = 50_000
 _LARGEST_POINT = 30.0
 _LEAST = 0.25
@@ -72,14 +75,15 @@ def ratio_umap(
     The colours are centred at 0, with limits that are the same on both sides and in all panels. Cells with large
     absolute ratios are above others. Rings, on top, are cells whose ratio is extrapolated: their colour, that of the
     end of the scale, says which side has such cells and which one has (nearly) none; how large the ratio is, the data
-    cannot say. Cells that are like neither side, such as those of a third condition, are rings, too, of a colour that
-    says nothing. Cells without a ratio are grey, and beneath.
+    cannot say. Grey rings, beneath, are extrapolated cells of conditions on neither side, which may be like neither, so
+    that not even the sign means anything. Cells without a ratio are grey, and beneath all.
 
     Parameters
     ----------
     adata
         Reads `adata.obs[key]` (nats) and `adata.obsm['X_umap']`, and where there are any, the flags in
-        `adata.obs[key + '_extrapolated']` and the sides of the ratio in `adata.uns[key]['params']`.
+        `adata.obs[key + '_extrapolated']`, the sides of the ratio in `adata.uns[key]['params']`, and the columns with
+        the conditions of the fit that these name.
     keys
         Columns of `adata.obs` with log ratios, one for each panel.
     basis
@@ -171,7 +175,10 @@ def ratio_umap(
 
 
 def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
-    """Log ratios, and the signs of those that are extrapolated, ``(n_obs,)`` each; NaN where there is none."""
+    """Log ratios, and the signs of those that are extrapolated, ``(n_obs,)`` each; NaN where there is none.
+
+    The sign is 0 where it means nothing, in cells of other conditions.
+    """
     if key not in adata.obs:
         known = [column for column in adata.obs if contrast_of(adata, str(column)) is not None]
         msg = (
@@ -189,7 +196,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
     flag = RatioKeys(key).extrapolated
     if flag in adata.obs:
         far = np.asarray(adata.obs[flag].isin([True])) & (ratio != 0)  # 0 has no sign
-        sign[far], ratio[far] = np.sign(ratio[far]), np.nan
+        sign[far], ratio[far] = np.where(of_no_side(adata, key), 0, np.sign(ratio))[far], np.nan
     return ratio, sign
 
 
@@ -258,39 +265,38 @@ def _draw_cells(
     colours: dict[str, Any],
     style: dict[str, Any],
 ) -> None:
-    """Draw the cells without a ratio first, then those with one, the largest last, and the extrapolated ones on top."""
+    """Draw the cells without a ratio first, those with one by its size, and on top those of which the sign is known."""
     order = np.argsort(np.abs(ratio), kind="stable")
     known = order[: np.count_nonzero(~np.isnan(ratio))]
     missing = np.isnan(ratio) & np.isnan(sign)
     x, y = xy.T
     if missing.any():
         ax.scatter(x[missing], y[missing], color=na_color, **style)
+    rings = {end: _ring_colour(end, colours) for end in (-1, 1, 0) if (sign == end).any()}
+    if 0 in rings:
+        _draw_rings(ax, xy[sign == 0], [rings[0]], style=style)
     # a rim around the clouds of points, for the middle of a diverging map can hardly be told from the paper
     ax.scatter(x[known], y[known], color="0.5", **{**style, "s": 1.5 * style["s"]})
     ax.scatter(x[known], y[known], c=ratio[known], **colours, **style)
-    ends = {end: _end(colours, end) for end in (-1, 1) if (sign == end).any()}
-    if ends:
-        _draw_rings(ax, xy, sign, ends=ends, style=style)
-    _draw_legend(ax, [*ends.values()], na_color if missing.any() else None)
+    # shuffled, for one sign would cover the other where cells lie in the order of their conditions
+    ends = np.random.default_rng(0).permutation(np.flatnonzero(np.abs(sign) == 1))
+    if len(ends):
+        _draw_rings(ax, xy[ends], [rings[end] for end in sign[ends]], style=style)
+    _draw_legend(ax, rings, na_color if missing.any() else None)
 
 
-def _end(colours: dict[str, Any], end: int) -> Any:
-    """Colour at an end of the scale."""
+def _ring_colour(sign: int, colours: dict[str, Any]) -> Any:
+    """Colour of the end of the scale, or of no sign."""
     from matplotlib.cm import ScalarMappable
 
-    return ScalarMappable(**colours).to_rgba(end * colours["norm"].halfrange)
+    return ScalarMappable(**colours).to_rgba(sign * colours["norm"].halfrange) if sign else _NO_SIGN
 
 
-def _draw_rings(ax: Axes, xy: Floats, sign: Floats, *, ends: dict[int, Any], style: dict[str, Any]) -> None:
-    """Draw cells of which the sign alone is known as rings in the colour of that end of the scale."""
-    rings = np.flatnonzero(np.isin(sign, [*ends]))
-    # shuffled, for one sign would cover the other where cells lie in the order of their conditions
-    rings = np.random.default_rng(0).permutation(rings)
-    edges = [ends[end] for end in sign[rings]]
-    ax.scatter(*xy[rings].T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": edges})
+def _draw_rings(ax: Axes, xy: Floats, edges: list[Any], *, style: dict[str, Any]) -> None:
+    ax.scatter(*xy.T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": edges})
 
 
-def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
+def _draw_legend(ax: Axes, rings: dict[int, Any], na_color: str | None) -> None:
     """Explain rings and grey cells in the corner below the panel, where no cells are."""
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
@@ -299,10 +305,12 @@ def _draw_legend(ax: Axes, ends: list[Any], na_color: str | None) -> None:
         return Line2D([], [], marker="o", markersize=5, linestyle="", **style)
 
     entries: dict[str, Any] = {}
-    if ends:
-        entries[EXTRAPOLATED] = tuple(
-            point(markerfacecolor="white", markeredgecolor=end, markeredgewidth=5 * RING) for end in ends
-        )
+    for name, signs in ((EXTRAPOLATED, (-1, 1)), (_OTHERS, (0,))):
+        found = [rings[sign] for sign in signs if sign in rings]
+        if found:
+            entries[name] = tuple(
+                point(markerfacecolor="white", markeredgecolor=colour, markeredgewidth=5 * RING) for colour in found
+            )
     if na_color:
         entries["missing"] = point(color=na_color)
     if not entries:
