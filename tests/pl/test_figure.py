@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scratio_sc import pl
+from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,3 +38,18 @@ def test_figure_is_as_much_larger_as_its_letters(adata: AnnData) -> None:
     with mpl.rc_context({"font.size": 14}):
         larger = pl.ratio_umap(adata, return_fig=True).get_size_inches()
     np.testing.assert_allclose(larger, 1.4 * usual)
+
+
+def test_shortened_names_still_differ() -> None:
+    cells = "memory {}-positive, alpha-beta T cell{}"
+    names = [cells.format(*ends) for ends in (("CD4", ""), ("CD8", ""), ("CD4", ", activated"), ("CD8", ", activated"))]
+    short = shortened([*names, "B cell", names[0]], 20)
+    assert len({*short}) == 5
+    assert short[-2:] == ["B cell", short[0]]
+    assert [len(name) for name in short] == [20] * 4 + [6, 20]
+
+
+def test_a_name_stays_long_where_no_part_can_go() -> None:
+    names = [f"{a}{'-' * 30}{b}" for a in "xy" for b in "xy"]
+    assert shortened(names, 1) == names
+    assert len({*shortened(names, 5)}) == 4

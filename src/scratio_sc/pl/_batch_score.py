@@ -95,7 +95,7 @@ def batch_score(
                 _draw_information(panel, found, place, height=height)
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
-        _decorate(panel, [shortened(group, _LONGEST_NAME) for group in rows], groupby=groupby)
+        _decorate(panel, shortened(rows, _LONGEST_NAME), groupby=groupby)
         _draw_legend(panel, reps)
     return finish(axes, show=show, return_fig=return_fig)
 

@@ -74,7 +74,7 @@ def _are_of(labels: Labels, levels: Mapping[str, str]) -> np.ndarray:
 def panel_name(contrast: Contrast) -> str:
     """Both sides; of an interaction, the combination and the single treatments."""
     above, below = contrast
-    target, *references = (shortened(side, _LONGEST_NAME) for side in (above[0], *below))
+    target, *references = shortened([above[0], *below], _LONGEST_NAME)
     return fill(f"{target} vs {' and '.join(references)}", _LINE_WIDTH)
 
 
@@ -84,5 +84,6 @@ def density_ratio(contrasts: list[Contrast | None]) -> str:
     if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
         return "log ratio  [nats]"
     above, below = shared or (("target",), ("reference",))
-    densities = (" ".join(f"p({shortened(side, _LONGEST_NAME)})" for side in sides) for sides in (above, below))
-    return fill(f"log {' / '.join(densities)}  [nats]", _LINE_WIDTH)
+    densities = [f"p({side})" for side in shortened([*above, *below], _LONGEST_NAME)]
+    upper, lower = " ".join(densities[: len(above)]), " ".join(densities[len(above) :])
+    return fill(f"log {upper} / {lower}  [nats]", _LINE_WIDTH)

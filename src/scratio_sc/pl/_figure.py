@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import wraps
 from math import ceil
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -25,6 +26,8 @@ FONT_SIZE = 10.0
 """Points that letters have unless somebody says otherwise, as `scanpy.set_figure_params` does."""
 LETTER = 0.085
 """Inches that a letter of the name of a row or column takes."""
+_HEAD = 0.6
+"""Share of a shortened name before the part that it loses."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,6 +126,14 @@ def ring(size: float) -> dict[str, float]:
     return {"s": (size**0.5 - width) ** 2, "linewidth": width}
 
 
-def shortened(name: str, length: int) -> str:
-    """The name, or its beginning where it has more than so many letters."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def shortened(names: Sequence[str], length: int) -> list[str]:
+    """Names of so many letters at most: long ones lose a part near their middle without which all still differ.
+
+    A name stays long where it differs by more than one part.
+    """
+    short = {name: name for name in names if len(name) <= length}
+    for head in sorted(range(length), key=lambda head: abs(head - _HEAD * length)):
+        cut = {name: f"{name[:head]}…{name[len(name) - length + head + 1 :]}" for name in {*names} - {*short}}
+        times = Counter([*short.values(), *cut.values()])
+        short |= {name: label for name, label in cut.items() if times[label] == 1}
+    return [short.get(name, name) for name in names]

@@ -136,8 +136,9 @@ def treatment_effect(
 
 
 def _label(effect: str, reference: str, *, width: int) -> str:
-    """Label of the colour bar in lines of so many letters; of a long name of the reference, the beginning."""
-    label = _LABELS[effect].format(shortened(reference, width - len("KL( ||")))
+    """Label of the colour bar in lines of so many letters; a long name of the reference is shortened."""
+    (name,) = shortened([reference], width - len("KL( ||"))
+    label = _LABELS[effect].format(name)
     return "\n".join(fill(line, width) for line in label.split("\n"))
 
 
