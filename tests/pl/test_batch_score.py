@@ -90,6 +90,17 @@ def test_representations_have_their_colours_in_the_legend(adata: AnnData) -> Non
     assert len(colours) == 2
 
 
+def test_legend_is_in_the_figure_beside_long_names(adata: AnnData) -> None:
+    long = "effector memory CD4-positive, alpha-beta T cell"
+    entry = adata.uns["batch_score"]
+    entry["params"]["use_rep"] = np.array(REPS[:1], object)
+    entry["table"]["group"] = entry["table"]["group"].replace("T", long)
+    ax = draw(adata)
+    box, figure = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert figure.x0 <= box.x0
+    assert box.x1 <= figure.x1
+
+
 def test_names_are_not_read_as_mathematics(adata: AnnData) -> None:
     assert not any(label.get_parse_math() for label in draw(adata).get_yticklabels())
 

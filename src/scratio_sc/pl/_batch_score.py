@@ -195,8 +195,9 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
     )
     legend = ax.legend(
         handles=[*handles, information, apart],
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
+        # to the left there are names to stand above, to the right a long legend would leave the figure
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
         ncols=2,
         frameon=False,
         fontsize="small",
