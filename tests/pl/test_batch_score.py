@@ -54,7 +54,18 @@ def means(ax: plt.Axes) -> np.ndarray:
 
 
 def test_all_cells_come_first_and_the_worst_type_next(adata: AnnData) -> None:
-    assert [label.get_text() for label in draw(adata).get_yticklabels()] == ["all cells", "$B_1$", "T"]
+    assert [label.get_text() for label in draw(adata).get_yticklabels()][:3] == ["all cells", "$B_1$", "T"]
+
+
+def test_types_without_a_score_have_a_cross(adata: AnnData) -> None:
+    ax = draw(adata)
+    assert [label.get_text() for label in ax.get_yticklabels()][3:] == ["alone"]
+    (cross,) = [points for points in ax.collections if len(points.get_offsets()) == 1 and points.get_offsets()[0, 1]]
+    np.testing.assert_array_equal(cross.get_offsets(), [[0, 3]])
+    assert ax.get_legend().get_texts()[-1].get_text() == "not scored: too few batches"
+    table = adata.uns["batch_score"]["table"]
+    adata.uns["batch_score"]["table"] = table[table["mean"].notna()]
+    assert "not scored: too few batches" not in [text.get_text() for text in draw(adata).get_legend().get_texts()]
 
 
 def test_means_stand_beside_each_other(adata: AnnData) -> None:

@@ -40,10 +40,11 @@ def batch_score(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw batch scores before and after a correction, by cell type. Lower is better.
 
-    A row for all cells and one for each type, those that the first representation separates most on top. In a row, one
-    violin for each representation, without the outermost 2.5 % of cells on either side. At 0 the batches are mixed; the
-    short line is the maximum of the mean, where they are apart. Points are the ``information`` with intervals of 95 %:
-    the mean, corrected for what it lacks.
+    A row for all cells and one for each type, those that the first representation separates most on top. A cross marks
+    types that were not scored, for they have too few batches to compare. In a row, one violin for each representation,
+    without the outermost 2.5 % of cells on either side. At 0 the batches are mixed; the short line is the maximum of
+    the mean, where they are apart. Points are the ``information`` with intervals of 95 %: the mean, corrected for what
+    it lacks.
 
     Parameters
     ----------
@@ -79,7 +80,8 @@ def batch_score(
     reps, groupby = [str(rep) for rep in np.atleast_1d(params["use_rep"])], params["groupby"]
     scores = {rep: _scores(adata, key, rep) for rep in reps}
     labels = read_labels(adata, (groupby,)).text[:, 0]
-    rows = _rows(table, reps[0])
+    scored, unscored = _rows(table, reps[0])
+    rows = [*scored, *unscored]
     height = _ROW_SHARE / len(reps)
     inches = 1.6 + _INCHES_PER_VIOLIN * len(reps) * len(rows)
     with panels(1, ax=ax, panel_size=(6.4, inches)) as axes:
@@ -87,6 +89,9 @@ def batch_score(
         panel.axvline(0, color="0.4", linewidth=1, zorder=1)
         for y, group in enumerate(rows):
             cells = np.ones(adata.n_obs, bool) if y == 0 else labels == group
+            if group in unscored:
+                panel.scatter(0, y, marker="x", s=25, color="0.4", linewidths=1, zorder=4)
+                continue
             for j, rep in enumerate(reps):
                 place = y + (j - (len(reps) - 1) / 2) * height
                 found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
@@ -96,7 +101,7 @@ def batch_score(
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
         _decorate(panel, shortened(rows, _LONGEST_NAME), groupby=groupby)
-        _draw_legend(panel, reps)
+        _draw_legend(panel, reps, unscored=bool(unscored))
     return finish(axes, show=show, return_fig=return_fig)
 
 
@@ -120,11 +125,12 @@ def _scores(adata: AnnData, key: str, rep: str) -> np.ndarray:
     return adata.obs[column].to_numpy(np.float64)
 
 
-def _rows(table: pd.DataFrame, rep: str) -> list[str]:
-    """All cells, then the types that were scored, by their information in one representation."""
-    of_rep = table[(table["representation"] == rep) & table["mean"].notna()]
+def _rows(table: pd.DataFrame, rep: str) -> tuple[list[str], list[str]]:
+    """All cells and the types that were scored, by their information in one representation, and the other types."""
+    of_rep = table[table["representation"] == rep]
     overall, types = of_rep.iloc[:1], of_rep.iloc[1:].sort_values("information", ascending=False, kind="stable")
-    return [*overall["group"], *types["group"]]
+    known = types["mean"].notna()
+    return [*overall["group"], *types["group"][known]], [*types["group"][~known]]
 
 
 def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, colour: str) -> None:
@@ -168,7 +174,7 @@ def _decorate(ax: Axes, names: Sequence[str], *, groupby: str) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
+def _draw_legend(ax: Axes, reps: Sequence[str], *, unscored: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -193,8 +199,9 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
         linestyle="",
         label="maximum of the mean",
     )
+    cross = Line2D([], [], color="0.4", marker="x", markersize=5, linestyle="", label="not scored: too few batches")
     legend = ax.legend(
-        handles=[*handles, information, apart],
+        handles=[*handles, information, apart, *[cross] * unscored],
         # to the left there are names to stand above, to the right a long legend would leave the figure
         loc="lower right",
         bbox_to_anchor=(1, 1),
