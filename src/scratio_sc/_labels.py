@@ -126,8 +126,11 @@ def label_of(value: object) -> str:
     return str(pd.Timestamp(value)) if isinstance(value, np.datetime64) else str(value)
 
 
-def check_levels(labels: Labels, n_condition_columns: int) -> None:
-    """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels."""
+def check_levels(labels: Labels, n_condition_columns: int, *, called: str = "conditions") -> None:
+    """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels.
+
+    Messages speak of conditions as they are `called`.
+    """
     _warn_of_text_for_missing(labels)
     check_labelled(labels)
     if not labels.complete.any():
@@ -136,7 +139,7 @@ def check_levels(labels: Labels, n_condition_columns: int) -> None:
     rows = labels.text[labels.complete]
     missing = len(labels.text) - len(rows)
     left_out = f" (the {missing} cells with {labels.lacking} do not count)" if missing else ""
-    _check_conditions(labels, n_condition_columns, left_out=left_out)
+    _check_conditions(labels, n_condition_columns, left_out=left_out, called=called)
     for j, column in enumerate(labels.columns):
         values = set(rows[:, j].tolist())
         if column in labels.numeric and len(values) < 2:
@@ -239,7 +242,7 @@ def warn_of_nested(labels: Labels, n_condition_columns: int) -> None:
             return
 
 
-def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str) -> None:
+def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str, called: str) -> None:
     """Refuse a single condition and conditions of too few cells; numbers do not make conditions of their own."""
     conditions, rows = labels.columns[:n_condition_columns], labels.text[labels.complete]
     of_labels = [j for j, column in enumerate(conditions) if column not in labels.numeric]
@@ -247,7 +250,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     sizes = Counter(" / ".join(map(repr, row)) for row in rows[:, of_labels].tolist())
     if len(sizes) < 2 and len(of_labels) == len(conditions):
         found = f"the only level is {listed([*sizes])}{left_out}"
-        msg = f"{condition} cannot be compared: {found}. Name a condition with two levels or more."
+        msg = f"{condition} cannot be compared: {found}. Name a column with two {called} or more."
         raise ValueError(msg)
     if len(rows) < 2 * MIN_CELLS and not of_labels:
         msg = f"Too few cells with a number in {condition}: {len(rows)}{left_out}, at least {2 * MIN_CELLS} are needed."
@@ -257,7 +260,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
         way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
         if len(sizes) > MANY_LEVELS and len(small) > len(sizes) / 2:
             column = conditions[of_labels[0]]
-            way_out = f"There are {len(sizes)} levels: name a column with fewer conditions."
+            way_out = f"There are {len(sizes)} levels: name a column with fewer {called}."
             if _are_numbers(rows[:, of_labels[0]]):
                 way_out = (
                     f"There are {len(sizes)} levels: if it is a measurement, say `numeric=[{column!r}]`, or cut it "

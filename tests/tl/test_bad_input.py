@@ -184,7 +184,7 @@ def test_constant_embedding(fresh: AnnData, unchanged: Unchanged) -> None:
 
 def test_one_level(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh = fresh[fresh.obs["condition"] == "ctrl"].copy()
-    with unchanged(fresh), raises(ValueError, "'condition'", "only level", "'?ctrl'?", "two levels"):
+    with unchanged(fresh), raises(ValueError, "'condition'", "only level", "'?ctrl'?", "two conditions"):
         tl.fit(fresh, "condition", progress=False)
 
 

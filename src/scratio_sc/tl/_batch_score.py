@@ -181,7 +181,7 @@ def batch_score(
     check_slots(adata, key_added, "batch_score", columns=[keys.score(rep) for rep in reps], reads=columns, copy=copy)
     labels = read_labels(adata, columns)
     cells = {rep: read_representation(adata, rep, n_comps) for rep in reps}
-    check_levels(labels, 1)
+    check_levels(labels, 1, called="batches")
     used = _comparable(labels)
     for rep in reps:
         check_varies(cells[rep][used], rep)
