@@ -165,6 +165,9 @@ def check_levels(labels: Labels, n_condition_columns: int, *, called: str = "con
 
 def check_labelled(labels: Labels) -> None:
     """Refuse a column in which no cell has a label."""
+    if not len(labels.text):
+        msg = "`adata` has no cells, so there is nothing to compare. Was it subset by a label that no cell has?"
+        raise ValueError(msg)
     for column, known in zip(labels.columns, labels.known.T, strict=True):
         if not known.any():
             what = "number" if column in labels.numeric else "label"

@@ -241,7 +241,7 @@ def test_labels_that_no_cell_has_together(fresh: AnnData, unchanged: Unchanged) 
 
 def test_no_cells(fresh: AnnData, unchanged: Unchanged) -> None:
     empty = fresh[:0].copy()
-    with unchanged(empty), raises(ValueError, "'condition'", "no cell has a label"):
+    with unchanged(empty), raises(ValueError, "`adata` has no cells"):
         tl.fit(empty, "condition", progress=False)
 
 
