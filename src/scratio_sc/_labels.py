@@ -261,6 +261,9 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
     small = sorted((level, n) for level, n in sizes.items() if n < MIN_CELLS)
     if small:
         way_out = f"Drop these cells, {_dropping(labels, [conditions[j] for j in of_labels])}, or merge the levels."
+        if len(sizes) - len(small) < 2 and len(of_labels) == len(conditions):
+            merged = " or merged levels" if len(sizes) > 2 else ""
+            way_out = f"Without these cells nothing is left to compare: more cells{merged} are needed."
         if len(sizes) > MANY_LEVELS and len(small) > len(sizes) / 2:
             column = conditions[of_labels[0]]
             way_out = f"There are {len(sizes)} levels: name a column with fewer {called}."

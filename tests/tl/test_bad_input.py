@@ -273,7 +273,7 @@ def test_way_out_of_too_few_cells_of_a_combination(fresh: AnnData, unlabelled: i
 
 def test_level_of_too_few_cells(fresh: AnnData, unchanged: Unchanged) -> None:
     fresh = keep(fresh, "stim", 19)
-    with unchanged(fresh), raises(ValueError, "stim", "19", "20", "merge"):
+    with unchanged(fresh), raises(ValueError, "stim", "19", "20", "more cells are needed"):
         tl.fit(fresh, "condition", progress=False)
 
 
@@ -316,6 +316,17 @@ def test_a_small_level_of_many_is_to_be_dropped() -> None:
     scope = {"adata": adata}
     exec(re.findall("`(adata = .*?)`", str(caught.value))[0], scope)
     assert sorted(set(scope["adata"].obs["guide"])) == sorted(f"guide{i}" for i in range(59))
+
+
+@pytest.mark.parametrize(("left_out", "merge"), [("a", False), ("", True)])
+def test_small_levels_are_no_use_to_drop_where_one_would_remain(*, left_out: str, merge: bool) -> None:
+    obs = pd.DataFrame({"condition": np.repeat(["a", "b", "c"], [15, 15, 40])}).rename(str)
+    adata = AnnData(obs=obs, obsm={"X_pca": np.zeros((70, 2))})
+    adata = adata[adata.obs["condition"] != left_out].copy()
+    with pytest.raises(ValueError, match=r"'b' \(15\).*more cells") as caught:
+        tl.fit(adata, "condition", progress=False)
+    assert ("merge" in str(caught.value)) == merge
+    assert "Drop" not in str(caught.value)
 
 
 def test_covariate_of_many_texts_is_no_measurement() -> None:
