@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from anndata import AnnData
 
 from scratio_sc.flow._arguments import closest, named, usable_device
@@ -26,20 +27,34 @@ def is_flow(entry: object) -> bool:
     return isinstance(entry, Mapping) and "format_version" in entry
 
 
+def fit_call(adata: AnnData, key: str, **options: Any) -> str:
+    """The call that fits the flow of `key`, for a message: on its own columns, where it is there and names them."""
+    entry = adata.uns.get(key)
+    params = entry.get("params") if is_flow(entry) else None
+    params = params if isinstance(params, Mapping) else {}
+    columns = {name: [*map(str, np.ravel(params.get(name, [])))] for name in ("condition", "covariates", "numeric")}
+    condition, *others = columns.pop("condition") or ["condition"]
+    arguments = {name: mine for name, mine in columns.items() if mine} | options
+    if key != "scratio" and (entry is None or is_flow(entry)):
+        arguments["key_added"] = key
+    named_ones = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    return f"`scratio.tl.fit(adata, {[condition, *others] if others else condition!r}{named_ones})`"
+
+
 def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
     """Flow stored in `adata.uns[key]`."""
     check_anndata(adata)
     if key not in adata.uns:
         flows = [name for name, entry in adata.uns.items() if is_flow(entry)]
         other = f"{closest(key, flows)} Name one with `key`, or fit one" if flows else " Fit one first"
-        msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: `scratio_sc.tl.fit(adata, condition)`."
+        msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: {fit_call(adata, key)}."
         raise KeyError(msg)
     try:
         return from_dict(adata.uns[key], device=_device_of_fit(adata.uns[key]))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         what = str(error)
         if "tl.fit" not in what and "Fit again" not in what:
-            what = f"The stored flow is damaged ({what}). Fit again with `scratio_sc.tl.fit(adata, condition)`."
+            what = f"The stored flow is damaged ({what}). Fit again with {fit_call(adata, key)}."
         msg = f"adata.uns[{key!r}]: {what}"
         raise ValueError(msg) from error
 

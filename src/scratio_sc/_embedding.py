@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scratio_sc._check import read_flow
+from scratio_sc._check import fit_call, read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
@@ -179,27 +179,27 @@ def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
     if not isinstance(use_rep, str) or not isinstance(n_comps, Integral):
         msg = (
             f"adata.uns[{key!r}]: The stored flow is damaged at 'params': it does not say which embedding it was "
-            "fitted on. Fit again with `scratio_sc.tl.fit(adata, condition)`."
+            f"fitted on. Fit again with {fit_call(adata, key)}."
         )
         raise ValueError(msg)
     return use_rep, int(n_comps) or None
 
 
-def _check_is_of_fit(use_rep: str | None, fitted_rep: str, key: str) -> None:
+def _check_is_of_fit(adata: AnnData, key: str, use_rep: str | None, *, fitted_rep: str) -> None:
     """Refuse another embedding than that of the stored flow."""
     if use_rep not in (None, fitted_rep):
         msg = (
             f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}, and its ratios "
             "mean nothing elsewhere. Leave `use_rep` out, or fit on it: "
-            f"`scratio_sc.tl.fit(adata, condition, use_rep={use_rep!r})`."
+            f"{fit_call(adata, key, use_rep=use_rep)}."
         )
         raise ValueError(msg)
 
 
-def _refuse_dimensions(found: int, fitted: int, rep: str, *, given: bool) -> NoReturn:
-    """Of a flow that was given, or of the stored one, whose cells are those of its embedding."""
-    way_out, name, option = "Restore that embedding, or fit again with `scratio_sc.tl.fit(adata, condition)`.", rep, ""
-    if given:
+def _refuse_dimensions(found: int, fitted: int, rep: str, *, again: str) -> NoReturn:
+    """Of a flow that was given, or of the stored one, whose cells are those of its embedding and which fits `again`."""
+    way_out, name, option = f"Restore that embedding, or fit again with {again}.", rep, ""
+    if not again:
         way_out, name = "Bring the cells into the embedding of the fit and name it with `use_rep`.", "X_cut"
         option = f", use_rep={name!r}"
     msg = f"adata.obsm[{rep!r}] has {found} dimensions, but the flow was fitted on {fitted}. {way_out}"
@@ -247,11 +247,11 @@ def read_flow_and_cells(
         flow = read_flow(adata, key)
         fitted_rep, n_comps = read_flow_params(adata, key)
         fold = read_fold(adata, key)
-        _check_is_of_fit(use_rep, fitted_rep, key)
+        _check_is_of_fit(adata, key, use_rep, fitted_rep=fitted_rep)
     elif not isinstance(flow, ConditionalFlow):
         msg = (
-            f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio_sc.get.flow(adata)` of the "
-            "cells it was fitted on, or `scratio_sc.flow.ConditionalFlow.load(path)`."
+            f"`flow` is of type {type(flow).__name__}, expected a ConditionalFlow: `scratio.get.flow(adata)` of the "
+            "cells it was fitted on, or `scratio.flow.ConditionalFlow.load(path)`."
         )
         raise TypeError(msg)
     else:
@@ -259,7 +259,7 @@ def read_flow_and_cells(
     rep = use_rep or fitted_rep
     x = _stored(adata, rep)
     if x.shape[1] != flow.n_dims and not (n_comps and x.shape[1] > flow.n_dims):
-        _refuse_dimensions(x.shape[1], flow.n_dims, rep, given=given)
+        _refuse_dimensions(x.shape[1], flow.n_dims, rep, again="" if given else fit_call(adata, key))
     x = x[:, : flow.n_dims]
     _check_finite(x, adata, rep)
     if given:
@@ -269,7 +269,7 @@ def read_flow_and_cells(
             f"adata.obsm[{rep!r}] is not what the flow was fitted on: it has changed since, its rows are in another "
             f"order than the cells, or some bring the folds of another fit in adata.obs[{FlowKeys(key).fold!r}]. Such "
             "ratios mean nothing. Restore it, set the folds of cells that were not in this fit to -1, or fit again "
-            "with `scratio_sc.tl.fit(adata, condition)`."
+            f"with {fit_call(adata, key)}."
         )
         warn(msg)
     return flow, Cells(x, fold, rep)

@@ -167,7 +167,7 @@ def check_has_cells(adata: AnnData, flow: ConditionalFlow, side: Any) -> None:
                 closest = f"{there[0]:g}" if there[0] == there[-1] else f"{there[0]:g} to {there[-1]:g}"
                 msg = (
                     f"No cells have {column}={level:g}: the closest have {closest}, and testing "
-                    "these would say nothing of it. Name a number that cells have; `scratio_sc.tl.log_ratio` takes any."
+                    "these would say nothing of it. Name a number that cells have; `scratio.tl.log_ratio` takes any."
                 )
                 raise ValueError(msg)
 

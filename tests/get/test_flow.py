@@ -68,7 +68,7 @@ def test_scores_cells_without_anndata(adata: AnnData) -> None:
 
 def test_missing_flow_names_the_call_that_makes_it(adata: AnnData) -> None:
     del adata.uns["scratio"]
-    with pytest.raises(KeyError, match=r"No flow 'scratio' in adata.uns \(there: none\).*scratio_sc\.tl\.fit"):
+    with pytest.raises(KeyError, match=r"No flow 'scratio' .*there: none\).*`scratio\.tl\.fit\(adata, 'condition'\)`"):
         scratio.get.flow(adata)
 
 

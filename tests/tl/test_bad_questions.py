@@ -65,9 +65,9 @@ def test_both_sides_the_same(cells: AnnData, unchanged: Unchanged, *, target: An
         ({"bandwidth": 1.0, "method": "ode"}, ValueError, [r"bandwidth=1\.0", "method='denoising'"]),
         ({"target": ["stim", "drug/high"], "method": "ode"}, ValueError, ["one level", "method='denoising'"]),
         ({"method": "sde"}, ValueError, ["'sde'", "'denoising', 'ode'"]),
-        ({"key": "flow"}, KeyError, ["'flow'", r"scratio_sc\.tl\.fit"]),
+        ({"key": "flow"}, KeyError, ["'flow'", r"`scratio\.tl\.fit"]),
         ({"key": "by_doner"}, KeyError, ["'by_doner'", "there: 'scratio'", "Did you mean 'by_donor'", "`key`"]),
-        ({"flow": 3}, TypeError, ["`flow` is of type int", r"scratio_sc\.get\.flow"]),
+        ({"flow": 3}, TypeError, ["`flow` is of type int", r"`scratio\.get\.flow"]),
         ({"use_rep": "X_umap"}, ValueError, ["'X_umap'", "fitted on 'X_pca'"]),
         ({"target": "stim", "key": "joint"}, TypeError, ["several columns", "'condition': ..., 'donor': ..."]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
@@ -150,7 +150,7 @@ def test_damaged_entry(cells: AnnData, unchanged: Unchanged, *, path: str, value
 @pytest.mark.parametrize("entry", ["text", {}, {"params": {"use_rep": "X_pca"}}])
 def test_entry_of_another_tool(cells: AnnData, unchanged: Unchanged, entry: Any) -> None:
     cells.uns["scratio"] = entry
-    with unchanged(cells), raises(ValueError, r"adata\.uns\['scratio'\]", "no stored flow", r"scratio_sc\.tl\.fit"):
+    with unchanged(cells), raises(ValueError, r"adata\.uns\['scratio'\]", "no stored flow", r"`scratio\.tl\.fit"):
         tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
 
 
@@ -179,7 +179,7 @@ def test_view_of_backed_cells(fresh: AnnData, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["design", "members", "scale", "held_out", "support"])
 def test_damaged_entry_names_what_is_missing(cells: AnnData, unchanged: Unchanged, name: str) -> None:
     del cells.uns["scratio"][name]
-    with unchanged(cells), raises(ValueError, "damaged", name, r"scratio_sc\.tl\.fit"):
+    with unchanged(cells), raises(ValueError, "damaged", name, r"`scratio\.tl\.fit"):
         tl.log_ratio(cells, target="stim", reference="ctrl", progress=False)
 
 
@@ -209,8 +209,8 @@ def test_own_level_needed_without_its_column(cells: AnnData, unchanged: Unchange
     [
         ({"condition": "stmi"}, KeyError, ["'stmi'", "Did you mean 'stim'"]),
         ({"method": "sde"}, ValueError, ["'sde'", "'denoising', 'ode'"]),
-        ({"key": "flow"}, KeyError, ["'flow'", r"scratio_sc\.tl\.fit"]),
-        ({"flow": {}}, TypeError, ["`flow` is of type dict", r"scratio_sc\.get\.flow"]),
+        ({"key": "flow"}, KeyError, ["'flow'", r"`scratio\.tl\.fit"]),
+        ({"flow": {}}, TypeError, ["`flow` is of type dict", r"`scratio\.get\.flow"]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
     ],
 )
@@ -228,7 +228,7 @@ def test_log_density_refuses(
         ({"n_cells": 0}, ValueError, ["n_cells=0", "1 or more"]),
         ({"n_cells": 10.0}, TypeError, [r"n_cells=10\.0", "integer"]),
         ({"rng": "seed"}, TypeError, ["'seed'", "0 or more"]),
-        ({"key": "flow"}, KeyError, ["'flow'", r"scratio_sc\.tl\.fit"]),
+        ({"key": "flow"}, KeyError, ["'flow'", r"`scratio\.tl\.fit"]),
         ({"key": "by_donor"}, ValueError, ["'donor'", "'condition': ..., 'donor': ...", "'d1', 'd2'"]),
     ],
 )

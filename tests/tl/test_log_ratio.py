@@ -137,9 +137,10 @@ def test_another_embedding_than_that_of_the_fit_is_refused(cells: AnnData, uncha
     cells.obsm["X_other"] = cells.obsm["X_pca"]
     with (
         unchanged(cells),
-        pytest.raises(ValueError, match=r"use_rep='X_other'.* fitted on 'X_pca'.*Leave `use_rep` out"),
+        pytest.raises(ValueError, match=r"use_rep='X_other'.* fitted on 'X_pca'.*Leave `use_rep` out") as refused,
     ):
         tl.log_ratio(cells, target="stim", reference="ctrl", use_rep="X_other", progress=False)
+    assert "`scratio.tl.fit(adata, 'condition', use_rep='X_other')`" in str(refused.value)
 
 
 def test_embedding_computed_again_for_some_cells_is_warned_of(cells: AnnData) -> None:

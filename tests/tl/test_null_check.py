@@ -279,7 +279,7 @@ def test_device_of_the_fit_may_be_gone(
 @pytest.mark.parametrize("damage", [{"n_members": None}, {"n_members": 0}, {"max_steps": "many"}])
 def test_damaged_params_are_refused(fresh_fit: AnnData, damage: dict[str, Any]) -> None:
     fresh_fit.uns["scratio"]["params"] |= damage
-    with pytest.raises(ValueError, match=r"damaged at 'params' .*Fit again with `scratio_sc\.tl\.fit"):
+    with pytest.raises(ValueError, match=r"damaged at 'params' .*with `scratio\.tl\.fit\(adata, 'condition'\)`"):
         tl.null_check(fresh_fit, **ONCE)
 
 

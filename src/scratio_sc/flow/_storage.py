@@ -87,7 +87,7 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
 
     found = stored.get("format_version") if isinstance(stored, Mapping) else None
     if found is None:
-        msg = "This is no stored flow: it has no 'format_version'. Fit one with `scratio_sc.tl.fit(adata, condition)`."
+        msg = "This is no stored flow: it has no 'format_version'. Fit one with `scratio.tl.fit(adata, 'condition')`."
         raise ValueError(msg)
     if int(found) != FORMAT_VERSION:
         msg = (
@@ -258,7 +258,7 @@ def _array(stored: Mapping[str, Any], *path: str) -> np.ndarray:
 
 
 def _damaged(name: str, what: str) -> NoReturn:
-    msg = f"The stored flow is damaged at {name!r}: {what}. Fit again with `scratio_sc.tl.fit(adata, condition)`."
+    msg = f"The stored flow is damaged at {name!r}: {what}. Fit again with `scratio.tl.fit(adata, 'condition')`."
     raise ValueError(msg)
 
 

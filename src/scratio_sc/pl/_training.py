@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratio_sc._check import fit_call
+
 from ._figure import finish, panels, plot
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def training(
     """
     flow = adata.uns.get(key, {})
     if "history" not in flow:
-        msg = f"No fitted flow in `adata.uns[{key!r}]`. Run `scratio.tl.fit(adata, ...)` first."
+        msg = f"No fitted flow in `adata.uns[{key!r}]`. Run {fit_call(adata, key)} first."
         raise KeyError(msg)
     history = flow["history"]
     step = np.asarray(history["step"])

@@ -151,7 +151,7 @@ def batch_score(
     and the fit, not differences between the samples of a batch.
 
     No flow is stored: the members for each representation are much larger than the scores. For single batches
-    against each other, `scratio_sc.tl.fit(adata, batch, covariates=[groupby])` and :func:`scratio_sc.tl.log_ratio`.
+    against each other, ``scratio.tl.fit(adata, batch, covariates=[groupby])`` and :func:`scratio_sc.tl.log_ratio`.
 
     Examples
     --------

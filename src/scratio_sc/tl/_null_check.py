@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from scratio_sc._check import fit_call
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._permutable import Permutable, read_permutable
 from scratio_sc._sides import as_spec, cells_of, check_differ, columns_not_named, describe, warn_of_unknown
@@ -186,7 +187,7 @@ def _options_of_fit(adata: AnnData, flow: ConditionalFlow, key: str) -> dict[str
     except (KeyError, TypeError, ValueError) as error:
         msg = (
             f"adata.uns[{key!r}]: The stored flow is damaged at 'params' ({error}): it does not say how it was fitted. "
-            "Fit again with `scratio_sc.tl.fit(adata, condition)`."
+            f"Fit again with {fit_call(adata, key)}."
         )
         raise ValueError(msg) from error
     design = flow.design

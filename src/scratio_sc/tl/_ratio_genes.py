@@ -140,7 +140,7 @@ def _read_ratio(adata: AnnData, key: str) -> np.ndarray:
     if key not in adata.obs:
         msg = (
             f"No log ratio {key!r} in adata.obs (there: {named(adata.obs.columns)}).{closest(key, adata.obs.columns)} "
-            "Make it first: `scratio_sc.tl.log_ratio(adata, target=..., reference=...)`."
+            "Make it first: `scratio.tl.log_ratio(adata, target=..., reference=...)`."
         )
         raise KeyError(msg)
     column = adata.obs[key]
