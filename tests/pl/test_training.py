@@ -81,3 +81,12 @@ def test_flow_without_networks_has_no_curves(fitted: AnnData) -> None:
     fitted.uns["scratio"]["history"] = {"step": np.empty(0, np.int64), "loss": none, "held_out_loss": none}
     panel = pl.training(fitted, show=False)
     assert [text.get_text() for text in panel.texts] == ["no network was trained"]
+    assert not len(panel.get_xticks())
+    assert not len(panel.get_yticks())
+    assert not panel.lines
+
+
+def test_legend_hides_no_line(fitted: AnnData) -> None:
+    panel = pl.training(fitted, show=False)
+    panel.figure.draw_without_rendering()
+    assert not panel.get_legend().get_window_extent().overlaps(panel.bbox)

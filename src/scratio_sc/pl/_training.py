@@ -81,12 +81,13 @@ def training(
             for name, (label, colour) in _CURVES.items():
                 loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
                 _draw_curves(panel, step, loss, label=label, color=colour)
+            panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
+            panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
         else:
-            panel.text(0.5, 0.5, "no network was trained", ha="center", va="bottom", transform=panel.transAxes)
-        panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
+            panel.text(0.5, 0.5, "no network was trained", ha="center", va="center", transform=panel.transAxes)
+            panel.set(xticks=[], yticks=[])
         panel.set(xlabel="training step", ylabel="error relative to one Gaussian")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(framealpha=0.9, edgecolor="none")  # lines pass behind it
     return finish(axes, show=show, return_fig=return_fig)
 
 
