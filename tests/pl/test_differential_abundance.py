@@ -141,6 +141,47 @@ def test_lines_to_names_do_not_pass_other_points(found: AnnData) -> None:
             assert nearest > min(5 * groups.figure.dpi / 72, 0.9 * np.linalg.norm(at[i] - other))
 
 
+@pytest.fixture
+def long_names(found: AnnData) -> AnnData:
+    """Five types, three of them significant, as an ontology calls them."""
+    found.obs["cell_type"] = [f"CD8-positive, alpha-beta memory T cell {i % 5}" for i in range(40)]
+    groups = {
+        "group": sorted({*found.obs["cell_type"]}),
+        "log_fold_change": [-0.9, 0.3, 0.05, 0.8, -0.2],
+        "pvalue": 0.5,
+        "fdr": [0.008, 0.024, 0.62, 0.008, 0.31],
+    }
+    found.uns[KEY]["groups"] = pd.DataFrame(groups)
+    return found
+
+
+def test_significant_groups_are_named_however_long(long_names: AnnData) -> None:
+    cells, groups = pl.differential_abundance(long_names, show=False)
+    groups.figure.draw_without_rendering()
+    names = [text for text in groups.texts if text.get_text().startswith("CD8")]
+    assert {text.get_text()[-1] for text in names} >= {*"013"}
+    for text in names:
+        box = Text.get_window_extent(text)
+        assert groups.bbox.x0 <= box.x0
+        assert box.x1 <= groups.bbox.x1
+        assert text.get_path_effects()  # which keep the lines of the panel off the letters
+    labels = [label.get_text() for label in cells.get_yticklabels()]
+    assert {label[-1] for label in labels} == {*"01234"}
+    assert max(map(len, labels)) <= 30
+
+
+@pytest.mark.parametrize("target", ["stim", "severe acute respiratory syndrome coronavirus 2 infection, critical"])
+def test_labels_of_axes_are_in_the_figure_and_apart(long_names: AnnData, target: str) -> None:
+    long_names.uns[KEY]["params"]["target"] = target
+    axes = pl.differential_abundance(long_names, show=False)
+    figure = axes[0].figure
+    figure.draw_without_rendering()
+    left, right = (ax.xaxis.label.get_window_extent() for ax in axes)
+    assert figure.bbox.x0 <= left.x0
+    assert left.x1 < right.x0
+    assert right.x1 <= figure.bbox.x1
+
+
 def test_too_many_groups_are_refused(found: AnnData) -> None:
     obs = pd.concat([found.obs, found.obs]).reset_index(drop=True)
     more = AnnData(np.zeros((80, 1), np.float32), obs=obs.set_index(obs.index.astype(str)), uns=dict(found.uns))

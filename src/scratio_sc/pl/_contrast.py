@@ -78,12 +78,12 @@ def panel_name(contrast: Contrast) -> str:
     return fill(f"{target} vs {' and '.join(references)}", _LINE_WIDTH)
 
 
-def density_ratio(contrasts: list[Contrast | None]) -> str:
-    """Name the ratio, by its sides if they are the same in all panels, and its unit."""
+def density_ratio(contrasts: list[Contrast | None], *, width: int = _LINE_WIDTH) -> str:
+    """Name the ratio, by its sides if they are the same in all panels, and its unit, in lines of so many letters."""
     shared = contrasts[0] if len(set(contrasts)) == 1 else None
     if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
         return "log ratio  [nats]"
     above, below = shared or (("target",), ("reference",))
     densities = [f"p({side})" for side in shortened([*above, *below], _LONGEST_NAME)]
     upper, lower = " ".join(densities[: len(above)]), " ".join(densities[len(above) :])
-    return fill(f"log {upper} / {lower}  [nats]", _LINE_WIDTH)
+    return fill(f"log {upper} / {lower}  [nats]", width)

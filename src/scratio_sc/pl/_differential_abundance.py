@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +10,11 @@ import numpy as np
 from scratio_sc._keys import AbundanceKeys
 from scratio_sc._labels import check_groups, read_labels
 
-from ._figure import EXTRAPOLATED, finish, ink, panels, plot, ring
+from ._contrast import contrast_of, density_ratio
+from ._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
+from ._point_names import name_points
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -25,31 +23,12 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 _BINS = 60
 _WIDEST = 0.42
-_LINE = 1.2
-"""Height of a line, in units of the font size."""
-_SIDES = [
-    ("center", "bottom", (0, 1)),
-    ("center", "top", (0, -1)),
-    ("left", "center", (1, 0)),
-    ("right", "center", (-1, 0)),
-    ("left", "bottom", (0.7, 0.7)),
-    ("right", "bottom", (-0.7, 0.7)),
-    ("left", "top", (0.7, -0.7)),
-    ("right", "top", (-0.7, -0.7)),
-    ("left", "bottom", (0, 1)),
-    ("right", "bottom", (0, 1)),
-    ("left", "top", (0, -1)),
-    ("right", "top", (0, -1)),
-]
-"""On which side of its point a name may stand, the best first: alignment, and direction."""
-_DISTANCES = (5, 14, 24, 36, 50, 66, 84)
-"""How far from it, in points, the best first; from the second on, a line leads there."""
-_CLEAR = 6
-"""Half the side of the square about a point, in points, that no other name may enter."""
-_SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
 _RASTERISE_ABOVE = 5_000
 _LINE_WIDTH = 44
 """Letters of a label below a panel."""
+_LONGEST_NAME = 30
+_WIDTH = 3.9
+"""Inches: a panel, without the names of groups."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +118,12 @@ def differential_abundance(
     tested = table is not None and table["pvalue"].notna().any()
     tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
     cells = _Cells.of(adata, key, groupby or entry["params"].get("groupby") or None)
-    n_rows = len(set(cells.groups))
-    with panels(2 if tested else 1, ax=ax, panel_size=(4.6, max(2.6, 1.2 + 0.36 * n_rows)), ncols=2) as axes:
+    names, n_panels = {*cells.groups}, 2 if tested else 1
+    beside = LETTER * min(max(map(len, names), default=0), _LONGEST_NAME)
+    size = _WIDTH + beside / n_panels, max(2.6, 1.2 + 0.36 * len(names))
+    with panels(n_panels, ax=ax, panel_size=size, ncols=2) as axes:
         _draw_cells(axes[0], cells)
-        _name_ratio(axes[0], entry["params"])
+        axes[0].set_xlabel(density_ratio([contrast_of(adata, key)], width=_LINE_WIDTH), parse_math=False)
         if tested:
             _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
     return finish(axes, show=show, return_fig=return_fig)
@@ -164,8 +145,9 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
         ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color=ink(), linewidth=1)
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.set_yticks(range(len(names)))
-    ax.set_yticklabels(names, parse_math=False)
+    ax.set_yticklabels(shortened(names, _LONGEST_NAME), parse_math=False)
     ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.locator_params(axis="x", nbins=6)
     ax.spines[["top", "right"]].set_visible(False)
     _explain(ax, cells)
 
@@ -210,11 +192,6 @@ def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return offsets
 
 
-def _name_ratio(ax: Axes, params: Mapping[str, Any]) -> None:
-    label = f"log p({params['target']}) / p({params['reference']})  [nats]"
-    ax.set_xlabel(fill(label, _LINE_WIDTH), parse_math=False)
-
-
 def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     """Change of each group's share against its adjusted p-value."""
     effect, fdr = table["log_fold_change"].to_numpy(float), table["fdr"].to_numpy(float)
@@ -228,72 +205,8 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.margins(0.25, 0.12)
     top = max(height.max(initial=0), -np.log10(alpha))
     ax.set_ylim(-0.12 * top, 1.15 * top)
-    ax.set_xlabel("log fold change of the share of cells  [nats]")
+    ax.set_xlabel("log fold change of the share  [nats]")
     ax.set_ylabel("-log10 adjusted p-value\nby sample", parse_math=False)
     ax.locator_params(axis="x", nbins=5)
     ax.spines[["top", "right"]].set_visible(False)
-    _name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist())
-
-
-def _name_points(ax: Axes, xy: np.ndarray, names: list[str]) -> None:
-    """Names beside points, the most significant and largest first, where they cover no name and keep off other points.
-
-    Nor does the line that leads to a name pass another point.
-    """
-    from matplotlib.font_manager import FontProperties
-
-    ax.figure.figure.draw_without_rendering()  # before that, the axes do not have their size
-    size = FontProperties(size="small").get_size_in_points()
-    to_points = 72 / ax.figure.dpi
-    at = ax.transData.transform(xy) * to_points
-    panel = np.array(ax.bbox.extents) * to_points
-    points = [np.concatenate([point - _CLEAR, point + _CLEAR]) for point in at]
-    taken: list[np.ndarray] = []
-    for i in np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1])):
-        extent = np.array([_width(names[i], size), _LINE * size])
-        others = [*taken, *points[:i], *points[i + 1 :]]
-        for distance, (across, along, direction) in product(_DISTANCES, _SIDES):
-            offset = distance * np.array(direction)
-            low = at[i] + offset - np.array([_SHARES[across], _SHARES[along]]) * extent
-            box = np.concatenate([low, low + extent])
-            if (low < panel[:2]).any() or (box[2:] > panel[2:]).any() or any(_overlap(box, other) for other in others):
-                continue
-            if any(_passes(at[i], at[i] + offset, other) for other in np.delete(at, i, axis=0)):
-                continue
-            taken.append(box)
-            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-            line["relpos"] = _SHARES[across], _SHARES[along]
-            ax.annotate(
-                names[i],
-                tuple(xy[i]),
-                xytext=tuple(offset),
-                textcoords="offset points",
-                ha=across,
-                va=along,
-                arrowprops=line if distance > _DISTANCES[0] else None,
-                fontsize="small",
-                parse_math=False,
-            )
-            break
-
-
-def _width(name: str, size: float) -> float:
-    """Width of a name in points."""
-    from matplotlib.textpath import TextPath
-
-    if not name.strip():
-        return 0.0
-    return float(TextPath((0, 0), name.replace("$", r"\$"), size=size).get_extents().width)
-
-
-def _passes(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:
-    """Whether a line comes closer to a point than `_CLEAR`, and than it starts."""
-    along = end - start
-    share = np.clip((point - start) @ along / (along @ along), 0, 1)
-    least = min(_CLEAR, float(np.linalg.norm(start - point)))
-    return bool(np.linalg.norm(start + share * along - point) < least)
-
-
-def _overlap(box: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two boxes (left, bottom, right, top) share area."""
-    return bool((box[:2] < other[2:]).all() and (other[:2] < box[2:]).all())
+    name_points(ax, np.column_stack([effect, height]), table["group"].astype(str).tolist(), first=significant)
