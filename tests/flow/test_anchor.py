@@ -179,13 +179,6 @@ def many_types(n: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[kind] + rng.standard_normal((n, 2)), labels
 
 
-def test_copies_of_cells_are_no_components() -> None:
-    """Cells that judge how many there are would find each of their copies well explained."""
-    x = np.repeat(np.random.default_rng(0).normal(size=(100, 5)), 4, axis=0)
-    plan = plan_of(x, np.random.default_rng(1).choice(["a", "b"], 400))
-    assert len(plan.parts[0].mixture.mean) == 1
-
-
 @pytest.mark.parametrize(("cells_each", "n_found"), [(300, 12), (1_000, 4)], ids=["many cells", "few cells"])
 def test_many_types_are_found_where_there_are_cells_for_them(
     cells_each: int, n_found: int, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._effects import ALL
+from scratio_sc._effects import ALL, ONE_SIDED_5_PERCENT
 
 from ._figure import LETTER, finish, ink, panels, plot, shortened
 
@@ -24,8 +24,8 @@ _LABELS = {
     "kl_target": "KL(target || {})  [nats]",
     "kl_reference": "KL({} || target)  [nats]",
 }
-_SIZES = {"under 2": 20.0, "2 to 5": 75.0, "over 5": 170.0}
-_CUTS = (2.0, 5.0)
+_CUTS = (ONE_SIDED_5_PERCENT, 5.0)
+_SIZES = {f"under {_CUTS[0]}": 20.0, f"{_CUTS[0]} to 5": 75.0, "over 5": 170.0}
 _CELL = 0.34
 _LEAST = 0.05
 """Effect that the colours reach to at least, nats."""
@@ -52,10 +52,10 @@ def treatment_effect(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw a dot for each treatment and cell type, or donor.
 
-    The colour is the effect, the size says by how many of its standard errors it exceeds 0. A rim marks effects
-    that rest on extrapolation, a cross an effect that could not be measured (column ``flag``). Treatments, types and
-    donors with large effects come first. KL divergences that rest on extrapolation do not stretch the colours
-    unless all do.
+    The colour is the effect, the size says by how many of its standard errors it exceeds 0; where that is 1.645 for the
+    JS divergence, the treatment ``responds``. A rim marks effects that rest on extrapolation, a cross an effect that
+    could not be measured (column ``flag``). Treatments, types and donors with large effects come first. KL divergences
+    that rest on extrapolation do not stretch the colours unless all do.
 
     Parameters
     ----------
