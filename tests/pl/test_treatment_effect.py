@@ -115,6 +115,26 @@ def test_samples(effects: AnnData) -> None:
     assert labels(pl.treatment_effect(effects, rows="sample", show=False)) == (["d1"], ["other"])
 
 
+def test_treatments_are_rows_where_nothing_stands_beside_them(effects: AnnData) -> None:
+    """A screen would be one row of many columns."""
+    entry = effects.uns["treatment_effect"]
+    entry["table"] = entry["table"].drop_duplicates("target")
+    rows, columns = labels(pl.treatment_effect(effects, show=False))
+    assert (sorted(rows), columns) == (["drug$1", "other"], [ALL])
+
+
+@pytest.mark.parametrize(("columns", "rows"), [("group", "target"), ("target", "group"), ("sample", "target")])
+def test_rows_follow_the_columns(effects: AnnData, columns: str, rows: str) -> None:
+    expected = labels(pl.treatment_effect(effects, rows=rows, columns=columns, show=False))
+    assert labels(pl.treatment_effect(effects, columns=columns, show=False)) == expected
+
+
+@pytest.mark.parametrize(("rows", "columns"), [("group", "target"), ("target", "group"), ("sample", "target")])
+def test_columns_follow_the_rows(effects: AnnData, rows: str, columns: str) -> None:
+    expected = labels(pl.treatment_effect(effects, rows=rows, columns=columns, show=False))
+    assert labels(pl.treatment_effect(effects, rows=rows, show=False)) == expected
+
+
 def test_groups_and_samples_of_one_treatment(effects: AnnData) -> None:
     table = effects.uns["treatment_effect"]["table"]
     table.loc[len(table)] = {**table.iloc[-1], "group": "T"}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+    Axis = Literal["group", "sample", "target"]
+
 _AXES = ("target", "group", "sample")
 _LABELS = {
     "js": "JS divergence\nfrom {}  [nats]",
@@ -43,7 +45,7 @@ def treatment_effect(
     key: str = "treatment_effect",
     *,
     rows: Literal["group", "sample", "target"] | None = None,
-    columns: Literal["group", "sample", "target"] = "target",
+    columns: Literal["group", "sample", "target"] | None = None,
     effect: Literal["js", "kl_target", "kl_reference"] = "js",
     cmap: str | Colormap = "viridis",
     ax: Axes | None = None,
@@ -64,9 +66,9 @@ def treatment_effect(
     key
         Name of the treatment effects.
     rows, columns
-        What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). The rows are
-        groups by default, samples where there are samples alone, and treatments where the columns are groups. Of groups
-        and samples that are neither, all together are drawn.
+        What the rows and columns are: "group" (cell types), "sample" (donors) or "target" (treatments). By default
+        groups stand beside treatments, samples where there are samples alone; treatments are the columns, and the rows
+        where there is nothing beside them. Of groups and samples that are neither, all together are drawn.
     effect
         "js", "kl_target" or "kl_reference".
     cmap
@@ -108,7 +110,7 @@ def treatment_effect(
     if effect not in _LABELS:
         msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, _LABELS))}."
         raise ValueError(msg)
-    rows = _usual_rows(entry["table"], columns) if rows is None else rows
+    rows, columns = _usual_axes(entry["table"], rows, columns)
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
@@ -142,12 +144,16 @@ def _label(effect: str, reference: str, *, width: int) -> str:
     return "\n".join(fill(line, width) for line in label.split("\n"))
 
 
-def _usual_rows(table: pd.DataFrame, columns: str) -> Literal["group", "sample", "target"]:
-    """Groups, unless they are the columns or there are samples alone."""
-    if columns == "group":
-        return "target"
-    samples_alone = (table["group"] == ALL).all() and (table["sample"] != ALL).any()
-    return "sample" if samples_alone and columns != "sample" else "group"
+def _usual_axes(table: pd.DataFrame, rows: Axis | None, columns: Axis | None) -> tuple[Axis, Axis]:
+    """What rows and columns are where nobody says."""
+    groups, samples = ((table[axis] != ALL).any() for axis in ("group", "sample"))
+    beside: Axis = "sample" if samples and not groups else "group"
+    if columns is None:
+        columns = beside if rows == "target" or not (rows or groups or samples) else "target"
+    if rows is None:
+        of_one = columns == "sample" and groups and len(set(table["target"])) == 1
+        rows = beside if columns == "target" or of_one else "target"
+    return rows, columns
 
 
 def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
