@@ -76,7 +76,7 @@ def fit(
         members that have not seen it.
     max_steps
         Training steps of a network at most; ``"auto"`` goes by the number of cells, 0 trains none and takes the
-        Gaussian mixture that they would correct (the anchor): seconds.
+        Gaussian mixture that they would correct (the anchor): seconds, with many combinations of levels minutes.
     batch_size
         Cells a step.
     rng
