@@ -120,6 +120,23 @@ def test_anchor_has_not_seen_the_left_out_fold(monkeypatch: pytest.MonkeyPatch, 
     assert sorted(found) == sorted(np.flatnonzero(fold != own).tolist() for own in flow.left_out)
 
 
+@pytest.mark.parametrize(("room", "expected"), [(60, 1), (10_000, 2)], ids=["many cells", "few cells"])
+def test_as_many_anchors_are_fitted_at_once_as_memory_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, fit: Fit, room: int, expected: int
+) -> None:
+    asked, original = [], _fit.side_by_side
+
+    def side_by_side(*args: Any, at_most: int) -> Any:
+        asked.append(at_most)
+        return original(*args, at_most=at_most)
+
+    monkeypatch.setattr(_fit, "side_by_side", side_by_side)
+    monkeypatch.setattr(_fit, "at_once", lambda *_, **__: 2)
+    monkeypatch.setattr(_fit, "MAX_SHARES", room)
+    fit(*small())
+    assert asked[0] == expected
+
+
 def test_held_out_cells_judge_what_stands_for_the_members(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
     original = Anchor.fit
 

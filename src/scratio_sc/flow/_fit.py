@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from scratio_sc.flow._held_out import HeldOut
 
 WIDTHS, N_TRUNK, N_HEAD = (128, 192), 1, 2
+MAX_SHARES = 200_000_000
+"""Cells times components of all members that are fitted at once; each takes about 32 bytes."""
 
 
 @usual_torch()
@@ -181,7 +183,8 @@ def _untrained_members(
     def anchors_of(cells: np.ndarray) -> tuple[Anchor, Anchor]:
         return Anchor.fit(x[cells], group[cells], design, plan=plan)
 
-    at_most = at_once(torch.device("cpu"))
+    n_shares = len(x) * max(len(part.mixture.mean) for part in plan.parts)
+    at_most = min(at_once(torch.device("cpu")), max(MAX_SHARES // n_shares, 1))
     members, judges = [], []
     for m, (anchor, judge_anchor) in enumerate(side_by_side(anchors_of, seen, at_most=at_most)):
         bar.set_postfix_str(f"mixture {m + 1} of {len(seen)}")
