@@ -110,14 +110,6 @@ def test_raw_counts_are_told(genes: AnnData) -> None:
         tl.ratio_genes(genes, layer="counts")
 
 
-def test_scaled_expression_is_told_and_ranked_as_before(genes: AnnData) -> None:
-    expected = ranked(genes, "B/plasma", groupby="cell_type")
-    genes.layers["scaled"] = sc.pp.scale(genes.X.toarray(), copy=True)
-    with pytest.warns(UserWarning, match=r"layers\['scaled'\] has negative values.*log-normalised"):
-        found = ranked(genes, "B/plasma", groupby="cell_type", layer="scaled")
-    np.testing.assert_allclose(found["scores"], expected.loc[found.index, "scores"], atol=1e-6)
-
-
 @pytest.mark.parametrize("file", ["h5ad", "zarr"])
 def test_round_trip(genes: AnnData, tmp_path: Path, file: str) -> None:
     expected = ranked(genes, "B/plasma", groupby="cell_type")

@@ -70,8 +70,8 @@ def ratio_genes(
     Warns
     -----
     UserWarning
-        Names groups that are left out; and tells of expression that looks scaled, or like raw counts, which go with the
-        depth of a cell.
+        Names groups that are left out; and tells of expression that looks like raw counts, which go with the depth of
+        a cell.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def ratio_genes(
     cells = {name: np.flatnonzero(known & (group == name)) for name in sorted(set(group[known]))}
     ranked = {name: own for name, own in cells.items() if len(own) >= MIN_CELLS and np.ptp(ratio[own]) > 0}
     _check_ranked(key, cells, ranked)
-    _warn_of_units(x, layer)
+    _warn_of_counts(x, layer)
     found = {name: _ranking(x[own], ratio[own], adata.var_names.to_numpy(object)) for name, own in ranked.items()}
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = {
@@ -189,19 +189,14 @@ def _check_ranked(key: str, cells: Mapping[str, np.ndarray], ranked: Mapping[str
         warn(f"Groups are left out, for {need}: {left_out}.")
 
 
-def _warn_of_units(x: Any, layer: str | None) -> None:
+def _warn_of_counts(x: Any, layer: str | None) -> None:
     values = (x.data if sparse.issparse(x) else x.ravel())[:N_LOOKED_AT]
-    values, where = values[values != 0], _called(layer)
+    values = values[values != 0]
     if len(values) and (values == np.round(values)).all() and values.max() > 1:
+        where = _called(layer)
         msg = (
             f"{where} looks like raw counts, which go with the depth of a cell. Normalise first: "
             "`sc.pp.normalize_total(adata)` and `sc.pp.log1p(adata)`."
-        )
-        warn(msg)
-    if (values < 0).any():
-        msg = (
-            f"{where} has negative values, as if scaled: `logfoldchanges` are then in units of their own. Name a layer "
-            "of log-normalised expression with `layer`; ranks and p-values do not depend on that."
         )
         warn(msg)
 
