@@ -63,9 +63,10 @@ def ratio_genes(
         As by :func:`scanpy.tl.rank_genes_groups`, structured arrays with a field for each group and a row for each
         gene, the most positively correlated first: ``names``; ``scores``, the rank correlation; ``pvals``, two-sided,
         and ``pvals_adj`` by Benjamini and Hochberg within a group; ``logfoldchanges``, mean expression of the cells
-        with a positive ratio less that of the cells with a negative one, divided by log 2, NaN where all are on one
-        side; and ``params``. A gene that does not vary has a score of 0 and a p-value of 1. Plots of scanpy call the
-        panels "vs. rest"; nothing is compared with a rest here.
+        with a positive ratio less that of the cells with a negative one, divided by log 2 as of log-normalised
+        expression (of scaled expression they are no fold changes), NaN where all are on one side; and ``params``. A
+        gene that does not vary has a score of 0 and a p-value of 1. Plots of scanpy call the panels "vs. rest"; nothing
+        is compared with a rest here.
 
     Warns
     -----
