@@ -20,7 +20,7 @@ from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._threads import in_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MAX_COMPONENTS = 40
 MAX_SEARCHED = 10_000
@@ -209,12 +209,17 @@ def nonlinear_shrinkage(covariance: np.ndarray, n_cells: np.ndarray) -> np.ndarr
     return (vector * shrunken[..., None, :]) @ np.swapaxes(vector, -1, -2)
 
 
+def by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    """Cells ``(n, d)`` of each group ``(n,)`` that has any."""
+    groups, size = np.unique(group, return_counts=True)
+    order = torch.as_tensor(np.argsort(group, kind="stable"))
+    yield from ((g, x[rows]) for g, rows in zip(groups.tolist(), order.split(size.tolist()), strict=True))
+
+
 def gaussian_groups(x: Tensor, group: np.ndarray) -> list[Components]:
     """Cells as one Gaussian a group, with a covariance that all share, and with a covariance of their own."""
-    _, size = np.unique(group, return_counts=True)
-    cells = x[torch.as_tensor(np.argsort(group, kind="stable"))].split(size.tolist())
-    mean, scatter = (torch.stack(part) for part in zip(*map(_moments, cells), strict=True))
-    own = Clusters(torch.as_tensor(size).to(x.dtype), mean, scatter).components()
+    size, *moments = zip(*((len(cells), *_moments(cells)) for _, cells in by_group(x, group)), strict=True)
+    own = Clusters(torch.tensor(size, dtype=x.dtype), *map(torch.stack, moments)).components()
     shared = torch.einsum("m,mde->de", own.weight, own.covariance).expand_as(own.covariance)
     return [Components(own.weight, own.mean, shared), own]
 

@@ -235,7 +235,9 @@ def _train(
         first.silence()
     if not first.silent:
         bar.set_postfix_str("other networks")
-        bar.total += (len(members) - 1) * schedule.n_steps
+        done = bar.n
+        bar.reset(total=bar.total + (len(members) - 1) * schedule.n_steps)  # a bare new total is not seen in a notebook
+        bar.n = bar.last_print_n = done
         at_most = at_once(members[0].device)
         records += [record for record, _ in side_by_side(trained, range(1, len(members)), at_most=at_most)]
     bar.update(bar.total - bar.n)  # of networks that stopped early

@@ -44,6 +44,12 @@ def folds_of(copy: np.ndarray, group: np.ndarray, n_folds: int, *, rng: np.rando
     return fold
 
 
+def places_in_groups(size: np.ndarray) -> np.ndarray:
+    """Place of each cell in its own group, of groups of such sizes ``(n_groups,)`` one after the other, ``(n,)``."""
+    places: np.ndarray = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return places
+
+
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
     """Fold of every cell ``(n,)``, balanced within groups and over all cells.
 
@@ -54,7 +60,7 @@ def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> 
     _, first, own, size = np.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
     dealt = np.argsort(first[own], kind="stable")  # groups in the order in which they turn up
     order, size = order[dealt], size[np.argsort(first)]
-    place = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    place = places_in_groups(size)
     whole = place < np.repeat(size // n_folds * n_folds, size)
     fold[order[whole]] = place[whole] % n_folds
     fold[order[~whole]] = np.arange((~whole).sum()) % n_folds

@@ -14,6 +14,7 @@ from scratio_sc.flow._anchor import of_cells
 from scratio_sc.flow._calibration import MIN_JUDGED
 from scratio_sc.flow._contest import Contest
 from scratio_sc.flow._discriminative import LabelledMeans
+from scratio_sc.flow._folds import places_in_groups
 from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 from scratio_sc.flow._tilt import Tilt
@@ -70,7 +71,7 @@ class Halves:
         half = np.zeros(len(x), bool)
         order = rng.permutation(len(x))
         order, size = order[np.argsort(group[order], kind="stable")], np.bincount(group, minlength=design.n_groups)
-        half[order] = (np.arange(len(x)) - np.repeat(np.cumsum(size) - size, size)) % 2 == 0
+        half[order] = places_in_groups(size) % 2 == 0
         half = half[copy]
         judged = rng.permutation(np.flatnonzero(~half))[:MAX_CONTESTED]
         return cls(x[torch.as_tensor(half)], group[half], x[torch.as_tensor(judged)], group[judged], design)

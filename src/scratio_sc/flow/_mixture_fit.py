@@ -16,6 +16,7 @@ from scratio_sc.flow._components import (
     VARIANCE_FLOOR,
     Components,
     Shapes,
+    by_group,
     nonlinear_shrinkage,
     scatter_about,
 )
@@ -24,7 +25,7 @@ from scratio_sc.flow._proportions import fit_effects, log_weights
 from scratio_sc.flow._shrinkage import hidden_moves, mean_effects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -115,7 +116,7 @@ class Mixture:
         keep_own = design.n_groups * m * d**2 <= MAX_OWN_ELEMENTS
         scatter = np.zeros((design.n_groups if keep_own else 1, m, d, d))
         densities = [torch.zeros(0, m, dtype=x.dtype)] * design.n_groups
-        for g, cells in _by_group(x, group):
+        for g, cells in by_group(x, group):
             density = shapes.log_density(cells, torch.as_tensor(means[g]))
             share = (density + torch.as_tensor(weights[g])).softmax(1)
             share *= share > MIN_SHARE  # the scatter leaves these cells out, so size and mean must, too
@@ -151,12 +152,6 @@ class Mixture:
         kinds = np.column_stack([design.condition_of(design.groups), design.alike(design.groups)])
         scatter = design.over_numbers(scatter) if keep_own else scatter[:0]
         return Fitted(mixture, scatter, design.over_numbers(size), kinds, Prior(priors, alike), withheld, hidden)
-
-
-def _by_group(x: Tensor, group: np.ndarray) -> Iterator[tuple[int, Tensor]]:
-    groups, size = np.unique(group, return_counts=True)
-    order = torch.as_tensor(np.argsort(group, kind="stable"))
-    yield from ((g, x[rows]) for g, rows in zip(groups.tolist(), order.split(size.tolist()), strict=True))
 
 
 def _drawn_towards(target: np.ndarray, scatter: np.ndarray, size: np.ndarray) -> np.ndarray:

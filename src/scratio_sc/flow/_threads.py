@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MAX_DIMS_ALONE = 30
-"""Dimensions up to which Python is most of what a mixture takes."""
+"""Dimensions up to which Python is most of what scoring by a mixture takes."""
 MAX_AT_ONCE = 4
 """Pieces of work side by side: each has the densities or the networks of its cells in memory."""
 
