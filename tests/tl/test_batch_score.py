@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -240,6 +241,32 @@ def test_batch_in_one_type_only_is_named(three_batches: AnnData) -> None:
     with pytest.warns(UserWarning, match=message):
         scored = score(few)
     assert scored.obs["batch_score_X_pca"].notna().all()
+
+
+def without_one_too_many(adata: AnnData) -> AnnData:
+    """Twenty cells of a batch in the first type, of which one lies far from all others."""
+    few = move(adata, "type_0", "batch_0", left=20)
+    own = np.flatnonzero((few.obs["cell_type"] == "type_0") & (few.obs["batch"] == "batch_0"))
+    few.obsm["X_pca"][own[0]] = 1e4
+    return few
+
+
+def test_type_that_an_outlier_leaves_with_one_batch_is_not_scored(adata: AnnData) -> None:
+    with pytest.warns(UserWarning, match=".") as caught:
+        scored = score(without_one_too_many(adata))
+    said = ["far from all others in 'X_pca'", r"'type_0' / 'batch_0' \(19\)", "are not scored .*'type_0'"]
+    assert [bool(re.search(part, str(one.message))) for part, one in zip(said, caught, strict=True)] == [True] * 3
+    np.testing.assert_array_equal(scored.obs["batch_score_X_pca"].isna(), scored.obs["cell_type"] == "type_0")
+    assert table(scored).loc["type_0", "n_batches"] == 0
+
+
+def test_only_type_that_an_outlier_leaves_with_one_batch_is_refused(adata: AnnData, unchanged: Unchanged) -> None:
+    few = without_one_too_many(move(adata, "type_1", "batch_1", left=0))
+    with (
+        unchanged(few),
+        pytest.raises(ValueError, match=r"'batch_0' \(19\). Cells .* do not count: 'cell_\d+'\. Merge"),
+    ):
+        score(few)
 
 
 def test_batch_determined_by_type_is_refused(adata: AnnData, unchanged: Unchanged) -> None:

@@ -111,8 +111,8 @@ def batch_score(
 
     `adata.obs[key_added + '_' + use_rep]` : :class:`pandas.Series` (dtype ``float32``)
         Score of every cell in nats, for each representation; lower is better, and above -log of the cells of the type,
-        for so many cannot say more. NaN for cells without a label, in a batch with fewer than 20 cells of their type,
-        of a type that has one batch only, or far from all other cells.
+        for so many cannot say more. NaN for cells without a label or far from all others, and without these, in a batch
+        with fewer than 20 cells of their type or of a type that has one batch only.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,
@@ -182,10 +182,8 @@ def batch_score(
     labels = read_labels(adata, columns)
     cells = {rep: read_representation(adata, rep, n_comps) for rep in reps}
     check_levels(labels, 1, called="batches")
-    used = _comparable(labels)
-    for rep in reps:
-        check_varies(cells[rep][used], rep)
-    used[used] = ~_apart(adata.obs_names[used], {rep: x[used] for rep, x in cells.items()})
+    _check_types(labels)
+    used = _scored_cells(labels, cells, adata.obs_names)
     text, seed = labels.text[used], int(generator.integers(2**31))
     # the same seed each time: the same folds, so that representations differ by nothing else
     options = {"n_members": n_members, "max_steps": max_steps, "rng": seed, "device": device}
@@ -250,56 +248,100 @@ def _representations(use_rep: Any) -> list[str]:
     return reps
 
 
-def _comparable(labels: Labels) -> np.ndarray:
-    """Cells whose batch can be compared with another one of their type ``(n_cells,)``; warnings name the others."""
-    batch, groupby = labels.columns
-    sizes = pd.crosstab(labels.text[labels.complete, 1], labels.text[labels.complete, 0])
-    if ALL_CELLS in sizes.index:
-        msg = f"A type of {groupby!r} is called {ALL_CELLS!r}, as the rows about all cells are. Rename it."
+def _check_types(labels: Labels) -> None:
+    """Refuse a type whose name the table has for all cells."""
+    if ALL_CELLS in labels.text[labels.complete, 1]:
+        msg = f"A type of {labels.columns[1]!r} is called {ALL_CELLS!r}, as the rows about all cells are. Rename it."
         raise ValueError(msg)
+
+
+def _scored_cells(labels: Labels, cells: Mapping[str, np.ndarray], names: pd.Index) -> np.ndarray:
+    """Cells that are scored ``(n_cells,)``: comparable with another batch, not far from all others; warns of the rest.
+
+    What is comparable is asked again without cells far away, of which a batch may have had one too many.
+    """
+    sizes = _sizes(labels, labels.complete)
+    _check_comparable(labels, sizes)
+    used = _comparable(labels, sizes)
+    for rep, x in cells.items():
+        check_varies(x[used], rep)
+    apart = {rep: outliers(x[used]) for rep, x in cells.items()}
+    far = np.zeros(len(used), bool)
+    far[used] = np.any([*apart.values()], axis=0)
+    sizes = _sizes(labels, labels.complete & ~far)
+    _check_comparable(labels, sizes, far=names[far])
+    _warn_of_far(names[far], [rep for rep, some in apart.items() if some.any()])
+    _warn_of_incomparable(labels, sizes)
+    return _comparable(labels, sizes) & ~far
+
+
+def _sizes(labels: Labels, cells: np.ndarray) -> pd.DataFrame:
+    """How many of some cells ``(n_cells,)`` there are of every type (rows) in every batch (columns)."""
+    batch, cell_type = labels.text[labels.complete].T
+    return pd.crosstab(cell_type, batch, values=cells[labels.complete].astype(int), aggfunc="sum").fillna(0).astype(int)
+
+
+def _compared(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Which batches of a type have enough cells, and another one beside them."""
     enough = sizes >= MIN_CELLS
-    kept = enough & (enough.sum(axis=1) > 1).to_numpy()[:, None]
-    few = [f"{t!r} / {b!r} ({n})" for t, row in sizes.iterrows() for b, n in row.items() if 0 < n < MIN_CELLS]
-    single = [t for t in sizes.index if not kept.loc[t].any()]
-    if len(single) == len(sizes):
+    return enough & (enough.sum(axis=1) > 1).to_numpy()[:, None]
+
+
+def _comparable(labels: Labels, sizes: pd.DataFrame) -> np.ndarray:
+    """Cells whose batch is compared with another one of their type ``(n_cells,)``."""
+    place = [sizes.index.get_indexer(labels.text[:, 1]), sizes.columns.get_indexer(labels.text[:, 0])]
+    comparable: np.ndarray = labels.complete & _compared(sizes).to_numpy()[place[0], place[1]]
+    return comparable
+
+
+def _too_few(sizes: pd.DataFrame) -> list[str]:
+    """Batches of a type that have some cells, and fewer than enough."""
+    return [f"{t!r} / {b!r} ({n})" for t, row in sizes.iterrows() for b, n in row.items() if 0 < n < MIN_CELLS]
+
+
+def _check_comparable(labels: Labels, sizes: pd.DataFrame, far: Sequence[str] = ()) -> None:
+    """Refuse types none of which can be compared, without the cells `far` from all others."""
+    batch, groupby = labels.columns
+    if not _compared(sizes).any(axis=None):
+        few = _too_few(sizes)
         found = f" Left out for having fewer than {MIN_CELLS} cells: {listed(few)}." if few else ""
+        found += f" Cells that lie far from all others do not count: {named(far)}." if len(far) else ""
         msg = (
             f"No type of {groupby!r} has two batches of {batch!r} with at least {MIN_CELLS} cells each, so batch and "
             f"type cannot be told apart.{found} Merge types or batches, or name another column with `groupby`."
         )
         raise ValueError(msg)
+
+
+def _warn_of_far(names: pd.Index, reps: Sequence[str]) -> None:
+    """Name the cells that lie far from all others, and where, if there are any."""
+    if len(names):
+        warn(
+            f"Cells that lie far from all others in {named(reps)} are not scored (NaN), for one could outweigh all "
+            f"others: {named(names)}. Look whether they are doublets or artefacts."
+        )
+
+
+def _warn_of_incomparable(labels: Labels, sizes: pd.DataFrame) -> None:
+    """Name batches and types that are not compared, and batches that are in one type only."""
+    (batch, groupby), few, compared = labels.columns, _too_few(sizes), _compared(sizes)
     if few:
         warn(
             f"Batches with fewer than {MIN_CELLS} cells of a type are left out of it (NaN): {listed(few)} of "
             f"{groupby!r} / {batch!r}."
         )
-    if single:
+    single = sizes.index[~compared.any(axis=1)]
+    if len(single):
         warn(
             f"Types of {groupby!r} that have fewer than two batches of {MIN_CELLS} cells are not scored (NaN), for "
             f"there is nothing to compare, and do not count in the overall mean: {named(single)}."
         )
-    alone = [f"{b!r} (of {kept.index[kept[b]][0]!r})" for b in kept.columns if kept[b].sum() == 1]
+    alone = [f"{b!r} (of {compared.index[compared[b]][0]!r})" for b in compared.columns if compared[b].sum() == 1]
     if alone and len(single) < len(sizes) - 1:
         warn(
             f"Batches of {batch!r} that are compared in one type only: {listed(alone)}. Whether they differ by "
             "technique or by biology cannot be told from other types: read the scores of these types with care."
         )
-    place = [sizes.index.get_indexer(labels.text[:, 1]), sizes.columns.get_indexer(labels.text[:, 0])]
-    used: np.ndarray = labels.complete & kept.to_numpy()[place[0], place[1]]
-    return used
-
-
-def _apart(names: pd.Index, cells: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Cells that lie far from all others in one of the representations ``(n_cells,)``; a warning names them."""
-    apart = {rep: outliers(x) for rep, x in cells.items()}
-    everywhere: np.ndarray = np.any([*apart.values()], axis=0)
-    if everywhere.any():
-        where = named([rep for rep, some in apart.items() if some.any()])
-        warn(
-            f"Cells that lie far from all others in {where} are not scored (NaN), for one could outweigh all others: "
-            f"{named(names[everywhere])}. Look whether they are doublets or artefacts."
-        )
-    return everywhere
 
 
 def _table(
