@@ -21,9 +21,22 @@ ONE_SIDED_5_PERCENT = 1.645
 
 @dataclass(frozen=True)
 class Contrast:
-    """Cells of both sides ``(n,)``: side, whether they have a ratio, whether it rests on cells of both sides.
+    """Cells of both sides of a contrast.
 
-    And their stratum, within which the ratio compares: their labels in the columns that it holds fixed.
+    Attributes
+    ----------
+    is_target
+        Whether a cell is of the target, ``(n,)``.
+    scored
+        Whether it has a ratio, and lies near one of the sides if it was not fitted, ``(n,)``.
+    comparable
+        Whether the fit had cells of both sides with its covariates, too, ``(n,)``.
+    far
+        Whether one of the sides has hardly any cells of the fit nearby, ``(n,)``.
+    stratum
+        Number of its labels in the columns that the ratio holds fixed, within which it compares, ``(n,)``.
+    ratios
+        Their log ratios.
     """
 
     is_target: np.ndarray

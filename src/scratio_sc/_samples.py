@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc._labels import MIN_CELLS, read_labels, warn_of_missing
-from scratio_sc._sides import apart
+from scratio_sc._sides import cells_by_side
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import named
 from scratio_sc.stats._abundance import Abundance
@@ -25,7 +25,7 @@ MIN_SAMPLES = 2
 
 def read_sides(adata: AnnData, flow: ConditionalFlow, sides: tuple[Any, Any]) -> np.ndarray:
     """Which side a cell is on ``(n_cells,)``: 0 target, 1 reference, -1 neither."""
-    cells = apart(adata, flow, dict(zip(("target", "reference"), sides, strict=True)))
+    cells = cells_by_side(adata, flow, dict(zip(("target", "reference"), sides, strict=True)))
     return np.select([*cells.values()], [0, 1], -1)
 
 

@@ -98,25 +98,25 @@ def check_all_named(flow: ConditionalFlow, side: Any) -> None:
         raise ValueError(msg)
 
 
-def others(flow: ConditionalFlow, reference: Any) -> dict[str, dict[str, str]]:
+def treatments_of(flow: ConditionalFlow, reference: Any) -> dict[str, dict[str, str]]:
     """Every observed combination of the columns that a side names that is not of it, by what to call it."""
-    design, named = flow.design, named_levels(flow.design, reference)
-    columns = [design.columns.index(column) for column in named]
+    design, by_column = flow.design, named_levels(flow.design, reference)
+    columns = [design.columns.index(column) for column in by_column]
     rows = np.unique(design.groups[:, columns], axis=0)
     inside = np.all(
         [
             np.isin(design.bin_of(j, rows[:, k]), design.bin_of(j, np.array(levels)))
-            for k, (j, levels) in enumerate(zip(columns, named.values(), strict=True))
+            for k, (j, levels) in enumerate(zip(columns, by_column.values(), strict=True))
         ],
         axis=0,
     )
     out = {}
     for row in rows[~inside]:
-        side = {column: design.name(column, level) for column, level in zip(named, row, strict=True)}
+        side = {column: design.name(column, level) for column, level in zip(by_column, row, strict=True)}
         out[describe(side) if len(side) > 1 else next(iter(side.values()))] = side
     if not out:
         msg = (
-            f"The reference {describe(reference)!r} takes in every level of {', '.join(map(repr, named))}, so that "
+            f"The reference {describe(reference)!r} takes in every level of {named(by_column)}, so that "
             "none is left to compare with it. Name fewer levels."
         )
         raise ValueError(msg)
@@ -125,9 +125,9 @@ def others(flow: ConditionalFlow, reference: Any) -> dict[str, dict[str, str]]:
 
 def cells_of(adata: AnnData, flow: ConditionalFlow, side: Any) -> np.ndarray:
     """Whether a cell belongs to a side by its own labels, ``(n_cells,)``; by a number, where its bin holds it."""
-    design, named = flow.design, named_levels(flow.design, side)
-    labels = read_labels(adata, list(named), numeric=design.numeric)
-    hits = [design.among(column, labels.text[:, j], levels) for j, (column, levels) in enumerate(named.items())]
+    design, by_column = flow.design, named_levels(flow.design, side)
+    labels = read_labels(adata, list(by_column), numeric=design.numeric)
+    hits = [design.among(column, labels.text[:, j], levels) for j, (column, levels) in enumerate(by_column.items())]
     return np.all(hits, axis=0)
 
 
@@ -213,7 +213,7 @@ def _check_known(adata: AnnData, flow: ConditionalFlow, column: str) -> None:
         raise ValueError(msg)
 
 
-def apart(adata: AnnData, flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def cells_by_side(adata: AnnData, flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Cells of each side ``(n_cells,)``, by its name; a ValueError counts those that two sides have in common."""
     for side in sides.values():
         check_has_cells(adata, flow, side)

@@ -13,7 +13,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._labels import MIN_CELLS
 from scratio_sc._ratio import write_ratio
-from scratio_sc._sides import apart, as_spec, describe, read_own_labels, was_fitted
+from scratio_sc._sides import as_spec, cells_by_side, describe, read_own_labels, was_fitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
@@ -154,7 +154,7 @@ def interaction(
     check_slots(adata, key_added, "interaction", columns=keys.columns, reads=flow.design.columns, copy=copy)
     sides = _four_sides(flow, as_spec(a), as_spec(b), reference=as_spec(reference), combination=combination)
     asked = list(sides.values())
-    members = apart(adata, flow, sides)
+    members = cells_by_side(adata, flow, sides)
     own = read_own_labels(adata, flow, asked)
     weights = flow.weights(*asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)

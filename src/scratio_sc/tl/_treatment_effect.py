@@ -18,8 +18,8 @@ from scratio_sc._sides import (
     check_has_cells,
     columns_not_named,
     describe,
-    others,
     read_own_labels,
+    treatments_of,
     warn_of_unknown,
 )
 from scratio_sc._slots import check_slots, log_written
@@ -158,7 +158,7 @@ def treatment_effect(
         msg = f"groupby and sample_key both name {groupby!r}. Name a column of cell types, and one of donors."
         raise ValueError(msg)
     reference = as_spec(reference)
-    treatments = others(flow, reference)
+    treatments = treatments_of(flow, reference)
     own = read_own_labels(adata, flow, (reference, *treatments.values()))
     check_has_cells(adata, flow, reference)
     in_reference = cells_of(adata, flow, reference)
