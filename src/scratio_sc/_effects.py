@@ -10,10 +10,15 @@ import pandas as pd
 
 from scratio_sc._labels import MIN_CELLS
 from scratio_sc._warn import MAX_EXTRAPOLATED, all_zero
+from scratio_sc.flow._member_scores import observed
 from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from scratio_sc._embedding import Cells
+    from scratio_sc.flow import ConditionalFlow
+    from scratio_sc.flow._member_scores import MemberScores
 
 ALL = "(all)"
 ONE_SIDED_5_PERCENT = 1.645
@@ -28,7 +33,7 @@ class Contrast:
     is_target
         Whether a cell is of the target, ``(n,)``.
     scored
-        Whether it has a ratio, and lies near one of the sides if it was not fitted, ``(n,)``.
+        Whether it has a ratio that counts, ``(n,)``.
     comparable
         Whether the fit had cells of both sides with its covariates, too, ``(n,)``.
     far
@@ -45,6 +50,17 @@ class Contrast:
     far: np.ndarray
     stratum: np.ndarray
     ratios: Ratios
+
+
+def counted_cells(
+    flow: ConditionalFlow, cells: Cells, scores: MemberScores, *, sides: Sequence[Any], own: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which cells have a ratio that counts, and of these, with which covariates the fit had all sides, ``(n,)`` each.
+
+    A cell that was not fitted and lies far from all sides does not count: it could outweigh a whole mean.
+    """
+    scored = np.isfinite(scores.value).all(1) & ~(cells.new & scores.far.all(1))
+    return scored, scored & observed(flow, len(scored), sides, own=own)
 
 
 def rows_of(contrast: Contrast, labels: pd.DataFrame, *, left_out: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc.flow import fit_flow
+from scratio_sc.flow._flow import CONTRAST
 from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._divergence import Ratios, variance_of_mean
@@ -75,7 +76,7 @@ class BatchScores:
         # the sides share batches, so the bandwidth is judged by how well it tells all of them apart, given the type
         weights = flow.weights(own, mixture, bandwidth=bandwidth)
         scores = member_scores(flow, x, [own, mixture], own=labels, fold=fold, weights=weights, progress=progress)
-        found = Ratios.of(scores, np.array([1.0, -1.0]))
+        found = Ratios.of(scores, CONTRAST)
         parts = found.value, found.by_member, found.by_partition
         ratios = Ratios(*(bounded(part, labels[:, 1]) for part in parts))
         seen = np.average(ratios.by_member, axis=0, weights=(flow.left_out[:, None] != fold))

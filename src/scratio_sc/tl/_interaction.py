@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from scratio_sc._effects import counted_cells
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._labels import MIN_CELLS
@@ -20,7 +21,7 @@ from scratio_sc.flow import LogRatio
 from scratio_sc.flow._arguments import check_bandwidth, listed, named
 from scratio_sc.flow._calibration import mean_of
 from scratio_sc.flow._contrast import named_levels
-from scratio_sc.flow._member_scores import MemberScores, member_scores, observed
+from scratio_sc.flow._member_scores import MemberScores, member_scores
 from scratio_sc.flow._standard_error import standard_error
 from scratio_sc.stats._divergence import NAMES, Ratios, by_name, divergence_of
 from scratio_sc.stats._interaction import SIGNS, weighted_means
@@ -158,26 +159,25 @@ def interaction(
     own = read_own_labels(adata, flow, asked)
     weights = flow.weights(*asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
-    scored = np.isfinite(scores.value).all(1) & ~(given.new & scores.far.all(1))
-    comparable = scored & observed(flow, len(scored), asked, own=own)
+    scored, comparable = counted_cells(flow, given, scores, sides=asked, own=own)
     cells = {name: np.flatnonzero(own_cells & comparable) for name, own_cells in members.items()}
     n_scored = {name: int((own_cells & scored).sum()) for name, own_cells in members.items()}
-    summary, table = _summarised(scores, cells, left_out=flow.left_out)
+    by_cell = _combined(scores, SIGNS)
+    summary, table = _summarised(scores, by_cell, cells, left_out=flow.left_out)
     names = {name: describe(side) for name, side in sides.items()}
     unfitted = [names[name] for name, side in sides.items() if not was_fitted(flow, side)]
     summary["flag"] = _flag_of(cells, n_scored, names, extrapolated=summary["extrapolated"], unfitted=unfitted)
-    table.insert(0, "target", [describe(sides[target]) for target, _ in CONTRASTS])
-    table.insert(1, "reference", [describe(sides[other]) for _, other in CONTRASTS])
-    every = _combined(scores, SIGNS)
+    table.insert(0, "target", [names[target] for target, _ in CONTRASTS])
+    table.insert(1, "reference", [names[other] for _, other in CONTRASTS])
     signs = np.array([*SIGNS.values()])
     withheld = scores.withheld @ signs @ signs
-    sd = standard_error(every.by_member, every.by_partition, flow.left_out, withheld=withheld)
+    sd = standard_error(by_cell.by_member, by_cell.by_partition, flow.left_out, withheld=withheld)
     entry = {
         "summary": summary,
         "table": table,
         "params": {
             "function": "interaction",
-            **{name: describe(side) for name, side in sides.items()},
+            **names,
             "key": key,
             "use_rep": given.use_rep,
             "bandwidth": width,
@@ -185,7 +185,7 @@ def interaction(
         },
     }
     adata = adata.copy() if copy else adata
-    write_ratio(adata, keys, LogRatio(every.value, sd, scores.far, weights), entry=entry)
+    write_ratio(adata, keys, LogRatio(by_cell.value, sd, scores.far, weights), entry=entry)
     log_written("interaction", [*(f"obs[{name!r}]" for name in keys.columns), f"uns[{keys.obs!r}]"])
     return adata if copy else None
 
@@ -235,24 +235,24 @@ def _combined(scores: MemberScores, signs: Mapping[str, float]) -> Ratios:
 
 
 def _summarised(
-    scores: MemberScores, cells: Mapping[str, np.ndarray], *, left_out: np.ndarray
+    scores: MemberScores, by_cell: Ratios, cells: Mapping[str, np.ndarray], *, left_out: np.ndarray
 ) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Means and quantiles of the interaction of cells, `by_cell`, and the divergences of `CONTRASTS`."""
     summary: dict[str, Any] = {}
     enough = min(map(len, cells.values())) >= MIN_CELLS
     there = {"combination": 1.0}
-    for name, signs, where in (
-        ("interaction", SIGNS, there),
-        ("combination", {"combination": 1.0, "reference": -1.0}, there),
-        ("sum_of_singles", {"a": 1.0, "b": 1.0, "reference": -2.0}, there),
-        ("non_additivity", SIGNS, SIGNS),
+    for name, ratio, where in (
+        ("interaction", by_cell, there),
+        ("combination", _combined(scores, {"combination": 1.0, "reference": -1.0}), there),
+        ("sum_of_singles", _combined(scores, {"a": 1.0, "b": 1.0, "reference": -2.0}), there),
+        ("non_additivity", by_cell, SIGNS),
     ):
         summary[name] = summary[f"{name}_se"] = np.nan
         if enough:
-            estimate = weighted_means(_combined(scores, signs), cells, where, left_out=left_out)
-            summary[name], summary[f"{name}_se"] = estimate
+            summary[name], summary[f"{name}_se"] = weighted_means(ratio, cells, where, left_out=left_out)
     levels = np.full(len(QUANTILES), np.nan)
     if enough:
-        levels = np.quantile(_combined(scores, SIGNS).value[cells["combination"]], QUANTILES)
+        levels = np.quantile(by_cell.value[cells["combination"]], QUANTILES)
     summary["quantiles"] = levels
     summary["extrapolated"] = mean_of(scores.far[np.concatenate(list(cells.values()))].any(1))
     rows = []

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from scratio_sc._effects import ALL, Contrast, rows_of
+from scratio_sc._effects import ALL, Contrast, counted_cells, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._labels import MIN_CELLS, check_groups, check_names, read_labels, warn_of_missing
 from scratio_sc._sides import (
@@ -25,15 +25,17 @@ from scratio_sc._sides import (
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import check_bandwidth, listed
-from scratio_sc.flow._member_scores import member_scores, observed
+from scratio_sc.flow._flow import CONTRAST
+from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.stats._divergence import Ratios
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
 
     from scratio_sc._embedding import Cells
+    from scratio_sc._labels import Labels
     from scratio_sc.flow import ConditionalFlow
 
 FAR_BELOW = 0.05
@@ -166,8 +168,10 @@ def treatment_effect(
     in_treatment = {name: cells_of(adata, flow, side) for name, side in treatments.items()}
     sides = in_reference, np.any([*in_treatment.values()], axis=0)
     parts = {
-        "group": _read_parts(adata, treatments, sides, groupby=groupby),
-        "sample": _read_parts(adata, treatments, sides, sample_key=sample_key),
+        "group": _read_parts(adata, groupby, sides, argument="groupby", treatments=treatments, check=check_groups),
+        "sample": _read_parts(
+            adata, sample_key, sides, argument="sample_key", treatments=treatments, check=check_names
+        ),
     }
     labels = pd.DataFrame(parts)
     warn_of_unknown(adata, flow, reference)
@@ -220,14 +224,14 @@ def _contrast(
     """Cells of both sides, the target first, and their ratios."""
     weights = flow.weights(*sides, bandwidth=bandwidth)
     scores = member_scores(flow, cells.x, sides, own=own, fold=cells.fold, weights=weights)
-    scored = np.isfinite(scores.value).all(1) & ~(cells.new & scores.far.all(1))
+    scored, comparable = counted_cells(flow, cells, scores, sides=sides, own=own)
     return Contrast(
         is_target=is_target,
         scored=scored,
-        comparable=scored & observed(flow, len(cells.x), sides, own=own),
+        comparable=comparable,
         far=np.any(scores.far, axis=1),
         stratum=stratum,
-        ratios=Ratios.of(scores, np.array([1.0, -1.0])),
+        ratios=Ratios.of(scores, CONTRAST),
     )
 
 
@@ -242,22 +246,21 @@ def _strata(flow: ConditionalFlow, reference: Any, own: np.ndarray | None, *, n:
 
 def _read_parts(
     adata: AnnData,
-    treatments: Mapping[str, Mapping[str, str]],
+    column: str | None,
     sides: tuple[np.ndarray, np.ndarray],
-    **asked: str | None,
+    *,
+    argument: str,
+    treatments: Mapping[str, Mapping[str, str]],
+    check: Callable[[Labels], None],
 ) -> np.ndarray:
     """Labels ``(n_cells,)`` of the column that an argument names, empty where a cell has none.
 
-    Refused where no label has cells of both sides, ``(n_cells,)`` each.
+    Refused where the `check` of them fails, or no label has cells of both sides, ``(n_cells,)`` each.
     """
-    ((argument, column),) = asked.items()
     if column is None:
         return np.full(adata.n_obs, "", object)
     labels = read_labels(adata, (column,))
-    if argument == "groupby":
-        check_groups(labels)
-    else:
-        check_names(labels)
+    check(labels)
     if any(column in side for side in treatments.values()):
         msg = (
             f"{argument}={column!r} is what the treatments differ in, so no part of it has cells of both sides. Name "
