@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scratio_sc._labels import read_labels
+from scratio_sc._labels import read_labels, warn_of_missing
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import named
 from scratio_sc.flow._design import Design
@@ -139,8 +139,5 @@ def read_permutable(
     if sample_key is None:
         return labels.text, np.arange(adata.n_obs), labels.complete
     samples = read_labels(adata, (sample_key,))
-    n_without = int((labels.complete & ~samples.complete).sum())
-    if n_without:
-        msg = f"{n_without} of {adata.n_obs} cells have no label in {sample_key!r} and are left out of the null check."
-        warn(msg)
+    warn_of_missing(samples, labels.complete, "the null check")
     return labels.text, samples.text[:, 0], labels.complete & samples.complete

@@ -217,6 +217,14 @@ def test_covariates_that_go_with_the_condition_are_refused(fresh: AnnData) -> No
         tl.null_check(fresh, **ONCE)
 
 
+def test_text_for_a_missing_sample_is_told(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
+    adata = with_samples(fresh_fit, 6)
+    adata.obs.loc[adata.obs["sample"] == "ctrl_0", "sample"] = "nan"
+    with pytest.warns(UserWarning, match="10 cells have the label 'nan' in 'sample'"):
+        tl.null_check(adata, **ONCE, sample_key="sample")
+    assert refits
+
+
 def test_cells_without_a_sample_are_left_out(fresh_fit: AnnData, refits: list[dict[str, Any]]) -> None:
     adata = with_samples(fresh_fit, 6)
     adata.obs.loc[adata.obs_names[:8], "sample"] = np.nan
