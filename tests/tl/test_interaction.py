@@ -159,6 +159,18 @@ def test_names_in_either_order_are_one_combination(combined: AnnData) -> None:
     assert combined.uns["interaction"]["table"].loc["combination / reference", "n_target"] == 250
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [(None, "20 cells have no label in 'condition'"), ("D", r"20 cells have labels in 'condition' .* \('D'\)")],
+)
+def test_cells_that_take_no_part_are_counted(combined: AnnData, *, label: str | None, message: str) -> None:
+    combined.obs["condition"] = combined.obs["condition"].astype(object)
+    combined.obs.loc[combined.obs_names[:20], "condition"] = label
+    with pytest.warns(UserWarning, match=message):
+        summary_of(combined)
+    assert combined.uns["interaction"]["table"].loc["combination / reference", "n_reference"] == 230
+
+
 def test_side_without_cells_is_asked_after(combined: AnnData) -> None:
     left = combined[combined.obs["condition"] != "none"].copy()
     with pytest.warns(UserWarning, match=r"reference 'none' \(0 of 0\)\. Were labels renamed since the fit"):

@@ -14,7 +14,7 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._labels import MIN_CELLS
 from scratio_sc._ratio import write_ratio
-from scratio_sc._sides import as_spec, cells_by_side, describe, read_own_labels, was_fitted
+from scratio_sc._sides import as_spec, cells_by_side, describe, read_own_labels, warn_of_unknown, was_fitted
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
@@ -117,7 +117,8 @@ def interaction(
     Warns
     -----
     UserWarning
-        If there are too few cells for a summary, or most of them are extrapolated.
+        If there are too few cells for a summary, or most of them are extrapolated; counts cells without a label that is
+        needed, and those of labels that the fit has not seen.
 
     Raises
     ------
@@ -157,6 +158,7 @@ def interaction(
     asked = list(sides.values())
     members = cells_by_side(adata, flow, sides)
     own = read_own_labels(adata, flow, asked)
+    warn_of_unknown(adata, flow, *asked)
     weights = flow.weights(*asked, bandwidth=width)
     scores = member_scores(flow, given.x, asked, own=own, fold=given.fold, weights=weights, progress=progress)
     scored, comparable = counted_cells(flow, given, scores, sides=asked, own=own)
