@@ -105,6 +105,17 @@ def test_small_groups_are_named(genes: AnnData) -> None:
     assert genes.uns["ratio_genes"]["names"].dtype.names == ("common",)
 
 
+@pytest.mark.parametrize(
+    ("missing", "message"), [(None, "5 of 120 cells have no label in"), ("nan", "5 cells have the label 'nan' in")]
+)
+@pytest.mark.filterwarnings("ignore:Groups are left out")
+def test_cells_without_a_group_are_counted(genes: AnnData, *, missing: str | None, message: str) -> None:
+    genes.obs["cell_type"] = genes.obs["cell_type"].astype(object)
+    genes.obs.loc[genes.obs_names[:5], "cell_type"] = missing
+    with pytest.warns(UserWarning, match=f"{message} 'cell_type'"):
+        tl.ratio_genes(genes, groupby="cell_type")
+
+
 def test_raw_counts_are_told(genes: AnnData) -> None:
     with pytest.warns(UserWarning, match=r"layers\['counts'\] looks like raw counts.*log1p"):
         tl.ratio_genes(genes, layer="counts")
@@ -125,6 +136,7 @@ def test_round_trip(genes: AnnData, tmp_path: Path, file: str) -> None:
         ({"key": "log_ratoi"}, KeyError, ["'log_ratoi'", "Did you mean 'log_ratio'", "tl.log_ratio"]),
         ({"key": "text"}, TypeError, ["'text'", "numbers"]),
         ({"groupby": "type"}, KeyError, ["'type'", "there: 'log_ratio'"]),
+        ({"groupby": "log_ratio"}, ValueError, ["'log_ratio' has 120 levels in 120 cells", "groups of cells"]),
         ({"layer": "densee"}, KeyError, ["'densee'", "Did you mean 'dense'"]),
         ({"key": "constant"}, ValueError, ["'constant'", "varies", r"'all' \(120 cells\)"]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),

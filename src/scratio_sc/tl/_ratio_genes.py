@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import false_discovery_control
 
-from scratio_sc._labels import MIN_CELLS, check_names, read_labels
+from scratio_sc._labels import MIN_CELLS, check_groups, read_labels, warn_of_missing
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import closest, listed, named
@@ -71,15 +71,16 @@ def ratio_genes(
     Warns
     -----
     UserWarning
-        Names groups that are left out; and tells of expression that looks like raw counts, which go with the depth of
-        a cell.
+        Names groups that are left out, counts cells without a group; and tells of expression that looks like raw
+        counts, which go with the depth of a cell.
 
     Raises
     ------
     KeyError
         If the ratio, the column of `groupby` or the layer is missing.
     ValueError
-        If no group has 20 cells with a ratio that varies, or there are no genes.
+        If no group has 20 cells with a ratio that varies, `groupby` has too many levels for 20 cells each, an empty one
+        or none, there are no genes, or the expression is not finite.
     TypeError
         If the column of `key` does not hold numbers.
 
@@ -109,8 +110,9 @@ def ratio_genes(
     known = np.isfinite(ratio)
     if groupby is not None:
         labels = read_labels(adata, (groupby,))
-        group, known = labels.text[:, 0].astype(object), known & labels.known[:, 0]
-        check_names(labels)
+        check_groups(labels)
+        warn_of_missing(labels, known, "the ranking")
+        group, known = labels.text[:, 0].astype(object), known & labels.complete
     cells = {name: np.flatnonzero(known & (group == name)) for name in sorted(set(group[known]))}
     ranked = {name: own for name, own in cells.items() if len(own) >= MIN_CELLS and np.ptp(ratio[own]) > 0}
     _check_ranked(key, cells, ranked)
