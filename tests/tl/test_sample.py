@@ -41,7 +41,7 @@ def test_slots(fitted: AnnData) -> None:
     drawn = tl.sample(fitted, 5, condition="stim", rng=3)
     assert drawn.shape == (5, 0)
     assert drawn.obsm["X_pca"].dtype == np.float32
-    assert drawn.uns["sample"]["params"] == {"condition": "stim", "key": "scratio", "rng": 3}
+    assert drawn.uns["sample"]["params"] == {"function": "sample", "condition": "stim", "key": "scratio", "rng": 3}
 
 
 def test_can_be_stored(fitted: AnnData, tmp_path: Path) -> None:

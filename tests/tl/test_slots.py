@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from scratio_sc import tl
+from scratio_sc import get, tl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +81,38 @@ def test_earlier_result_is_replaced(cells: AnnData, function: str) -> None:
     getattr(tl, function)(cells, **OPTIONS[function])
     getattr(tl, function)(cells, **OPTIONS[function])
     assert cells.uns[function]["params"]["function"] == function
+
+
+NO_QUESTIONS = {"adata", "copy", "flow", "key_added", "progress"}
+
+
+@pytest.mark.parametrize("function", OPTIONS)
+def test_params_are_the_arguments(cells: AnnData, function: str) -> None:
+    getattr(tl, function)(cells, **OPTIONS[function])
+    asked = {*inspect.signature(getattr(tl, function)).parameters} - NO_QUESTIONS
+    assert asked <= {*cells.uns[function]["params"]}
+
+
+@pytest.mark.parametrize("function", sorted({*OPTIONS} - {"ratio_genes"}))
+def test_params_name_the_embedding(cells: AnnData, function: str) -> None:
+    getattr(tl, function)(cells, **OPTIONS[function])
+    assert cells.uns[function]["params"]["use_rep"] == "X_pca"
+
+
+@pytest.mark.parametrize(
+    "function", ["batch_score", "differential_abundance", "interaction", "log_ratio", "treatment_effect"]
+)
+def test_params_have_the_weights_of_nodes(cells: AnnData, function: str) -> None:
+    getattr(tl, function)(cells, **OPTIONS[function])
+    params = cells.uns[function]["params"]
+    assert params["node_weights"].shape[-1] == params["node_bandwidths"].shape[-1] > 1
+
+
+def test_weights_of_nodes_are_those_of_each_treatment(cells: AnnData) -> None:
+    tl.treatment_effect(cells, reference="ctrl", progress=False)
+    params, flow = cells.uns["treatment_effect"]["params"], get.flow(cells)
+    for name, weights in zip(params["treatments"], params["node_weights"], strict=True):
+        np.testing.assert_array_equal(weights, flow.weights(name, "ctrl"))
 
 
 @pytest.mark.parametrize("function", ["differential_abundance", "interaction", "log_ratio"])

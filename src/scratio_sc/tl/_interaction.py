@@ -112,7 +112,7 @@ def interaction(
         ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an
         error of 0 where two cannot be told apart, which does not rule out a small difference.
     `adata.uns[key_added]['params']` : :class:`dict`
-        The four sides and the other arguments.
+        The four sides, the other arguments, the embedding, and the weights and bandwidths of the nodes.
 
     Warns
     -----
@@ -184,6 +184,7 @@ def interaction(
             "use_rep": given.use_rep,
             "bandwidth": width,
             "node_weights": weights,
+            "node_bandwidths": flow.node_bandwidths,
         },
     }
     adata = adata.copy() if copy else adata

@@ -92,7 +92,8 @@ def null_check(
     `adata.uns[key_added]` : :class:`dict`
         ``observed``: root mean square of the log ratio, nats, of cells that do not lie far from both sides, and within
         whose covariates the fit has cells of both; ``null``: the same for each permutation, shape ``(n_permutations,)``
-        or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute ratios; ``params``.
+        or shorter; ``q95_observed``, ``q95_null``: the same for the 95 % quantile of absolute ratios; ``params``: the
+        arguments of the call, and the embedding.
 
     Warns
     -----
@@ -162,6 +163,7 @@ def null_check(
             "target": describe(target),
             "reference": describe(reference),
             "key": key,
+            "use_rep": cells.use_rep,
             "sample_key": sample_key or "",
             "bandwidth": width,
             "n_permutations": int(n_permutations),

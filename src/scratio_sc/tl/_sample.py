@@ -82,5 +82,5 @@ def sample(
     for column, level in levels.items():
         if isinstance(level, str):
             obs[column] = float(level) if column in flow.design.numeric else pd.Categorical([level] * n_cells)
-    params = {"condition": describe(spec), "key": key, "rng": recorded(rng)}
+    params = {"function": "sample", "condition": describe(spec), "key": key, "rng": recorded(rng)}
     return AnnData(obs=obs, obsm={use_rep: x.astype(np.float32)}, uns={"sample": {"params": params}})

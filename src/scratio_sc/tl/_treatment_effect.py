@@ -118,7 +118,8 @@ def treatment_effect(
             still holds as a lower bound, the others continue a trend. ``"no difference"``: the sides cannot be told
             apart, so that effects and errors are 0, which does not rule out one too small for so many cells to show.
     `adata.uns[key_added]['params']` : :class:`dict`
-        The arguments.
+        The arguments of the call, the embedding, and ``treatments`` with the weights of the nodes for each,
+        ``node_weights``, shape ``(n_treatments, n_nodes)``, and the bandwidths of the nodes.
 
     Warns
     -----
@@ -177,8 +178,10 @@ def treatment_effect(
     warn_of_unknown(adata, flow, reference)
     stratum = _strata(flow, reference, own, n=adata.n_obs)
     rows: list[dict[str, Any]] = []
+    weights = []
     for name, side in tqdm(treatments.items(), desc="comparing", unit="treatment", disable=not progress):
         cells = np.flatnonzero(in_treatment[name] | in_reference)
+        weights.append(flow.weights(side, reference, bandwidth=width))
         contrast = _contrast(
             flow,
             given.take(cells),
@@ -186,7 +189,7 @@ def treatment_effect(
             is_target=in_treatment[name][cells],
             own=None if own is None else own[cells],
             stratum=stratum[cells],
-            bandwidth=width,
+            weights=weights[-1],
         )
         rows += [{"target": name, **row} for row in rows_of(contrast, labels.iloc[cells], left_out=flow.left_out)]
     table = pd.DataFrame(rows).sort_values("js", ascending=False, kind="stable", ignore_index=True)
@@ -205,6 +208,9 @@ def treatment_effect(
             "key": key,
             "use_rep": given.use_rep,
             "bandwidth": width,
+            "treatments": np.array([*treatments], object),
+            "node_weights": np.stack(weights),
+            "node_bandwidths": flow.node_bandwidths,
         },
     }
     log_written("treatment_effect", [f"uns[{key_added!r}]"])
@@ -219,10 +225,9 @@ def _contrast(
     is_target: np.ndarray,
     own: np.ndarray | None,
     stratum: np.ndarray,
-    bandwidth: float | Literal["auto"],
+    weights: np.ndarray,
 ) -> Contrast:
     """Cells of both sides, the target first, and their ratios."""
-    weights = flow.weights(*sides, bandwidth=bandwidth)
     scores = member_scores(flow, cells.x, sides, own=own, fold=cells.fold, weights=weights)
     scored, comparable = counted_cells(flow, cells, scores, sides=sides, own=own)
     return Contrast(
