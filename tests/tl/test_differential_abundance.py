@@ -76,6 +76,14 @@ def test_ratio_is_that_of_log_ratio(tested: AnnData) -> None:
         np.testing.assert_array_equal(tested.obs[f"{KEY}{end}"], tested.obs[f"log_ratio{end}"])
 
 
+def test_bandwidth_is_that_of_the_ratio_alone(tested: AnnData) -> None:
+    tl.log_ratio(tested, **SIDES, bandwidth=3.0)
+    wide = tl.differential_abundance(tested, **SIDES, sample_key="sample", bandwidth=3.0, copy=True)
+    assert wide is not None
+    np.testing.assert_array_equal(wide.obs[KEY], tested.obs["log_ratio"])
+    np.testing.assert_array_equal(wide.obs[f"{KEY}_fdr"], tested.obs[f"{KEY}_fdr"])
+
+
 def test_enriched_cells_go_up_and_the_others_down(tested: AnnData) -> None:
     expected = np.where(tested.obs["cell_type"] == "other", "down", "up")
     assert (tested.obs[f"{KEY}_change"] == expected).mean() > 0.98
@@ -186,6 +194,7 @@ def test_file_keeps_everything(tested: AnnData, tmp_path: Path) -> None:
         ({"sample_key": "donor"}, ValueError, "Sample 'd0' of 'donor' has cells of both sides.*paired=True"),
         ({"paired": True}, ValueError, "paired=True .* `sample_key`"),
         ({"paired": "no", "sample_key": "sample"}, TypeError, "paired='no', expected True or False"),
+        ({"bandwidth": -1.0}, ValueError, r"bandwidth=-1\.0, expected 'auto'"),
         ({"alpha": 0}, ValueError, "alpha=0, expected a number between 0 and 1"),
         ({"alpha": "5%"}, TypeError, "alpha='5%'"),
         ({"n_permutations": 0}, ValueError, "n_permutations=0, expected an integer of 1 or more"),

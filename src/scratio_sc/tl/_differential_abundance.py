@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._samples import read_samples, read_sides, warn_of_resolution
 from scratio_sc._sides import as_spec, check_any, check_differ, columns_not_named, warn_of_unknown
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc.flow._arguments import check_bool, check_integer, check_share, generator_of, recorded
+from scratio_sc.flow._arguments import check_bandwidth, check_bool, check_integer, check_share, generator_of, recorded
 from scratio_sc.flow._neighbourhoods import find_neighbourhoods
 from scratio_sc.stats._permutation import PermutationTest
 
@@ -37,6 +37,7 @@ def differential_abundance(
     sample_key: str | None = None,
     groupby: str | None = None,
     paired: bool = False,
+    bandwidth: float | Literal["auto"] = "auto",
     alpha: float = 0.1,
     n_permutations: int = 2000,
     rng: int | np.random.Generator | None = 0,
@@ -65,6 +66,8 @@ def differential_abundance(
         Column of `adata.obs` with groups of cells, such as cell types, for a table.
     paired
         Whether each sample has cells of both sides, to be compared within it; `sample_key` is the donor then.
+    bandwidth
+        Of the log ratio, as in :func:`scratio_sc.tl.log_ratio`; p-values do not depend on it.
     alpha
         False discovery rate at which cells are called changed.
     n_permutations
@@ -161,6 +164,7 @@ def differential_abundance(
     check_integer(1, n_permutations=n_permutations)
     check_share(alpha=alpha)
     check_bool(paired=paired)
+    width = check_bandwidth(bandwidth, "denoising")
     generator = generator_of(rng)
     flow, cells = read_flow_and_cells(adata, key)
     keys = AbundanceKeys(key_added)
@@ -186,7 +190,9 @@ def differential_abundance(
     if abundance is not None:
         warn_of_resolution(abundance, alpha)
         tested = _test_cells(abundance, find_neighbourhoods(cells.x, rng=generator))
-    ratio, entry = score_cells(adata, (target, reference), cells, flow=flow, key=key, progress=progress)
+    ratio, entry = score_cells(
+        adata, (target, reference), cells, flow=flow, key=key, bandwidth=width, progress=progress
+    )
     change = _changes(tested, ratio.value, alpha)
     entry["params"] |= {
         "function": "differential_abundance",
