@@ -168,6 +168,17 @@ def test_counts_normalise_sides_that_never_touch() -> None:
     assert variance == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0, 7.0])
+def test_error_of_the_normalisation_is_known_however_little_the_sides_touch(shift: float) -> None:
+    """Of exact ratios it is 0: at 1.645 standard errors 90 % are to hold it, or more."""
+    rng, unknown, held = np.random.default_rng(0), Share(0.0, np.inf), []
+    for _ in range(200):
+        sides = (shift * (rng.standard_normal(50) + mean) - shift**2 / 2 for mean in (shift, 0.0))
+        offset, variance = normalisation(*sides, unknown)
+        held.append(abs(offset) < 1.645 * np.sqrt(variance))
+    assert np.mean(held) > 0.85
+
+
 def test_share_and_its_variance() -> None:
     rng = np.random.default_rng(0)
     counts = rng.binomial([400, 1_000], [0.3, 0.1], size=(4_000, 2))

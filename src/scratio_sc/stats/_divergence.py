@@ -90,6 +90,11 @@ def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tu
     shares have the error of counting, which a ratio that shrinks chance does not share. So the ratio is normalised
     by the cells themselves: Bennett's acceptance ratio (1976) is the c at which E_t[sigmoid(c - r)] =
     E_r[sigmoid(r - c)]. It does not exist where the sides never touch; the counts take over as it becomes uncertain.
+
+    Its variance is that of the delta method, (Var_t[p] / n_t + Var_r[q] / n_r) / (E_t[p (1 - p)] + E_r[q (1 - q)])^2
+    with p and q the two sigmoids, plus 1 / I^2. I = sum p (1 - p) + sum q (1 - q) counts the cells that are in doubt: a
+    sum over so many has a relative variance of about 1 / I, and its square is of the next order in the logarithm. That
+    is negligible where many are in doubt; where hardly any are, the delta method knows only how alike these few are.
     """
 
     def imbalance(c: float) -> float:
@@ -98,12 +103,10 @@ def normalisation(target: np.ndarray, reference: np.ndarray, share: Share) -> tu
     ends = [*np.quantile(target, [0, 1]), *np.quantile(reference, [0, 1])]
     balanced = brentq(imbalance, min(ends) - FAR_OUT, max(ends) + FAR_OUT)
     there, here = expit(balanced - target), expit(reference - balanced)
-    doubt = [there * (1 - there), here * (1 - here)]
+    doubt = there * (1 - there), here * (1 - here)
     slope = max(doubt[0].mean() + doubt[1].mean(), TINY)
-    # cells that all are certain agree on nothing, however small their spread
-    variance = (there.var() / len(there) + here.var() / len(here)) / slope**2 + 1 / max(
-        sum(map(np.sum, doubt)), TINY
-    ) ** 2
+    in_doubt = max(doubt[0].sum() + doubt[1].sum(), TINY)
+    variance = (there.var() / len(there) + here.var() / len(here)) / slope**2 + 1 / in_doubt**2
     with np.errstate(divide="ignore"):
         weight = 1 / (1 + variance / np.float64(share.variance))
     return float(weight * balanced + (1 - weight) * share.log_ratio), float(weight * variance)
