@@ -134,6 +134,8 @@ def test_round_trip(genes: AnnData, tmp_path: Path, file: str) -> None:
     ("options", "error", "parts"),
     [
         ({"key": "log_ratoi"}, KeyError, ["'log_ratoi'", "Did you mean 'log_ratio'", "tl.log_ratio"]),
+        ({"key": ["log_ratio"]}, TypeError, [r"key=\['log_ratio'\]", "name of a column"]),
+        ({"layer": ["dense"]}, TypeError, [r"layer=\['dense'\]", "name of a layer"]),
         ({"key": "text"}, TypeError, ["'text'", "numbers"]),
         ({"groupby": "type"}, KeyError, ["'type'", "there: 'log_ratio'"]),
         ({"groupby": "log_ratio"}, ValueError, ["'log_ratio' has 120 levels in 120 cells", "groups of cells"]),

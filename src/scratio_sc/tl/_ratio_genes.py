@@ -11,7 +11,7 @@ from scipy.stats import false_discovery_control
 from scratio_sc._labels import MIN_CELLS, check_groups, read_labels, warn_of_missing
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import warn
-from scratio_sc.flow._arguments import closest, listed, named
+from scratio_sc.flow._arguments import closest, listed, named, refuse
 from scratio_sc.stats._rank_correlation import p_values, rank_correlation
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def ratio_genes(
     Parameters
     ----------
     adata
-        Cells. Reads `adata.obs[key]`, and `adata.X` or the layer: normalised, logarithmic expression.
+        Cells. Reads `adata.obs[key]`, the column of `groupby`, and `adata.X` or the layer: normalised, logarithmic
+        expression.
     key
         Column of `adata.obs` with the log ratio, or any other number a cell; cells without it are left out.
     groupby
@@ -82,7 +83,7 @@ def ratio_genes(
         If no group has 20 cells with a ratio that varies, `groupby` has too many levels for 20 cells each, an empty one
         or none, there are no genes, or the expression is not finite.
     TypeError
-        If the column of `key` does not hold numbers.
+        If the column of `key` does not hold numbers, or an argument is of another type than documented.
 
     Notes
     -----
@@ -140,6 +141,8 @@ def ratio_genes(
 
 
 def _read_ratio(adata: AnnData, key: str) -> np.ndarray:
+    if not isinstance(key, str):
+        refuse("key", key, "the name of a column of adata.obs", types=())
     if key not in adata.obs:
         msg = (
             f"No log ratio {key!r} in adata.obs (there: {named(adata.obs.columns)}).{closest(key, adata.obs.columns)} "
@@ -154,6 +157,8 @@ def _read_ratio(adata: AnnData, key: str) -> np.ndarray:
 
 
 def _read_expression(adata: AnnData, layer: str | None) -> Any:
+    if not isinstance(layer, str | None):
+        refuse("layer", layer, "the name of a layer, or None for adata.X", types=())
     if layer is not None and layer not in adata.layers:
         msg = f"No layer {layer!r} in adata.layers (there: {named(adata.layers)}).{closest(layer, adata.layers)}"
         raise KeyError(msg)
