@@ -33,6 +33,8 @@ def flow(adata: AnnData, key: str = "scratio") -> ConditionalFlow:
         If there is no such slot.
     ValueError
         If the slot is damaged or of another format version.
+    TypeError
+        If `adata` is no AnnData.
 
     Examples
     --------

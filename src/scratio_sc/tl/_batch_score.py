@@ -114,7 +114,7 @@ def batch_score(
         for so many cannot say more. NaN for cells without a label or far from all others, and without these, in a batch
         with fewer than 20 cells of their type or of a type that has one batch only.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
-        One row for each representation and group (``"all cells"``, then the types): ``n_cells`` that are scored,
+        A row for each ``representation`` and ``group`` (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,
         the mean corrected for what it lacks, with ``information_se``, ``above`` (share of cells above the threshold)
         with ``above_se``, and ``maximum``, the mean where batches are apart (their entropy within the type). NaN for
@@ -125,8 +125,9 @@ def batch_score(
     Warns
     -----
     UserWarning
-        Names batches and types that are not compared, batches compared in one type only, cells far from all others, and
-        representations whose mean score is negative beyond its error.
+        Names batches and types that are not compared, batches compared in one type only, cells far from all others,
+        representations whose mean score is negative beyond its error, and those made to be looked at (UMAP, t-SNE);
+        counts cells without a label, and those whose label may stand for none.
 
     Raises
     ------
@@ -134,7 +135,8 @@ def batch_score(
         If a column or a representation is missing.
     ValueError
         If there is one batch only, a batch of fewer than 20 cells, no type with two batches (batch and type cannot be
-        told apart), a representation is not finite or constant, or an argument is out of range.
+        told apart), too many types for 20 cells each, one called "all cells", a representation is not finite or
+        constant, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 

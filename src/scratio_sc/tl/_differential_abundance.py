@@ -53,7 +53,7 @@ def differential_abundance(
     Parameters
     ----------
     adata
-        Cells with a fitted flow. Reads `adata.uns[key]`, the embedding and the columns of the fit.
+        Cells with a fitted flow. Reads `adata.uns[key]`, the embedding and columns of the fit, and those named here.
     target, reference
         The contrast, as in :func:`scratio_sc.tl.log_ratio`.
     key
@@ -128,9 +128,10 @@ def differential_abundance(
     ValueError
         If both sides are the same or have cells in common, a side names a number that no cells have, no cell has a
         label of the fit, a sample has cells of both sides and `paired` is False, `paired` is True without `sample_key`,
-        or no cell of either side has a group.
+        no cell of either side has a group, `groupby` has an empty label or too many for 20 cells each, the embedding
+        has other dimensions than in the fit or is not finite, or an argument is out of range.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or a side names no column where the condition has several.
 
     Notes
     -----

@@ -118,8 +118,8 @@ def fit(
         If a column or the embedding is missing.
     ValueError
         If the embedding is not finite or constant, the condition has one level or a level of fewer than 20 cells, a
-        column is named twice or has labels that are one as text (1 and "1"), a column of `numeric` holds no numbers or
-        is constant, or an argument is out of range.
+        covariate has too many levels for 20 cells each, a column is named twice or has labels that are one as text (1
+        and "1"), a column of `numeric` holds no numbers or is constant, or an argument is out of range.
     TypeError
         If an argument is of another type than documented.
 

@@ -50,7 +50,7 @@ def interaction(
     a: str | float | Sequence[Any] | Mapping[str, Any],
     b: str | float | Sequence[Any] | Mapping[str, Any],
     reference: str | float | Sequence[Any] | Mapping[str, Any],
-    combination: str | float | Sequence[str] | Mapping[str, Any] | None = None,
+    combination: str | float | Sequence[Any] | Mapping[str, Any] | None = None,
     key: str = "scratio",
     bandwidth: float | Literal["auto"] = "auto",
     progress: bool = True,
@@ -108,27 +108,30 @@ def interaction(
         the cells' covariates under some of the four only), and then the numbers are NaN, or ``"extrapolated"``: more
         than half of the cells are, and the numbers continue what was seen elsewhere.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
-        Both treatments and the combination against the reference, and the combination against each treatment: ``js``,
-        ``kl_target``, ``kl_reference`` with standard errors, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an
-        error of 0 where two cannot be told apart, which does not rule out a small difference.
+        Both treatments and the combination against the reference, and the combination against each treatment:
+        ``target`` and ``reference``, ``js``, ``kl_target`` and ``kl_reference`` with ``_se``, in nats, ``n_target`` and
+        ``n_reference``, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an error of 0 where two cannot be told
+        apart, which does not rule out a small difference.
     `adata.uns[key_added]['params']` : :class:`dict`
         The four sides, the other arguments, the embedding, and the weights and bandwidths of the nodes.
 
     Warns
     -----
     UserWarning
-        If there are too few cells for a summary, or most of them are extrapolated; counts cells without a label that is
-        needed, and those of labels that the fit has not seen.
+        If there are too few cells for a summary, most of them are extrapolated, the embedding is not that of the fit,
+        or nothing says which cells were fitted; counts cells without a label that is needed, and those of labels that
+        the fit has not seen.
 
     Raises
     ------
     KeyError
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
-        If the combination cannot be found, two of the four are the same or have cells in common, no cell has a label of
-        the fit, or an argument is out of range.
+        If the combination cannot be found, two of the four are the same or have cells in common, one is empty or names
+        a number that no cells have, no cell has a label of the fit, the embedding has other dimensions than in the fit
+        or is not finite, or an argument is out of range.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or a side names no column where the condition has several.
 
     Notes
     -----

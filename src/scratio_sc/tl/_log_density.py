@@ -74,17 +74,25 @@ def log_density(
     -----
     UserWarning
         If cells have no density for want of a level of their own, the embedding is not that of the fit, `flow` was
-        fitted on these very cells, or the condition is a number beyond the fit or a combination that was not fitted.
+        fitted on these very cells, nothing says which cells were, or the condition is a number beyond the fit or a
+        combination that was not fitted.
 
     Raises
     ------
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If the cells have other dimensions than the fit, or `use_rep` names another embedding than that of the stored
-        flow, the stored flow is damaged, or the method is unknown.
+        If the condition is empty or names text for a number, the method is unknown, the cells have other dimensions
+        than the fit or are not finite, `use_rep` names another embedding than that of the stored flow, or this is
+        damaged.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or `condition` names no column where that of the fit has
+        several.
+
+    Notes
+    -----
+    ``"denoising"`` is the pointwise I-MMSE identity (Kong et al. 2023) with the Gaussian part in closed form, see
+    :doc:`/method/index`; ``"ode"`` is due to Chen et al. 2018 (Neural ordinary differential equations).
 
     Examples
     --------

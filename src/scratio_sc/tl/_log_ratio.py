@@ -38,8 +38,8 @@ def log_ratio(
     """Log likelihood ratio of every cell, in nats: log p(x | target) / p(x | reference).
 
     Positive where a cell state is more likely under the target; log 2 = 0.69 is twice as likely. It compares densities,
-    so the numbers of cells of the two conditions do not matter. A cell that was fitted is scored by networks that had
-    not seen it.
+    so the numbers of cells of the two conditions do not matter. A cell that was fitted is scored by members that
+    have not seen it.
 
     Parameters
     ----------
@@ -115,21 +115,22 @@ def log_ratio(
     Warns
     -----
     UserWarning
-        If the ratios should not be taken at face value: a side is a number beyond the fit or has none of the cells'
-        covariates, the cells are like none of the fit, the sides hardly overlap or cannot be told apart at all (ratios
-        of 0), a simpler model predicts better or the ratios are too large, as far as at least 80 held-out cells can
-        tell, the embedding is not that of the fit, or `flow` was fitted on these very cells.
+        If the ratios should not be taken at face value: a side is a number beyond the fit, a combination that was not
+        fitted, or has none of the cells' covariates, the cells are like none of the fit, the sides hardly overlap or
+        cannot be told apart at all (ratios of 0), a simpler model predicts better or the ratios are too large, as far
+        as at least 80 held-out cells can tell, the embedding is not that of the fit, `flow` was fitted on these very
+        cells, or nothing says which cells were. Also counts cells without a ratio for want of a level of their own.
 
     Raises
     ------
     KeyError
         If there is no flow, no embedding, or a level or column is unknown.
     ValueError
-        If both sides are the same, a side names text for a number, the cells have other dimensions than the fit, or
-        `use_rep` names another embedding than that of the stored flow, the stored flow is damaged, or the bandwidth is
-        negative.
+        If both sides are the same, a side is empty or names text for a number, the method is unknown, ``"ode"`` is
+        asked for a mixture or with a bandwidth, the bandwidth is negative, the cells have other dimensions than the fit
+        or are not finite, `use_rep` names another embedding than that of the stored flow, or this is damaged.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or a side names no column where the condition has several.
 
     Notes
     -----

@@ -58,7 +58,7 @@ def null_check(
     Parameters
     ----------
     adata
-        Cells with a fitted flow. Reads `adata.uns[key]`, the embedding and the columns of the fit.
+        Cells with a fitted flow. Reads `adata.uns[key]`, the embedding, the columns of the fit and of `sample_key`.
     target, reference
         The contrast, as in :func:`scratio_sc.tl.log_ratio`.
     key
@@ -99,9 +99,10 @@ def null_check(
     -----
     UserWarning
         If there are fewer other groupings than `n_permutations`, some leave a side without cells within the covariates,
-        a covariate differs within some samples only and is not kept apart, cells have no sample or labels that the fit
-        has not seen, or if more than a fifth of the cells are other ones than those of the fit: the fewer cells, the
-        larger is noise, so that real and permuted ratios have to be of the same.
+        a covariate differs within some samples only and is not kept apart, cells have no sample, no condition or labels
+        that the fit has not seen, the embedding is not that of the fit, nothing says which cells were fitted, or if
+        more than a fifth of the cells are other ones than those of the fit: the fewer cells, the larger is noise, so
+        that real and permuted ratios have to be of the same.
 
     Raises
     ------
@@ -109,10 +110,11 @@ def null_check(
         If the flow, its embedding, a column or a level is missing.
     ValueError
         If both sides are the same or differ in covariates, a level that they name has no cells, no cell is like those
-        of the fit, a sample has cells of several conditions, or no other grouping exists: one sample a condition,
-        covariates that go with the condition, or a cell type that few samples have.
+        of the fit, a sample has cells of several conditions, no other grouping exists (one sample a condition,
+        covariates that go with the condition, or a cell type that few samples have), exchanging samples only turns the
+        sign of ratios (pairs within a covariate), the stored flow is damaged, or an argument is out of range.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or a side names no column where the condition has several.
 
     Examples
     --------

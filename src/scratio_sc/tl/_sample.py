@@ -58,9 +58,15 @@ def sample(
     KeyError
         If there is no flow, or a level or column is unknown.
     ValueError
-        If `n_cells` is not positive, a covariate is not named, or the stored flow is damaged.
+        If `n_cells` is not positive, the condition is empty or names text for a number, a column of the fit is not
+        named, or the stored flow is damaged.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or `condition` names no column where that of the fit has
+        several.
+
+    Notes
+    -----
+    Noise is carried along the probability flow of each member in turn (flow matching, Lipman et al. 2023).
 
     Examples
     --------

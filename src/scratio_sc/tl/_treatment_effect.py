@@ -57,14 +57,14 @@ def treatment_effect(
     """Rank treatments by how far they move the cells, in nats, by cell type and by donor.
 
     Every other level of the condition is compared with the reference: the expected log ratio under both sides
-    (Kullback-Leibler divergences) and the Jensen-Shannon divergence, from log ratios of networks that had not seen the
+    (Kullback-Leibler divergences) and the Jensen-Shannon divergence, from log ratios by members that have not seen the
     cell. Within a cell type they measure the response of the type alone; how its share of the cells changes stands
     beside it as ``composition``.
 
     Parameters
     ----------
     adata
-        Cells. Reads `adata.uns[key]`, the embedding and the columns of the fit.
+        Cells. Reads `adata.uns[key]`, the embedding and the columns of the fit, and those named here.
     reference
         A level of the condition, a list of levels (their mixture), or {column: level}. Every other level of the
         columns it names is a treatment. Where the condition has several columns, those that it does not name, and all
@@ -125,7 +125,8 @@ def treatment_effect(
     -----
     UserWarning
         Names the effects that could not be measured, and those that are negative beyond their error and .05 nats;
-        counts cells without a group, sample or condition, and those of conditions that the fit has not seen.
+        counts cells without a group, sample or condition, and those of conditions that the fit has not seen; says so
+        where the embedding is not that of the fit, or nothing says which cells were fitted.
 
     Raises
     ------
@@ -133,10 +134,12 @@ def treatment_effect(
         If there is no flow or embedding, or a level or column is unknown.
     ValueError
         If the reference leaves nothing to compare, has no cells or names a number that no cells have, no cell has a
-        label of the fit, `groupby` has too many levels for 20 cells each, it or `sample_key` is a column of the
-        condition or has no level with cells of both sides, both are the same, or an argument is out of range.
+        label of the fit, `groupby` has too many levels for 20 cells each, it or `sample_key` is what treatments differ
+        in, has an empty label, one called "(all)" or none with cells of both sides, both are the same, the embedding
+        has other dimensions than in the fit or is not finite, or an argument is out of range.
     TypeError
-        If an argument is of another type than documented.
+        If an argument is of another type than documented, or the reference names no column where the condition has
+        several.
 
     Notes
     -----
