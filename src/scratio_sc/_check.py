@@ -51,11 +51,8 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
         raise KeyError(msg)
     try:
         return from_dict(adata.uns[key], device=_device_of_fit(adata.uns[key]))
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        what = str(error)
-        if "tl.fit" not in what and "Fit again" not in what:
-            what = f"The stored flow is damaged ({what}). Fit again with {fit_call(adata, key)}."
-        msg = f"adata.uns[{key!r}]: {what}"
+    except ValueError as error:
+        msg = f"adata.uns[{key!r}]: {error} To fit one: {fit_call(adata, key)}."
         raise ValueError(msg) from error
 
 

@@ -14,7 +14,7 @@ from scratio_sc.flow import ConditionalFlow, _components, _fit, _halves, _held_o
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import Experts
-from scratio_sc.flow._training import Progress, Schedule, TrainingCells
+from scratio_sc.flow._training import Losses, Schedule, TrainingCells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def fit() -> Callable[..., tuple[ConditionalFlow, np.ndarray]]:
     ) -> tuple[ConditionalFlow, np.ndarray]:
         defaults = {"max_steps": 0, "n_members": 4, "batch_size": 256, "device": "cpu", "precision": "float32"}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_held_out, "how_many", lambda *_, **__: judged)
+            patch.setattr(_held_out, "max_judged", lambda *_, **__: judged)
             patch.setattr(_held_out, "N_SHARES", 1)
             return fit_flow(x, labels, **{**defaults, **options})
 
@@ -58,13 +58,13 @@ def cells(labels: np.ndarray) -> np.ndarray:
 
 def speak_at_random(
     member: Member, cells: TrainingCells, held_out: TrainingCells, *, generator: torch.Generator, **_: Any
-) -> Progress:
+) -> Losses:
     """In place of training: a network that says something else in every member, about a tenth of a deviation."""
     for name, weight in member.network.named_parameters():
         if "outlet" in name:
             torch.nn.init.normal_(weight, std=0.01, generator=generator)
     losses = np.array([1.0, 0.5], np.float32)
-    return Progress(np.array([1, 2]), losses, losses + len(held_out.x) / len(cells.x))
+    return Losses(np.array([1, 2]), losses, losses + len(held_out.x) / len(cells.x))
 
 
 @pytest.fixture(scope="session")

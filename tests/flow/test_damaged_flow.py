@@ -194,7 +194,7 @@ def test_numbers_in_place_of_entries_are_named(flow: ConditionalFlow) -> None:
 
 
 def test_error_says_what_to_do(flow: ConditionalFlow) -> None:
-    with pytest.raises(ValueError, match=r"Fit again with `scratio\.tl\.fit\("):
+    with pytest.raises(ValueError, match=r"Fit again\."):
         from_dict(damaged(flow, "support", None))
 
 

@@ -89,6 +89,14 @@ def test_unknown_level_lists_the_known_ones_and_suggests_the_closest() -> None:
         DESIGN.level("treatment", "stym")
 
 
+def test_of_many_levels_a_message_lists_some() -> None:
+    labels = np.array([f"gene{i:03}" for i in range(300)])[:, None]
+    design, _ = Design.of(labels, ("perturbation",), 1)
+    with pytest.raises(KeyError, match=r"'gene019' and 280 more\.") as caught:
+        design.level("perturbation", "none")
+    assert "gene020" not in str(caught.value)
+
+
 def test_unknown_level_like_no_other_suggests_nothing() -> None:
     with pytest.raises(KeyError) as error:
         DESIGN.level("donor", "zzz")

@@ -10,6 +10,8 @@ import torch
 from helpers.flows import small
 
 from scratio_sc.flow._device import choose_autocast, choose_device
+from scratio_sc.flow._neighbourhoods import find_neighbourhoods
+from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._storage import from_dict, to_dict
 
 if TYPE_CHECKING:
@@ -68,6 +70,16 @@ def test_default_device_of_a_notebook_does_not_matter(fit: Fit) -> None:
     finally:
         torch.set_default_device(None)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_outliers_and_neighbourhoods_are_found_whatever_the_default_device() -> None:
+    x = np.random.default_rng(0).standard_normal((100, 2))
+    torch.set_default_device("meta")
+    try:
+        assert not outliers(x).any()
+        assert find_neighbourhoods(x, rng=np.random.default_rng(0)).any(1).all()
+    finally:
+        torch.set_default_device(None)
 
 
 def test_settings_of_torch_that_users_changed_do_not_matter(fit: Fit) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scratio_sc.flow import ConditionalFlow, _fit
 from scratio_sc.flow._anchor import Anchor
 from scratio_sc.flow._fit import auto_steps
-from scratio_sc.flow._training import Progress
+from scratio_sc.flow._training import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,10 +78,10 @@ def training(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarr
     """Cells that each member was trained on, and those it was judged by, in the scaled embedding."""
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def train(member: Member, cells: TrainingCells, held_out: TrainingCells, **_: Any) -> Progress:
+    def train(member: Member, cells: TrainingCells, held_out: TrainingCells, **_: Any) -> Losses:
         seen.append((member.embedding(cells.x), member.embedding(held_out.x)))
         speak(member)
-        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+        return Losses(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
     keep_networks(monkeypatch)
@@ -163,11 +163,11 @@ def test_other_networks_are_trained_where_the_first_one_speaks(
 ) -> None:
     trained: list[Member] = []
 
-    def train(member: Member, *_: Any, **__: Any) -> Progress:
+    def train(member: Member, *_: Any, **__: Any) -> Losses:
         trained.append(member)
         if speaks:
             speak(member)
-        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+        return Losses(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
     keep_networks(monkeypatch)
@@ -206,6 +206,12 @@ def test_all_columns_make_the_condition_unless_told(fit: Fit) -> None:
     assert len(flow.design.conditions) == 4
 
 
+def test_one_column_of_numbers_needs_no_list(fit: Fit) -> None:
+    x, _ = small()
+    flow, _ = fit(x, np.tile(["1", "2", "5"], len(x) // 3), columns="dose", numeric="dose")
+    assert flow.design.numeric == ("dose",)
+
+
 def test_columns_without_names_are_numbered(fit: Fit) -> None:
     x, labels = small()
     flow, _ = fit(x, np.column_stack([labels, labels]))
@@ -217,6 +223,7 @@ def test_columns_without_names_are_numbered(fit: Fit) -> None:
     [
         ({"x": np.zeros(4)}, "x has shape"),
         ({"x": np.zeros((0, 2)), "labels": []}, "x has shape"),
+        ({"x": np.zeros((1, 2)), "labels": ["a"]}, "two cells or more"),
         ({"x": np.array([[0.0, 1], [np.nan, 0], [1, 1], [2, 2]])}, "not finite in 1 of 4 cells"),
         ({"labels": ["a", "b"]}, "labels have shape"),
         ({"labels": np.full((4, 1, 1), "a")}, "labels have shape"),
@@ -247,10 +254,10 @@ def test_history_has_a_column_for_each_member(learned_flow: ConditionalFlow) -> 
 def test_members_that_stop_early_leave_their_history_open(monkeypatch: pytest.MonkeyPatch, fit: Fit) -> None:
     lengths = iter([2, 3])
 
-    def train(member: Member, *_: Any, **__: Any) -> Progress:
+    def train(member: Member, *_: Any, **__: Any) -> Losses:
         n = next(lengths)
         speak(member)
-        return Progress(np.arange(n), np.ones(n, np.float32), np.ones(n, np.float32))
+        return Losses(np.arange(n), np.ones(n, np.float32), np.ones(n, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
     keep_networks(monkeypatch)
@@ -375,9 +382,9 @@ def test_progress_bar_counts_members_and_steps_of_all_networks(fit: Fit, capsys:
 def test_progress_bar_does_not_wait_for_networks_that_are_not_trained(
     fit: Fit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(*_: Any, on_step: Callable[[], None], **__: Any) -> Progress:
+    def train(*_: Any, on_step: Callable[[], None], **__: Any) -> Losses:
         on_step()  # and it stops early
-        return Progress(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
+        return Losses(np.empty(0, int), np.empty(0, np.float32), np.empty(0, np.float32))
 
     monkeypatch.setattr(_fit, "train", train)
     fit(*small(), n_members=2, max_steps=3, progress=True)

@@ -279,6 +279,14 @@ def test_cells_of_other_dimensions_are_an_error(flow: ConditionalFlow, shape: tu
         flow.log_ratio(np.zeros(shape), "stim", "ctrl")
 
 
+@pytest.mark.parametrize("wrong", [{"fold": np.zeros(4, int)}, {"own": np.array(["stim"] * 5)}])
+def test_labels_and_folds_that_do_not_go_with_the_cells_are_an_error(
+    flow: ConditionalFlow, cells: np.ndarray, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} has shape .*, expected \(5"):
+        flow.log_ratio(cells[:5], "stim", "ctrl", **wrong)
+
+
 def test_method_ode_refuses_mixtures(flow: ConditionalFlow, cells: np.ndarray) -> None:
     with pytest.raises(ValueError, match="use method='denoising' for mixtures"):
         flow.log_ratio(cells, ["stim", "drug"], "ctrl", method="ode")
@@ -289,6 +297,8 @@ def test_unknown_method_is_an_error(flow: ConditionalFlow, cells: np.ndarray) ->
         flow.log_ratio(cells[:1], "stim", "ctrl", method="odee")
     with pytest.raises(ValueError, match="odee"):
         flow.log_likelihood(cells[:1], "stim", method="odee")
+    with pytest.raises(TypeError, match="method=3"):
+        flow.log_ratio(cells[:1], "stim", "ctrl", method=3)
 
 
 @pytest.mark.parametrize("bandwidth", [-1.0, -0.1, float("nan"), "fine"])

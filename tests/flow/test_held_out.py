@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from scratio_sc.flow._baselines import BASELINES
 from scratio_sc.flow._calibration import Judged, recalibration
-from scratio_sc.flow._held_out import HeldOut, find_support, how_many, in_turn
+from scratio_sc.flow._held_out import HeldOut, find_support, in_turn, max_judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_rare_conditions_are_judged_first(fit: Fit) -> None:
     ("n_conditions", "in_closed_form", "n_cells"), [(2, True, 30_000), (100, True, 5_000), (2, False, 3_000)]
 )
 def test_many_conditions_have_cells_of_their_own(n_conditions: int, n_cells: int, *, in_closed_form: bool) -> None:
-    assert how_many(n_conditions, in_closed_form=in_closed_form) == n_cells
+    assert max_judged(n_conditions, in_closed_form=in_closed_form) == n_cells
 
 
 @pytest.mark.parametrize("reference", [[1], [1, 2]])

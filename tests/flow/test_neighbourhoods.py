@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from scratio_sc.flow import _components as components
 from scratio_sc.flow import _neighbourhoods
 from scratio_sc.flow._neighbourhoods import MIN_CELLS, find_neighbourhoods
 
@@ -42,6 +43,20 @@ def test_every_cell_is_somewhere_and_no_neighbourhood_twice(clouds: tuple[np.nda
     assert found.any(1).all()
     assert len(np.unique(found, axis=1).T) == found.shape[1]
     assert found.sum(0).min() >= MIN_CELLS
+
+
+def test_components_are_not_judged_by_copies_of_cells_that_they_were_fitted_to(
+    monkeypatch: pytest.MonkeyPatch, clouds: tuple[np.ndarray, np.ndarray]
+) -> None:
+    shared = []
+
+    def find_components(x: torch.Tensor, judge: torch.Tensor, **options: Any) -> Components:
+        shared.append(len({*map(tuple, x.tolist())} & {*map(tuple, judge.tolist())}))
+        return components.find_components(x, judge, **options)
+
+    monkeypatch.setattr(_neighbourhoods, "find_components", find_components)
+    find_neighbourhoods(np.repeat(clouds[0], 2, axis=0), rng=np.random.default_rng(0))
+    assert max(shared) == 0
 
 
 def test_scale_and_place_do_not_matter(clouds: tuple[np.ndarray, np.ndarray]) -> None:

@@ -22,6 +22,7 @@ from scratio_sc.flow._design import Design
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._member_scores import member_scores
 from scratio_sc.flow._mixture_fit import Mixture
+from scratio_sc.flow._scores import of_one
 from scratio_sc.flow._storage import from_dict, to_dict
 from scratio_sc.flow._tilt import fit_tilt, tilted
 
@@ -198,13 +199,43 @@ def test_error_of_a_ratio_knows_how_opinions_differ(tilted_flow: ConditionalFlow
     assert np.abs(ratio[0] - ratio[-1]).mean() > 0.1
 
 
+def speaks(member: Member) -> Member:
+    """The same member with a network that is not silent."""
+    network = copy.deepcopy(member.network)
+    for expert in (network.coarse, network.fine):
+        torch.nn.init.normal_(expert.outlet.weight, std=1e-3, generator=torch.Generator().manual_seed(0))
+    return Member(member.anchor, network, member.device)
+
+
 def test_networks_correct_both_opinions(tilted_flow: ConditionalFlow, mixed_cells: np.ndarray) -> None:
-    member, design = tilted_flow.members[0], tilted_flow.design
-    assert len(member.of_one(design, design.groups).partitions) == member.anchor.n_parts
-    speaking = Member(member.anchor, copy.deepcopy(member.network), member.device)
-    for expert in (speaking.network.coarse, speaking.network.fine):
-        torch.nn.init.normal_(expert.outlet.weight, generator=torch.Generator().manual_seed(0))
-    assert len(speaking.of_one(design, design.groups).partitions) == 2 * member.anchor.n_parts
+    members, rows = tilted_flow.members, tilted_flow.design.groups
+    n_parts = members[0].anchor.n_parts
+    assert len(of_one(tilted_flow, members[0], rows).partitions) == n_parts
+    speaking = replace(tilted_flow, members=[speaks(members[0]), *members[1:]])
+    assert [len(of_one(speaking, member, rows).partitions) for member in speaking.members] == [2 * n_parts] * len(
+        members
+    )
+
+
+def test_one_side_is_scored_where_some_networks_are_silent(
+    tilted_flow: ConditionalFlow, mixed_cells: np.ndarray
+) -> None:
+    speaking = replace(tilted_flow, members=[speaks(tilted_flow.members[0]), *tilted_flow.members[1:]])
+    for method in ("denoising", "ode"):
+        assert np.isfinite(speaking.log_likelihood(mixed_cells[:3], "stim", method=method)).all()
+
+
+def test_second_opinion_has_no_say_in_what_lies_far_from_a_side(
+    tilted_flow: ConditionalFlow, mixed_cells: np.ndarray
+) -> None:
+    """One side is judged by the density that two are judged by."""
+    x = np.concatenate([mixed_cells[::10], 3 * mixed_cells[::10]])
+    least = float(np.median([next(tilted_flow.scores(x, ["stim"])).value]))
+    unit = tilted_flow.n_dims * np.log(tilted_flow.scale)
+    strict = replace(tilted_flow, support=np.full_like(tilted_flow.support, least + unit))
+    (alone,), (both,) = strict.scores(x, ["stim"]), strict.scores(x, ["stim", "ctrl"])
+    assert 0.3 < alone.far.mean() < 0.7
+    np.testing.assert_array_equal(alone.far[:, 0], both.far[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 from scratio_sc.flow._training import (
     MIN_GAIN,
-    Progress,
+    Losses,
     Schedule,
     clearly_better,
     contrast_loss,
@@ -78,7 +78,7 @@ def trained(
     seed: int = 0,
     on_step: Callable[[], None] = lambda: None,
     **options: Any,
-) -> Progress:
+) -> Losses:
     return train(*halves, schedule=quick(n_steps, **options), generator=generator(seed), on_step=on_step)
 
 

@@ -92,10 +92,10 @@ def test_all_members_are_silent_where_the_first_fails(
     two_shapes: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def trained(member: Member, *_: TrainingCells, **__: object) -> _fit.Progress:
+    def trained(member: Member, *_: TrainingCells, **__: object) -> _fit.Losses:
         with torch.no_grad():
             member.network.fine.outlet.bias.fill_(1.0)
-        return _fit.Progress(np.arange(1), np.zeros(1, np.float32), np.zeros(1, np.float32))
+        return _fit.Losses(np.arange(1), np.zeros(1, np.float32), np.zeros(1, np.float32))
 
     monkeypatch.setattr(_fit, "train", trained)
     flow, _ = fit(*two_shapes, n_members=2, max_steps=10)

@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal, norm
 from scratio_sc.flow import ConditionalFlow
 from scratio_sc.flow._sizes import SPREADS, Sizes
 from scratio_sc.flow._weight_effects import Known
-from scratio_sc.flow._withheld import hidden_from, united, withheld_from
+from scratio_sc.flow._withheld import hidden_from, padded, withheld_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +132,7 @@ FEATURES = np.array([[1.0, 0.0], [0.0, 1.0]])
 
 
 def withheld(features: np.ndarray = FEATURES) -> np.ndarray:
-    return withheld_from(CHANGE, united(PARTS), partition=PARTITION, features=features)
+    return withheld_from(CHANGE, padded(PARTS), partition=PARTITION, features=features)
 
 
 def test_a_ratio_lacks_what_both_sides_lack_on_the_average_of_the_partitions() -> None:

@@ -16,6 +16,7 @@ from scratio_sc.flow._device import choose_autocast, choose_device
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+METHODS = ("denoising", "ode")
 MAX_NAMED = 20
 LARGEST_STORED = 2**63 - 1
 LONGEST_REASON = 160
@@ -73,6 +74,13 @@ def check_max_steps(max_steps: Any) -> None:
         return
     if not isinstance(max_steps, Integral) or isinstance(max_steps, bool) or max_steps < 0:
         refuse("max_steps", max_steps, "'auto' or an integer of 0 or more", types=(Integral, str))
+
+
+def check_method(method: str) -> None:
+    """Refuse a way of scoring that does not exist."""
+    if method not in METHODS:
+        msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
+        raise ValueError(msg) if isinstance(method, str) else TypeError(msg)
 
 
 def check_bandwidth(bandwidth: Any, method: str) -> float | Literal["auto"]:

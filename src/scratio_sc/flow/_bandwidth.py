@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc.flow._denoising_ratio import N_COARSE
+from scratio_sc.flow._gain import CLEARLY
 
 if TYPE_CHECKING:
     from scratio_sc.flow._held_out import HeldOut
 
-CLEARLY_WORSE = 1.645
-"""Standard errors by which the loss of a cut has to exceed the least one (one-sided, 5 %)."""
 MAX_WORSE = 0.001
 """Loss of a cell, in nats, by which a cut may exceed the least one at most: few cells leave much in doubt."""
 COSTS_MOST = 8
@@ -71,7 +70,7 @@ def choose_weights(held_out: HeldOut) -> np.ndarray:
 def _as_good(costs: np.ndarray, best: int) -> np.ndarray:
     """Cuts that cost cells ``(n_cuts, n)`` hardly more than the best one, and not clearly more, ``(n_cuts,)``."""
     excess = costs - costs[best]
-    clearly_worse = CLEARLY_WORSE * excess.std(1) / np.sqrt(excess.shape[1])
+    clearly_worse = CLEARLY * excess.std(1) / np.sqrt(excess.shape[1])
     as_good: np.ndarray = excess.mean(1) <= np.minimum(clearly_worse, MAX_WORSE)
     return as_good
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from scratio_sc.flow._gain import is_clear
+from scratio_sc.flow._gain import CLEARLY, is_clear
 from scratio_sc.flow._threads import in_shares
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ VARIANCE_FLOOR = 1e-6
 MERGE_RIDGE = 1e-4
 """Variance added where clusters are compared: one of few cells in a plane would seem infinitely dense."""
 MAX_APART = 1e3
-CLEARLY = 1.645
-"""Standard errors by which a mixture has to explain held-out cells better than its rivals: it is the best of many."""
 MAX_RATIO = 0.5
 """Dimensions per cell up to which eigenvalues are shrunk nonlinearly."""
 MANY_PRODUCTS = 50_000_000

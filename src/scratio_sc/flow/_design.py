@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scratio_sc.flow._arguments import closest
+from scratio_sc.flow._arguments import closest, named
 from scratio_sc.flow._numeric import Numeric
 
 if TYPE_CHECKING:
@@ -276,8 +276,7 @@ class Design:
             return float(_finite_numbers(np.array([label]), column, hint=f" It takes {self.choices(column)}.")[0])
         if label in names:
             return names.index(label)
-        known = ", ".join(map(repr, names))
-        msg = f"{label!r} is not a level of {column!r}. Known levels: {known}.{closest(label, names)}"
+        msg = f"{label!r} is not a level of {column!r}. Known levels: {self.choices(column)}.{closest(label, names)}"
         raise KeyError(msg)
 
     def all_levels(self, column: str) -> list[int | float]:
@@ -289,7 +288,7 @@ class Design:
         """What a column takes, for a message."""
         j = self.columns.index(column)
         if j not in self.numbers:
-            return ", ".join(map(repr, self.levels[j]))
+            return named(self.levels[j])
         return f"numbers from {self.numbers[j].low:g} to {self.numbers[j].high:g}"
 
     def encode(self, labels: np.ndarray) -> np.ndarray:

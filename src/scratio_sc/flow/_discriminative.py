@@ -190,10 +190,10 @@ class LabelledMeans:
         if weight and n_steps:
             loss = partial(self._loss, weight=weight)
             step = minimised(loss, step, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE)
-        taken = self._by_component(step)
+        taken = self._steps(step)
         return [_stepped(*each) for each in zip(self.parts, self.moving, taken, strict=True)]
 
-    def _by_component(self, step: Tensor) -> list[list[Tensor]]:
+    def _steps(self, step: Tensor) -> list[list[Tensor]]:
         """Steps ``(n_steps, d)`` of each component of each partition."""
         each = iter(step.split([component.of_groups.shape[1] for moving in self.moving for component in moving]))
         return [[next(each) for _ in moving] for moving in self.moving]
@@ -201,7 +201,7 @@ class LabelledMeans:
     def _loss(self, step: Tensor, *, weight: float) -> Tensor:
         """Cross-entropy of the labels by its weight, and what steps ``(n_steps, d)`` cost, nats."""
         logit = self.logit
-        for moving, steps in zip(self.moving, self._by_component(step), strict=True):
+        for moving, steps in zip(self.moving, self._steps(step), strict=True):
             if moving:
                 gain = torch.cat([component.gain(each) for component, each in zip(moving, steps, strict=True)])
                 density = torch.ones_like(logit).index_add(0, torch.cat([each.cells for each in moving]), gain)

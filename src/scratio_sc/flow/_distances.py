@@ -33,14 +33,15 @@ class Neighbours:
         distance = bhattacharyya(mean, covariance)
         unit = _unit(distance)
         near = weight * (np.exp(-distance / (LOCAL * unit)) + ELSEWHERE)
-        roots = [_root(np.exp(-distance / (reach * unit))) for reach in REACHES if np.isfinite(unit)]
+        roots = [root_of(np.exp(-distance / (reach * unit))) for reach in REACHES if np.isfinite(unit)]
         return cls(np.stack([*roots, np.eye(len(mean))]), near / near.sum(1, keepdims=True))
 
 
-def _root(kernel: np.ndarray) -> np.ndarray:
-    # with covariances that differ exp(-D / reach) need not be positive definite
+def root_of(kernel: np.ndarray) -> np.ndarray:
+    """R with R R^T the kernel ``(..., m, m)``, or what of it is positive definite."""
+    # with covariances that differ exp(-D / reach) need not be
     value, vector = np.linalg.eigh(kernel)
-    root: np.ndarray = vector * np.sqrt(np.maximum(value, 0))
+    root: np.ndarray = vector * np.sqrt(np.maximum(value, 0))[..., None, :]
     return root
 
 

@@ -21,10 +21,10 @@ from scratio_sc.flow._network import Experts
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._same_cells import sketch_of
 from scratio_sc.flow._threads import at_once, one_numpy_thread, one_torch_thread, side_by_side
-from scratio_sc.flow._training import Progress, Schedule, Stratum, TrainingCells, train
+from scratio_sc.flow._training import Losses, Schedule, Stratum, TrainingCells, train
 from scratio_sc.flow._trial import tells_conditions_better
 from scratio_sc.flow._widening import FINEST, choose_doubt
-from scratio_sc.flow._withheld import united
+from scratio_sc.flow._withheld import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,7 @@ def fit_flow(
         msg = f"n_condition_columns={n_condition_columns}, expected 1 to {len(columns)}, the number of columns."
         raise ValueError(msg)
     rng = generator_of(rng)
+    numeric = (numeric,) if isinstance(numeric, str) else tuple(numeric)
     layout: dict[str, Any] = {"n_condition_columns": n_condition_columns, "numeric": numeric}
     design, group = Design.of(labels, columns, **layout)
     fitted = ~outliers(x)
@@ -145,18 +146,18 @@ def fit_flow(
         doubt = 0.0 if plan.second_opinion else _doubt(judges, scaled, design, **judging)
         members, judges = ([one.widened(doubt, design) for one in each] for each in (members, judges))
         records = _train(members, scaled, group, seen=seen, design=design, schedule=schedule, rngs=member_rngs, bar=bar)
-    held_out, total = score_held_out(judges, scaled, design, progress=progress, **judging)
+    held_out, density = score_held_out(judges, scaled, design, progress=progress, **judging)
     flow = ConditionalFlow(
         design,
         scale,
         members,
         folds.left_out,
         held_out,
-        support=find_support(held_out, total),
+        support=find_support(held_out, density),
         history=_history(records),
         seed=seed,
         sketch=sketch_of(scaled, folds.of_cell, seed),
-        withheld=united([part.withheld for part in plan.parts]).astype(np.float32),
+        withheld=padded([part.withheld for part in plan.parts]).astype(np.float32),
         hidden_moves=np.concatenate([part.hidden_moves for part in plan.parts], axis=1).astype(np.float32),
     )
     fold = np.full(len(fitted), OUTLIER, np.int8)
@@ -214,7 +215,7 @@ def _train(
     schedule: Schedule,
     rngs: Sequence[np.random.Generator],
     bar: tqdm[Any],
-) -> list[Progress]:
+) -> list[Losses]:
     """Train the networks of members, and say how it went.
 
     Where the first network has nothing to add, the others have not either, and are not trained.
@@ -222,16 +223,16 @@ def _train(
     generators = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in rngs]
     bar.unpause()  # what a mixture takes says nothing of the steps to come
 
-    def trained(m: int) -> tuple[Progress, TrainingCells]:
+    def trained(m: int) -> tuple[Losses, TrainingCells]:
         parts = [training_cells(members[m], x[cells], group[cells], design=design) for cells in (seen[m], ~seen[m])]
         record = train(members[m], *parts, schedule=schedule, generator=generators[m], on_step=bar.update)
         return record, parts[1]
 
     bar.set_postfix_str("first network" if schedule.n_steps else "no networks")
     first = members[0].network
-    ((record, judge),) = side_by_side(trained, [0], at_most=1)
+    ((record, held_out),) = side_by_side(trained, [0], at_most=1)
     records = [record]
-    if not first.silent and not tells_conditions_better(members[0], judge, seed=int(rngs[0].integers(2**62))):
+    if not first.silent and not tells_conditions_better(members[0], held_out, seed=int(rngs[0].integers(2**62))):
         first.silence()
     if not first.silent:
         bar.set_postfix_str("other networks")
@@ -247,8 +248,8 @@ def _train(
 def checked(x: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Cells ``(n, d)`` (float64) and their labels ``(n, n_columns)`` (str), if they can be fitted."""
     cells, text = np.asarray(x, np.float64), np.asarray(labels).astype(str)
-    if cells.ndim != 2 or not cells.size:
-        msg = f"x has shape {cells.shape}, expected (n_cells, n_dims)."
+    if cells.ndim != 2 or len(cells) < 2 or not cells.size:
+        msg = f"x has shape {cells.shape}, expected (n_cells, n_dims) with two cells or more."
         raise ValueError(msg)
     if text.ndim not in {1, 2} or len(text) != len(cells) or not text.size:
         msg = f"labels have shape {text.shape}, expected ({len(cells)},) or ({len(cells)}, n_columns), as x has cells."
@@ -297,7 +298,7 @@ def training_cells(member: Member, x: np.ndarray, group: np.ndarray, *, design: 
     return TrainingCells(member.coordinates(x), code, member.groups(design, design.groups), strata)
 
 
-def _history(records: list[Progress]) -> dict[str, np.ndarray]:
+def _history(records: list[Losses]) -> dict[str, np.ndarray]:
     """Losses by step and trained member, NaN after a member stopped early."""
     step = max((record.step for record in records), key=len)
     out = {"step": step}

@@ -10,25 +10,26 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from tqdm.auto import tqdm
 
 from scratio_sc.flow import _storage
-from scratio_sc.flow._arguments import check_bandwidth
+from scratio_sc.flow._arguments import check_bandwidth, check_method, generator_of
 from scratio_sc.flow._bandwidth import choose_weights, cut_at, cut_weights
 from scratio_sc.flow._baselines import BASELINES
-from scratio_sc.flow._batches import Batch, batches
+from scratio_sc.flow._batches import asked, own_row
 from scratio_sc.flow._calibration import Judged
-from scratio_sc.flow._contrast import Side, SideSpec, conditions_of, judging_groups, named_levels, side_of
+from scratio_sc.flow._contrast import SideSpec, named_levels, side_of
 from scratio_sc.flow._denoising_ratio import N_NODES, nodes
-from scratio_sc.flow._device import choose_device, usual_torch
+from scratio_sc.flow._device import choose_device
+from scratio_sc.flow._draws import draw_cells
+from scratio_sc.flow._judges import judges_of, rivals_of
 from scratio_sc.flow._log_ratio import LogRatio
-from scratio_sc.flow._member import Member, MemberDensity
+from scratio_sc.flow._member import Member
+from scratio_sc.flow._ode_scores import ode_densities, ode_ratios
 from scratio_sc.flow._scores import Scores, denoising_scores
 from scratio_sc.flow._standard_error import standard_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -36,17 +37,9 @@ if TYPE_CHECKING:
     from scratio_sc.flow._held_out import HeldOut
 
 Method = Literal["denoising", "ode"]
-METHODS = ("denoising", "ode")
 CONTRAST = np.array([1.0, -1.0])
 LONGEST = 80
 """Letters for the levels of a column where a flow is shown."""
-
-
-def check_method(method: str) -> None:
-    """Refuse a way of scoring that does not exist."""
-    if method not in METHODS:
-        msg = f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}."
-        raise ValueError(msg)
 
 
 @dataclass(repr=False)
@@ -112,9 +105,8 @@ class ConditionalFlow:
 
     def __repr__(self) -> str:
         columns = [f"{column} of {shorten(self.design.choices(column), LONGEST)}" for column in self.design.columns]
-        first = self.members[0]
-        found = f"networks {'silent' if first.network.silent else 'trained'}"
-        found += ", a second opinion" if len(first.anchor.tilt) else ""
+        found = f"networks {'silent' if self.silent else 'trained'}"
+        found += ", a second opinion" if len(self.members[0].anchor.tilt) else ""
         fitted = f"{self.design.sizes.sum()} cells, {self.n_dims} dimensions, {'; '.join(columns)}"
         return f"<ConditionalFlow: {fitted}; {len(self.members)} members, {found}>"
 
@@ -124,12 +116,28 @@ class ConditionalFlow:
         return len(self.members[0].anchor.center)
 
     @property
+    def silent(self) -> bool:
+        """Whether networks have nothing to say: where the first has not, the others were not trained."""
+        return self.members[0].network.silent
+
+    @property
     def node_bandwidths(self) -> np.ndarray:
         """Width of the Gaussian kernel down to which each node sees, in the embedding's units, ``(n_nodes,)``."""
         return nodes().bandwidth * self.scale
 
     def to(self, device: str) -> ConditionalFlow:
-        """The same flow on another device: ``"auto"``, or a name such as ``"cpu"`` or ``"cuda"``."""
+        """The same flow on another device; this one stays where it is.
+
+        Parameters
+        ----------
+        device
+            ``"auto"``, or a name such as ``"cpu"`` or ``"cuda"``.
+
+        Raises
+        ------
+        ValueError
+            If there is no device of that name.
+        """
         target = choose_device(device)
         members = [Member(member.anchor, copy.deepcopy(member.network), target) for member in self.members]
         return ConditionalFlow(**{**vars(self), "members": members})
@@ -179,7 +187,11 @@ class ConditionalFlow:
         KeyError
             If a side names a level or column that was not fitted.
         ValueError
-            If cells have other dimensions than those fitted, or `method` or `bandwidth` do not exist.
+            If cells have other dimensions than those fitted, `own` or `fold` do not go with them, a column is neither
+            named nor given by `own`, `method` or `bandwidth` do not exist, or ``"ode"`` is asked for a mixture or for
+            another bandwidth than 0.
+        TypeError
+            If the condition has several columns and a side does not name them, or an argument is of another type.
         """
         check_method(method)
         weights = self.weights(target, reference, bandwidth=check_bandwidth(bandwidth, method))
@@ -216,6 +228,11 @@ class ConditionalFlow:
         Returns
         -------
         Nats, in the units of the embedding, ``(n,)``; NaN where a cell's own label is needed and was not fitted.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            As `log_ratio`; ``"ode"`` takes mixtures here.
         """
         check_method(method)
         value = np.full(len(x := np.asarray(x)), np.nan)
@@ -234,18 +251,34 @@ class ConditionalFlow:
         weights: np.ndarray | None = None,
         progress: bool = False,
     ) -> Iterator[Scores]:
-        """Log densities of cells ``(n, d)`` under several sides, nats, batch by batch; parameters as in `log_ratio`.
+        """Log densities of cells under several sides, batch by batch.
 
-        ``weights (n_nodes,)`` weigh the nodes (see `weights`), all fully by default: the finest bandwidth. A side
-        ``{}`` is each cell's own combination of levels. Cells whose own level is needed and unknown are in no batch.
+        Parameters
+        ----------
+        x, own, fold, progress
+            As in `log_ratio`.
+        sides
+            As the sides of `log_ratio`; ``{}`` is each cell's own combination of levels.
+        weights
+            Weights of the nodes ``(n_nodes,)``, see `weights`. All count fully by default: the finest bandwidth.
+
+        Yields
+        ------
+        Scores
+            Of some of the cells, nats. Cells whose own level is needed and was not fitted are in no batch.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            As `log_ratio`.
         """
         x = self._cells(x)
         weights = np.ones(N_NODES) if weights is None else weights
-        by_fold = not self.members[0].network.silent  # which directions a member takes goes by those that judge
-        for batch, mixtures in self._asked(len(x), sides, own=own, fold=fold, by_fold=by_fold, progress=progress):
+        by_fold = not self.silent  # which directions a member takes goes by those that judge
+        split: dict[str, Any] = {"own": own, "fold": fold, "left_out": self.left_out, "by_fold": by_fold}
+        for batch, mixtures in asked(self.design, len(x), sides, progress=progress, **split):
             yield denoising_scores(self, x[batch.cells], batch, sides=mixtures, weights=weights)
 
-    @usual_torch()
     def sample(
         self, n: int, condition: SideSpec, *, own: np.ndarray | None = None, rng: int | np.random.Generator | None = 0
     ) -> np.ndarray:
@@ -273,53 +306,78 @@ class ConditionalFlow:
         ValueError
             If a column is neither named nor given by `own`.
         """
-        from scratio_sc.flow._ode import ode_sample
-
         named = named_levels(self.design, condition)
-        own_row = self._own_row(named, own)
-        side, draw = side_of(self.design, named, own_row), np.random.default_rng(rng)
-        row = draw.choice(len(side.rows), size=n, p=np.exp(side.log_weights))
-        parts = [
-            (member, groups) for member in self.members for groups in member.of_one(self.design, side.rows).partitions
-        ]
-        which = draw.permutation(n) % len(parts)
-        out = np.empty((n, self.n_dims))
-        for p, (member, groups) in enumerate(parts):
-            for c in range(len(side.rows)):
-                cells = np.flatnonzero((which == p) & (row == c))
-                if len(cells):
-                    generator = torch.Generator().manual_seed(int(draw.integers(2**62)))
-                    cloud = ode_sample(len(cells), MemberDensity(member, groups, c), generator=generator)
-                    out[cells] = member.embedding(cloud) * self.scale
-        return out
+        side = side_of(self.design, named, own_row(self.design, named, own))
+        return draw_cells(self, n, side, rng=generator_of(rng))
 
     def weights(
         self, first: SideSpec, second: SideSpec, *others: SideSpec, bandwidth: float | Literal["auto"] = "auto"
     ) -> np.ndarray:
-        """Weights of the nodes for a contrast of two or more sides, coarse to fine ``(n_nodes,)``."""
+        """Weights of the nodes for a contrast of two or more sides.
+
+        Parameters
+        ----------
+        first, second, *others
+            As the sides of `log_ratio`.
+        bandwidth
+            As in `log_ratio`.
+
+        Returns
+        -------
+        Coarse to fine, ``(n_nodes,)``, from 1 downwards.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            As `log_ratio`.
+        """
         width = check_bandwidth(bandwidth, "denoising")
         if width == "auto":
-            return choose_weights(self._rivals(first, second, *others))
+            return choose_weights(rivals_of(self, first, second, *others))
         return cut_weights(cut_at(width / self.scale, nodes().bandwidth), N_NODES)
 
     def judge(self, target: SideSpec, reference: SideSpec, weights: np.ndarray) -> Judged:
-        """Held-out cells of a contrast and their ratios by members that had not seen them."""
-        held = self._judging(target, reference)
-        return Judged.of(held, self._conditions(target, reference), held.parts.astype(np.float64) @ weights)
+        """Held-out cells of a contrast and their ratios by members that had not seen them.
+
+        With ``weights (n_nodes,)`` of the nodes (see `weights`). No cells where none can tell of the contrast.
+        """
+        held, sides = judges_of(self, target, reference)
+        return Judged.of(held, sides, held.parts @ np.asarray(weights, np.float64))
 
     def judge_baselines(self, target: SideSpec, reference: SideSpec) -> dict[str, Judged]:
-        """The same by Gaussian conditions, fitted to the same cells."""
-        held, sides = self._judging(target, reference), self._conditions(target, reference)
+        """What `judge` gives by Gaussian conditions, fitted to the same cells: `Judged` by the name of the baseline."""
+        held, sides = judges_of(self, target, reference)
         each = zip(BASELINES, np.moveaxis(held.baselines, 2, 0), strict=True)
         return {name: Judged.of(held, sides, part) for name, part in each}
 
     def save(self, path: str | Path) -> None:
-        """Write the flow as a safetensors file."""
+        """Write the flow as a safetensors file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+        """
         _storage.save(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> ConditionalFlow:
-        """Read a flow written by `save`."""
+        """Read a flow written by `save`.
+
+        Parameters
+        ----------
+        path
+            The file.
+        device
+            As in `to`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a safetensors file, or holds no flow, a damaged one or one of another format version.
+        """
         return _storage.load(Path(path), device=device)
 
     def _cells(self, x: ArrayLike) -> np.ndarray:
@@ -329,66 +387,10 @@ class ConditionalFlow:
             raise ValueError(msg)
         return cells / self.scale
 
-    def _conditions(self, target: SideSpec, reference: SideSpec) -> tuple[np.ndarray, np.ndarray]:
-        return conditions_of(self.design, named_levels(self.design, target), named_levels(self.design, reference))
-
-    def _judging(self, target: SideSpec, reference: SideSpec) -> HeldOut:
-        named = (named_levels(self.design, side) for side in (target, reference))
-        return self.held_out.where(judging_groups(self.design, *named)[self.held_out.group])
-
-    def _rivals(self, first: SideSpec, *others: SideSpec) -> HeldOut:
-        """Held-out cells of the conditions of a contrast; of all conditions where it is about covariates alone.
-
-        Of a column of numbers those of all numbers: they share what the number does.
-        """
-        each = [np.union1d(*self._conditions(first, other)) for other in others]
-        wanted = self.design.along_numbers(np.unique(np.concatenate(each)))
-        return self.held_out.of(wanted if len(wanted) > 1 else np.arange(len(self.design.conditions)))
-
-    def _own_row(self, named: Mapping[str, list[int | float]], own: np.ndarray | None) -> np.ndarray:
-        missing = [column for column in self.design.columns if column not in named]
-        if own is None and missing:
-            msg = f"Name a level of {missing[0]!r} too, or pass the cells' own labels as `own`."
-            raise ValueError(msg)
-        if own is None:
-            return np.zeros(len(self.design.columns), self.design.groups.dtype)
-        row = self.design.encode(np.asarray(own).reshape(1, -1))
-        for column, known, label in zip(self.design.columns, self.design.known(row)[0], own, strict=True):
-            if column in missing and not known:
-                self.design.level(column, str(label))  # names a label that is unknown
-                msg = f"{label!r} lies beyond the fit of {column!r}, which has {self.design.choices(column)}."
-                raise ValueError(msg)
-        return row[0]
-
-    def _asked(
-        self,
-        n: int,
-        sides: Sequence[SideSpec],
-        *,
-        own: np.ndarray | None,
-        fold: np.ndarray | None,
-        by_fold: bool,
-        progress: bool,
-    ) -> Iterator[tuple[Batch, list[Side]]]:
-        """Batches of cells that are scored alike, and the sides as these cells see them."""
-        named, row = [named_levels(self.design, side) for side in sides], None
-        if own is None:
-            for levels in named:
-                self._own_row(levels, None)
-        split: dict[str, Any] = {"own": own, "fold": fold, "left_out": self.left_out, "by_fold": by_fold}
-        with tqdm(total=n, desc="scoring", unit="cell", disable=not progress) as bar:
-            for batch in batches(self.design, n, named, **split):
-                if row is None or (batch.own_row != row).any():
-                    row = batch.own_row
-                    mixtures = [side_of(self.design, levels, row) for levels in named]
-                yield batch, mixtures
-                bar.update(len(batch.cells))
-
     def _ode_scores(self, x: ArrayLike, sides: Sequence[SideSpec], **options: Any) -> Iterator[Scores]:
         """As `scores`, along the probability flow: of one side, or of two with the second counting as 0."""
-        from scratio_sc.flow._ode_scores import ode_densities, ode_ratios
-
         x = self._cells(x)
         score = ode_densities if len(sides) == 1 else ode_ratios
-        for batch, mixtures in self._asked(len(x), sides, by_fold=True, **options):
+        options |= {"left_out": self.left_out, "by_fold": True}
+        for batch, mixtures in asked(self.design, len(x), sides, **options):
             yield score(self, x[batch.cells], batch, sides=mixtures)

@@ -9,6 +9,9 @@ from scratio_sc.flow._standard_error import error_of_mean
 if TYPE_CHECKING:
     import numpy as np
 
+CLEARLY = 1.645
+"""Standard errors that chance alone exceeds once in twenty times."""
+
 
 def is_clear(gain: np.ndarray, *, n_errors: float = 1.0, least: float = 0.0) -> bool:
     """Whether cells gain ``(n,)`` more on average than `least`, and more than so many standard errors of that average.

@@ -15,7 +15,7 @@ from scratio_sc.flow._calibration import MIN_JUDGED
 from scratio_sc.flow._contest import Contest
 from scratio_sc.flow._discriminative import LabelledMeans
 from scratio_sc.flow._folds import places_in_groups
-from scratio_sc.flow._gain import is_clear
+from scratio_sc.flow._gain import CLEARLY, is_clear
 from scratio_sc.flow._mixture_fit import Fitted, Mixture
 from scratio_sc.flow._tilt import Tilt
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 OWN_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 LABEL_WEIGHTS = (0.3, 1.0, 3.0, 10.0)
-CLEARLY = 1.645
-"""Standard errors by which labels that have a say, united components and second opinions serve held-out cells."""
 LEAST_TOLD = 0.1
 """Share of the log-loss of held-out cells that united components have to save: fewer of them see less."""
 LEAST_ADDED = 0.02

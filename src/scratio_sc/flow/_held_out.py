@@ -93,9 +93,13 @@ class HeldOut:
 
     def losses(self, weights: np.ndarray) -> np.ndarray:
         """Log-loss of each cell's condition under prior odds times likelihood ratio, nats ``(n,)``."""
-        joint = self.parts.astype(np.float64) @ weights + self.log_frequency
-        total: np.ndarray = logsumexp(joint, axis=1)
-        return total - joint[np.arange(len(joint)), self.condition]
+        return losses_of(self.parts @ weights + self.log_frequency, self.condition)
+
+
+def losses_of(joint: np.ndarray, condition: np.ndarray) -> np.ndarray:
+    """Log-loss ``(n,)`` of the condition of cells ``(n,)`` by joint log probabilities ``(n, n_conditions)``, nats."""
+    total: np.ndarray = logsumexp(joint, axis=1)
+    return total - joint[np.arange(len(joint)), condition]
 
 
 def score_held_out(
@@ -111,28 +115,29 @@ def score_held_out(
 ) -> tuple[HeldOut, np.ndarray]:
     """Held-out log likelihoods under every condition, and the log density of each cell under its own, nats.
 
-    Of many cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates.
-    With ``weights (n_nodes,)``, nodes of equal weights side by side are known together only, and no baselines.
+    The latter by the first opinion: a second one tells conditions apart, and is no good description of cells. Of many
+    cells, a random part, in which no condition is rarer than it has to be. A cell keeps its own covariates. With
+    ``weights (n_nodes,)``, nodes of equal weights side by side are known together only, and no baselines.
     """
     conditions, condition = design.conditions, design.condition_of(design.groups[group])
     judged = np.random.default_rng(seed).permutation(np.flatnonzero(np.isin(folds.of_cell, folds.left_out)))
-    limit = how_many(len(conditions), in_closed_form=all(member.network.silent for member in members))
+    limit = max_judged(len(conditions), in_closed_form=all(member.network.silent for member in members))
     cells = judged[in_turn(condition[judged])[:limit]]
     n_kept, n_judged = (np.bincount(condition[part], minlength=len(conditions)) for part in (cells, judged))
     kept = np.maximum(n_kept, 1) / np.maximum(n_judged, 1)
     covariates = design.groups[group[cells], design.n_condition_columns :]
     left_out = folds.of_cell[cells][None] == folds.left_out[:, None]
-    parts = np.zeros((len(cells), len(conditions), N_NODES))
+    parts, density = np.zeros((len(cells), len(conditions), N_NODES)), np.zeros(len(cells))
     log_prior = np.empty((len(cells), len(conditions)), np.float32)
     directions, *_ = draw_directions(x.shape[1], N_SHARES, rng=np.random.default_rng(seed))
 
-    def of_member(asked: tuple[Member, np.ndarray, np.ndarray]) -> np.ndarray:
+    def of_member(asked: tuple[Member, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         member, mine, rows = asked
         found = node_log_likelihoods(
             member, x[cells[mine]], member.groups(design, rows), directions=directions, weights=weights
         )
-        mean: np.ndarray = found.mean(0)
-        return mean
+        own = np.arange(len(mine)), condition[cells[mine]]
+        return found.mean(0), found[: member.anchor.n_parts].mean(0).sum(-1)[own]
 
     asked = []
     for own in np.unique(covariates, axis=0):
@@ -142,18 +147,21 @@ def score_held_out(
         asked += [(member, np.flatnonzero(same & left_out[m]), rows) for m, member in enumerate(members)]
     at_most = at_once(members[0].device)
     with tqdm(total=int(left_out.sum()), desc="judging", unit="cell", disable=not progress) as bar:
-        for (_, mine, _), found in zip(asked, side_by_side(of_member, asked, at_most=at_most), strict=True):
-            parts[mine] += found
+        found = side_by_side(of_member, asked, at_most=at_most)
+        for (_, mine, _), (by_node, under_own) in zip(asked, found, strict=True):
+            parts[mine] += by_node
+            density[mine] += under_own
             bar.update(len(mine))
-    parts /= left_out.sum(0)[:, None, None]
+    n_judges = left_out.sum(0)
+    parts, density = parts / n_judges[:, None, None], density / n_judges
     baselines = np.empty((*parts.shape[:2], 0))
     if weights is None:
         baselines = score_baselines(x, condition, design.stratum[group], cells=cells, fold=folds.of_cell)
     held_out = HeldOut(parts.astype(np.float32), condition[cells], log_prior, baselines, kept, group[cells])
-    return held_out, parts.sum(2)[np.arange(len(cells)), condition[cells]]
+    return held_out, density
 
 
-def how_many(n_conditions: int, *, in_closed_form: bool) -> int:
+def max_judged(n_conditions: int, *, in_closed_form: bool) -> int:
     """How many cells are judged at most, under so many conditions each."""
     if not in_closed_form:
         return max(MAX_NETWORK_SCORES // n_conditions, MIN_HELD_OUT)
@@ -169,12 +177,12 @@ def in_turn(condition: np.ndarray) -> np.ndarray:
     return np.argsort(turn, kind="stable")
 
 
-def find_support(held_out: HeldOut, total: np.ndarray) -> np.ndarray:
+def find_support(held_out: HeldOut, density: np.ndarray) -> np.ndarray:
     """Log density below which hardly any cell of a condition lies, ``(n_conditions,)``, with a margin."""
     n_conditions = held_out.parts.shape[1]
     out = np.full(n_conditions, -np.inf)
     for c in range(n_conditions):
-        own = total[held_out.condition == c]
+        own = density[held_out.condition == c]
         if len(own):
             out[c] = np.quantile(own, SUPPORT_QUANTILE) - SUPPORT_MARGIN
     return out

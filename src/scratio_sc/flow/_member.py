@@ -84,13 +84,6 @@ class Member:
         features = design.features(rows)
         return self._groups(features, [self._first_opinion(design, rows, features)])
 
-    def of_one(self, design: Design, rows: np.ndarray) -> Groups:
-        """The same for densities of one side: a second opinion tells sides apart, and has nothing to say of one.
-
-        Networks correct both opinions, and are of no use without one of them.
-        """
-        return (self.described if self.network.silent else self.groups)(design, rows)
-
     def _first_opinion(self, design: Design, rows: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, ...]:
         """Log weights ``(k, m)``, means ``(k, m, d)``, variances and rotations (of one group where all share them)."""
         anchor = self.anchor

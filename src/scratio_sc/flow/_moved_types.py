@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_ASKED = 20_000
 """Cells that say which components are one."""
 NATS_EACH = 2.0
-"""Nats that a union may lose for each parameter it saves; held-out cells say whether it serves (`_anchor`)."""
+"""Nats that a union may lose for each parameter it saves; held-out cells say whether it serves (`_halves`)."""
 EXPLAINED = (0.5, None)
 """Share of what a union loses where nothing moves that moves have to explain; none where types are coarser, too."""
 
@@ -126,21 +126,21 @@ class _Types:
         types, loss = _Types(self.size.copy(), self.mean.copy(), self.scatter.copy()), np.full((m, m), np.inf)
         for i in range(m):
             for j in range(i + 1, m):
-                loss[i, j] = types._loss(i, j, explained=explained)
+                loss[i, j] = types._union_loss(i, j, explained=explained)
         while loss.min() < limit:
             i, j = divmod(int(loss.argmin()), m)
             types.size[:, i], types.mean[:, i], types.scatter[i] = _together(*types._both(i, j))
             kind[kind == j] = i
             loss[j] = loss[:, j] = np.inf
             for k in np.setdiff1d(kind, i):
-                loss[min(i, k), max(i, k)] = types._loss(i, k, explained=explained)
+                loss[min(i, k), max(i, k)] = types._union_loss(i, k, explained=explained)
         of_component: np.ndarray = np.unique(kind, return_inverse=True)[1]
         return of_component
 
     def _both(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.size[:, [i, j]], self.mean[:, [i, j]], self.scatter[[i, j]]
 
-    def _loss(self, i: int, j: int, *, explained: float | None) -> float:
+    def _union_loss(self, i: int, j: int, *, explained: float | None) -> float:
         """Classification likelihood that a union loses, nats; inf where moves explain too little."""
         moved = _loss(*self._both(i, j))
         if explained is None:

@@ -7,6 +7,8 @@ import torch
 
 from scratio_sc.flow._anchor_plan import JUDGE_SHARE, N_PARTITIONS
 from scratio_sc.flow._components import Components, find_components, gaussian_groups, merge_tree
+from scratio_sc.flow._device import usual_torch
+from scratio_sc.flow._folds import copies_of
 from scratio_sc.flow._outliers import outliers
 from scratio_sc.flow._threads import one_torch_thread
 
@@ -18,6 +20,7 @@ N_PIECES = 8
 """Pieces that a cloud without types is cut into."""
 
 
+@usual_torch()
 @one_torch_thread()
 def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Which neighbourhoods ``(n, k)`` (bool) each cell ``(n, d)`` is in: one at least.
@@ -27,7 +30,8 @@ def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarra
     """
     looked_at = ~outliers(x)
     cells = torch.as_tensor((x - x[looked_at].mean(0)) / (np.sqrt(x[looked_at].var(0).mean()) or 1.0))
-    parts = [_partition(cells, torch.as_tensor(looked_at), rng=rng) for _ in range(N_PARTITIONS)]
+    copy = copies_of(cells.numpy())
+    parts = [_partition(cells, torch.as_tensor(looked_at), copy=copy, rng=rng) for _ in range(N_PARTITIONS)]
     found = np.concatenate(parts, axis=1)
     large = found[:, found.sum(0) >= MIN_CELLS]
     kept: np.ndarray = np.unique(large, axis=1)
@@ -35,8 +39,8 @@ def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarra
     return np.column_stack([kept, alone]) if alone.any() else kept
 
 
-def _partition(x: torch.Tensor, looked_at: torch.Tensor, *, rng: np.random.Generator) -> np.ndarray:
-    apart = torch.as_tensor(rng.random(len(x)) < JUDGE_SHARE)
+def _partition(x: torch.Tensor, looked_at: torch.Tensor, *, copy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    apart = torch.as_tensor(rng.random(len(x))[copy] < JUDGE_SHARE)
     fitted, judge = x[looked_at & ~apart], x[looked_at & apart]
     components = find_components(fitted, judge, rivals=gaussian_groups(fitted, np.zeros(len(fitted))), rng=rng)
     if len(components.weight) == 1:

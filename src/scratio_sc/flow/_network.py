@@ -1,4 +1,4 @@
-"""The residual networks that say what a Gaussian cannot: one for coarse noise, one for fine noise.
+"""The residual networks that say what a mixture cannot: one for coarse noise, one for fine noise.
 
 They share nothing, so that what is learned to tell conditions apart at fine noise cannot disturb the coarse log
 ratios, which denoising alone learns best.

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from scratio_sc.flow._device import usual_torch
 from scratio_sc.flow._member import MemberDensity
 from scratio_sc.flow._ode import ode_log_density, ode_log_ratio
-from scratio_sc.flow._scores import Scores, finest_scores
+from scratio_sc.flow._scores import Scores, finest_scores, of_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,12 +47,12 @@ def ode_densities(flow: ConditionalFlow, x: np.ndarray, batch: Batch, *, sides: 
     Members that have seen the cells are not asked: their densities are NaN, and partitions are means of the others.
     """
     (side,) = sides
-    n_parts = len(flow.members[0].of_one(flow.design, side.rows).partitions)
+    n_parts = len(of_one(flow, flow.members[0], side.rows).partitions)
     by_part = np.full((len(flow.members), n_parts, len(x), len(side.rows)), np.nan)
     for m in np.flatnonzero(batch.unseen[:, 0]):
         member = flow.members[m]
         cells, generator = member.coordinates(x), torch.Generator().manual_seed(flow.seed)
-        partitions = member.of_one(flow.design, side.rows).partitions
+        partitions = of_one(flow, member, side.rows).partitions
         for c in range(len(side.rows)):
             for p, groups in enumerate(partitions):
                 density = MemberDensity(member, groups, c)

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 
+from scratio_sc.flow._device import usual_torch
+
 MIN_NEIGHBOURS = 5
 NEAR = 3.0
 """Distance at which cells count as neighbours, in spreads of all cells (the root of their total variance)."""
@@ -17,6 +19,7 @@ LOOKED_AT = (500, 20_000)
 DISTANCES_AT_ONCE = 4_000_000
 
 
+@usual_torch()
 def outliers(x: np.ndarray) -> np.ndarray:
     """Whether each cell ``(n, d)`` has fewer than `MIN_NEIGHBOURS` others near it, ``(n,)``.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow._contrast import Side
     from scratio_sc.flow._denoising_ratio import Directions
     from scratio_sc.flow._flow import ConditionalFlow
-    from scratio_sc.flow._member import Member
+    from scratio_sc.flow._member import Groups, Member
 
 MIN_NEARBY = 3.0
 """Cells of a side to expect among the fitted cells nearby, below which a cell counts as far from the side."""
@@ -69,6 +69,15 @@ def _mean_of(by_member: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return mean
 
 
+def of_one(flow: ConditionalFlow, member: Member, rows: np.ndarray) -> Groups:
+    """Rows ``(k, n_columns)`` of the design according to a member, for densities of one side.
+
+    A second opinion tells sides apart, and has nothing to say of one. Networks correct both opinions, and are of no use
+    without one of them.
+    """
+    return (member.described if flow.silent else member.groups)(flow.design, rows)
+
+
 @usual_torch()
 @one_numpy_thread()
 def denoising_scores(
@@ -85,17 +94,20 @@ def denoising_scores(
         return np.stack(mixed, axis=-1)
 
     def of_member(asked: tuple[Member, Directions, bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Log densities of the sides, of the sides by partition, and of the rows at the finest if the member judges."""
+        """Log densities of the sides, of the sides by partition, and of the rows at the finest if the member judges.
+
+        The latter by the first opinion, as `ConditionalFlow.support` is.
+        """
         member, directions, is_judge = asked
-        groups = (member.groups if len(sides) > 1 else member.of_one)(flow.design, rows)
+        groups = member.groups(flow.design, rows) if len(sides) > 1 else of_one(flow, member, rows)
         parts = node_log_likelihoods(member, x, groups, directions=directions, weights=weights)
         seen = parts @ weights
-        return of_sides(seen.mean(0)), of_sides(seen), parts.mean(0).sum(-1) if is_judge else None
+        finest = parts[: member.anchor.n_parts].mean(0).sum(-1) if is_judge else None
+        return of_sides(seen.mean(0)), of_sides(seen), finest
 
     judges: np.ndarray = np.any(batch.unseen, axis=1)
     asked = [*zip(flow.members, _directions(flow, judges), judges, strict=True)]
-    first = flow.members[0]
-    at_most = at_once(first.device, small=first.network.silent and flow.n_dims <= MAX_DIMS_ALONE)
+    at_most = at_once(flow.members[0].device, small=flow.silent and flow.n_dims <= MAX_DIMS_ALONE)
     by_member, by_partition, finest = zip(*side_by_side(of_member, asked, at_most=at_most), strict=True)
     members = np.stack(by_member)
     judged = _mean_of(np.stack([part for part in finest if part is not None]), batch.unseen[judges])

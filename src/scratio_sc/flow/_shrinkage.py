@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc.flow._columns import Column, turns
+from scratio_sc.flow._gain import CLEARLY
 from scratio_sc.flow._same_means import MIN_CELLS, gate, price, same_means
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     Shrink = Callable[..., tuple[np.ndarray, float]]
 
-CLEARLY = 1.645
-"""Standard deviations of chance that what is left of the distances of all components has to exceed."""
 DECIMALS = 9
 """To which means are the same if levels share them."""
 SWEEPS = 20

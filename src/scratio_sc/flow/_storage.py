@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -25,12 +25,14 @@ from scratio_sc.flow._numeric import Numeric
 from scratio_sc.flow._same_cells import N_DIRECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from scratio_sc.flow._flow import ConditionalFlow
+
+Number = TypeVar("Number", int, float)
 
 FORMAT_VERSION = 9
 _ANCHOR_ARRAYS = tuple(field.name for field in fields(Anchor) if field.name != "own_share")
@@ -83,18 +85,26 @@ def _member_to_dict(member: Member) -> dict[str, Any]:
 @usual_torch()
 def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> ConditionalFlow:
     """The flow of `to_dict`; a ValueError names what is missing, misshapen or of another version."""
-    from scratio_sc.flow._flow import ConditionalFlow
-
     found = stored.get("format_version") if isinstance(stored, Mapping) else None
     if found is None:
-        msg = "This is no stored flow: it has no 'format_version'. Fit one with `scratio.tl.fit(adata, 'condition')`."
+        msg = "This is no stored flow: it has no 'format_version'."
         raise ValueError(msg)
-    if int(found) != FORMAT_VERSION:
+    if _scalar(stored, "format_version", int) != FORMAT_VERSION:
         msg = (
             f"The stored flow has format_version {found}, written by scratio_sc {stored.get('package_version', '?')}; "
             f"scratio_sc {package_version()} reads {FORMAT_VERSION}. Fit again, or install the version that wrote it."
         )
         raise ValueError(msg)
+    try:
+        return _flow(stored, device=device)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+        msg = f"The stored flow is damaged ({error}). Fit again."
+        raise ValueError(msg) from error
+
+
+def _flow(stored: Mapping[str, Any], *, device: str) -> ConditionalFlow:
+    from scratio_sc.flow._flow import ConditionalFlow
+
     design = _design(_get(stored, "design"))
     place = choose_device(device)
     stored_members = _get(stored, "members")
@@ -134,13 +144,13 @@ def from_dict(stored: Mapping[str, Any], *, device: str = "auto") -> Conditional
     )
     return ConditionalFlow(
         design=design,
-        scale=float(_get(stored, "scale")),
+        scale=_scalar(stored, "scale", float),
         members=members,
         left_out=left_out,
         held_out=held_out,
         support=support,
         history={name: _array(stored, "history", name) for name in _HISTORY},
-        seed=int(_get(stored, "seed")),
+        seed=_scalar(stored, "seed", int),
         sketch=sketch,
         withheld=withheld,
         hidden_moves=hidden,
@@ -187,7 +197,7 @@ def _design(stored: Mapping[str, Any]) -> Design:
         () if j in numbers else tuple(str(label) for label in np.atleast_1d(_get(names, str(j)))) for j in range(n)
     )
     groups, sizes = _array(stored, "groups"), _array(stored, "sizes")
-    n_condition_columns = int(_get(stored, "n_condition_columns"))
+    n_condition_columns = _scalar(stored, "n_condition_columns", int)
     return Design(columns, n_condition_columns, levels, groups.reshape(-1, n), sizes, numbers)
 
 
@@ -199,13 +209,13 @@ def _number(stored: Mapping[str, Any]) -> Numeric:
             "numbers.shapes": (shapes, (len(value), shapes.shape[-1])),
         }
     )
-    return Numeric(edges, value, shapes, float(_get(stored, "low")), float(_get(stored, "high")))
+    return Numeric(edges, value, shapes, _scalar(stored, "low", float), _scalar(stored, "high", float))
 
 
 def _member(stored: Mapping[str, Any], design: Design, device: torch.device) -> Member:
     arrays = {name: _array(stored, "anchor", name) for name in _ANCHOR_ARRAYS}
     kept = _get(stored, "anchor")
-    anchor = Anchor(**arrays, own_share=float(_get(kept, "own_share")))
+    anchor = Anchor(**arrays, own_share=_scalar(kept, "own_share", float))
     if bool(_get(stored, "silent")):
         return Member(
             anchor, _experts(anchor.mean.shape[-1], design.n_features, widths=(1, 1), n_blocks=(0, 0)), device
@@ -247,6 +257,14 @@ def _get(stored: Mapping[str, Any], name: str) -> Any:
     return stored[name]
 
 
+def _scalar(stored: Mapping[str, Any], name: str, kind: Callable[[Any], Number]) -> Number:
+    value = _get(stored, name)
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        _damaged(name, f"{value!r} is no number")
+
+
 def _array(stored: Mapping[str, Any], *path: str) -> np.ndarray:
     value: Any = stored
     for name in path:
@@ -258,7 +276,7 @@ def _array(stored: Mapping[str, Any], *path: str) -> np.ndarray:
 
 
 def _damaged(name: str, what: str) -> NoReturn:
-    msg = f"The stored flow is damaged at {name!r}: {what}. Fit again with `scratio.tl.fit(adata, 'condition')`."
+    msg = f"The stored flow is damaged at {name!r}: {what}. Fit again."
     raise ValueError(msg)
 
 

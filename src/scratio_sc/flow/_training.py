@@ -91,7 +91,7 @@ class TrainingCells:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Losses:
     """Losses recorded while training: ``step``, ``loss`` and ``held_out_loss``, each ``(n_records,)``."""
 
     step: np.ndarray
@@ -173,7 +173,7 @@ def train(
     schedule: Schedule,
     generator: torch.Generator,
     on_step: Callable[[], None],
-) -> Progress:
+) -> Losses:
     """Train the member's network in place; it ends as the moving average of its weights.
 
     Where the network does not denoise held-out cells clearly better than the anchor alone, it is put back to silence:
@@ -213,7 +213,7 @@ def train(
     else:
         network.silence()
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
-    return Progress(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
+    return Losses(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
 
 
 def _optimiser(

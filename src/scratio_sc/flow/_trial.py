@@ -11,7 +11,7 @@ import torch
 from scratio_sc.flow._bandwidth import fine_cuts
 from scratio_sc.flow._denoising_ratio import N_NODES, anchor_parts, draw_directions, node_log_likelihoods
 from scratio_sc.flow._gain import is_clear
-from scratio_sc.flow._held_out import HeldOut
+from scratio_sc.flow._held_out import losses_of
 from scratio_sc.flow._training import MIN_GAIN_SE
 
 if TYPE_CHECKING:
@@ -51,11 +51,8 @@ def _losses(member: Member, cells: TrainingCells, stratum: Stratum, *, rng: np.r
     x, groups = cells.x[torch.as_tensor(rows, device=member.device)], cells.groups.take(stratum.groups)
     directions = draw_directions(x.shape[1], N_SHARES, rng=rng)[0]
     own = (cells.group[rows].cpu().numpy()[:, None] == stratum.groups.cpu().numpy()).argmax(1)
-    prior = np.tile(stratum.log_prior.cpu().double().numpy(), (len(rows), 1))
+    prior = stratum.log_prior.cpu().double().numpy()
     anchor = anchor_parts(x, groups).cpu().numpy()
     network = node_log_likelihoods(member, member.embedding(x), groups, directions=directions).mean(0)
-    by = (network, anchor, np.zeros_like(anchor))
-    no_baselines, all_kept = np.empty((*prior.shape, 0)), np.ones(prior.shape[1])
-    held_out = [HeldOut(parts, own, prior, no_baselines, all_kept, own) for parts in by]
-    cuts = fine_cuts(N_NODES)
-    return np.stack([np.stack([held.losses(weights) for weights in cuts], axis=1) for held in held_out])
+    by, cuts = (network, anchor, np.zeros_like(anchor)), fine_cuts(N_NODES)
+    return np.stack([np.stack([losses_of(parts @ cut + prior, own) for cut in cuts], axis=1) for parts in by])

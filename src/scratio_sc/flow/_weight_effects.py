@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.flow._distances import root_of
 from scratio_sc.flow._same_levels import BROAD, together
 from scratio_sc.flow._sizes import SPREADS, prior_variance
 
@@ -42,7 +43,7 @@ class EffectPrior:
 
     def with_apart(self, shared: np.ndarray) -> np.ndarray:
         """Roots of covariances to which v is added, of roots of those that components share ``(n_levels, m, m)``."""
-        return _root(shared @ shared.swapaxes(1, 2) + np.diag(self.apart)) if self.apart.any() else shared
+        return root_of(shared @ shared.swapaxes(1, 2) + np.diag(self.apart)) if self.apart.any() else shared
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Known:
 
     precision: np.ndarray
     pull: np.ndarray
-    n_free: float
+    n_free: int
     unit: np.ndarray | float = 1.0
 
     def evidence(self, roots: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ class Known:
     def chosen_by_cells(self, chosen: np.ndarray) -> np.ndarray:
         """S V S of estimates S e by such roots, where V is their covariance, nats², ``(n_levels, m, m)``."""
         value, vector, _ = self._along(chosen)
-        return (_between(chosen @ vector, value / (1 + value) ** 2).T * np.square(self.unit)).T
+        return (_along_vectors(chosen @ vector, value / (1 + value) ** 2).T * np.square(self.unit)).T
 
     def withheld(self, estimate: np.ndarray, chosen: np.ndarray, roots: np.ndarray, *, sizes: Sizes) -> np.ndarray:
         """What an ``estimate (n_levels, m)`` is expected to withhold of the effects, squared, ``(n_levels, m, m)``.
@@ -181,7 +182,7 @@ class Known:
             value, vector, pull = self._along(root)
             into = root @ vector
             variance = tau**2 / (1 + tau**2 * value)
-            out += _between(into, np.einsum("lt,tlk->lk", by_spread, variance))
+            out += _along_vectors(into, np.einsum("lt,tlk->lk", by_spread, variance))
             apart = np.einsum("lik,tlk->tli", into, variance * pull) - estimate
             out += np.einsum("lt,tli,tlj->lij", by_spread, apart, apart)
         out -= (chosen.T / np.square(self.unit)).T
@@ -218,13 +219,7 @@ def _units(n_cells: np.ndarray, n_levels: int) -> np.ndarray:
     return np.sqrt(np.maximum(square, RIDGE) / (1 - 1 / n_levels)) if n_levels > 1 else np.ones(len(n_cells))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    value, vector = np.linalg.eigh(covariance)
-    roots: np.ndarray = vector * np.sqrt(np.maximum(value, 0))[..., None, :]
-    return roots
-
-
-def _between(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def _along_vectors(into: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Covariances ``(n_levels, m, m)`` of what has such variances ``(n_levels, k)`` along ``into (n_levels, m, k)``."""
     out: np.ndarray = (into * variance[:, None]) @ into.swapaxes(1, 2)
     return out

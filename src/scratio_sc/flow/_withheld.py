@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def united(parts: Sequence[np.ndarray]) -> np.ndarray:
+def padded(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Covariances in partitions ``(n_features, m_p, m_p)``, one below the other, ``(n_features, m, max m_p)``."""
     most = max(part.shape[1] for part in parts)
     return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, most - part.shape[1]))) for part in parts], axis=1)
@@ -29,12 +29,12 @@ def withheld_from(
     parts = [np.flatnonzero(partition == p) for p in np.unique(partition)]
     for f in np.flatnonzero(np.ptp(features, axis=0) > 0):
         by_side = change * features[:, f, None, None]
-        lacking = [_between(by_side[..., own], withheld[f][own, : len(own)]) for own in parts]
+        lacking = [_covariances(by_side[..., own], withheld[f][own, : len(own)]) for own in parts]
         out += _at_least_nothing(np.mean(lacking, axis=0))
     return out
 
 
-def _between(change: np.ndarray, withheld: np.ndarray) -> np.ndarray:
+def _covariances(change: np.ndarray, withheld: np.ndarray) -> np.ndarray:
     """Covariances ``(n, k, k)`` of ``change (k, n, m)`` times effects of covariances ``(m, m)``."""
     return np.einsum("knm,jnm->nkj", change @ withheld, change)
 

@@ -9,7 +9,7 @@ import numpy as np
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._sides import as_spec, describe, read_own_labels, warn_of_unfitted
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc.flow._flow import check_method
+from scratio_sc.flow._arguments import check_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,7 @@ from scratio_sc._keys import RatioKeys
 from scratio_sc._ratio import score_cells, write_ratio
 from scratio_sc._sides import as_spec, check_differ
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc.flow._arguments import check_bandwidth
-from scratio_sc.flow._flow import check_method
+from scratio_sc.flow._arguments import check_bandwidth, check_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
