@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from scratio_sc import pl
-from scratio_sc.pl._interaction import _LESS, _MORE, _UNCLEAR
+from scratio_sc.pl._interaction import LESS, MORE, UNCLEAR
 
 KEYS = ["more", "less", "unclear"]
 
@@ -51,7 +51,7 @@ def test_combinations_are_sorted_by_their_mean(combined: AnnData) -> None:
 
 def test_colour_says_which_side_of_0_the_interval_is_on(combined: AnnData) -> None:
     colours = [to_rgba(line.get_color()) for line in means(pl.interaction(combined, KEYS, show=False))]
-    assert colours == [to_rgba(_LESS), to_rgba(_UNCLEAR), to_rgba(_MORE)]
+    assert colours == [to_rgba(LESS), to_rgba(UNCLEAR), to_rgba(MORE)]
 
 
 def test_interaction_without_a_summary_says_why(combined: AnnData) -> None:
@@ -64,7 +64,7 @@ def test_extrapolated_interaction_is_hollow_and_says_so(combined: AnnData) -> No
     combined.uns["far"] = entry(2.0, 0.1, "A+F", "extrapolated")
     figure = pl.interaction(combined, ["more", "far"], return_fig=True)
     (ax,) = figure.axes
-    assert [to_rgba(line.get_markerfacecolor()) == to_rgba(_MORE) for line in means(ax)] == [True, False]
+    assert [to_rgba(line.get_markerfacecolor()) == to_rgba(MORE) for line in means(ax)] == [True, False]
     assert "extrapolated: size unknown" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 

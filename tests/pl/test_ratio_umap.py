@@ -268,7 +268,7 @@ def test_looks(adata: AnnData) -> None:
 
 def test_many_cells_are_rasterised(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not _coloured(pl.ratio_umap(adata, show=False)).get_rasterized()
-    monkeypatch.setattr("scratio_sc.pl._ratio_umap._RASTERISE_ABOVE", 10)
+    monkeypatch.setattr("scratio_sc.pl._ratio_umap.RASTERISE_ABOVE", 10)
     assert _coloured(pl.ratio_umap(adata, show=False)).get_rasterized()
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.special import logsumexp
 
-from ._simulate import check_at_least
+from scratio_sc.datasets._simulate import check_at_least
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-_TYPE_DISTANCE = 4.0
-_CONCENTRATION = 5.0
+TYPE_DISTANCE = 4.0
+CONCENTRATION = 5.0
 
 
 def batch_shift(
@@ -77,10 +70,10 @@ def batch_shift(
     check_at_least(1, n_cells=n_cells, n_dims=n_dims, n_types=n_types)
     check_at_least(2, n_batches=n_batches)
     rng = np.random.default_rng(rng)
-    means = _TYPE_DISTANCE * rng.standard_normal((n_types, n_dims))
+    means = TYPE_DISTANCE * rng.standard_normal((n_types, n_dims))
     direction = rng.standard_normal((n_types, n_batches, n_dims))
     moves = shift * direction / np.linalg.norm(direction, axis=2, keepdims=True)
-    shares = rng.dirichlet(np.full(n_batches, _CONCENTRATION), size=n_types)
+    shares = rng.dirichlet(np.full(n_batches, CONCENTRATION), size=n_types)
 
     cell_type = rng.integers(n_types, size=n_cells)
     batch = (rng.random((n_cells, 1)) > shares.cumsum(1)[cell_type, :-1]).sum(1)
@@ -98,7 +91,7 @@ def batch_shift(
     return AnnData(x.copy(), obs=obs, var=var, obsm={"X_pca": x, "X_corrected": corrected.astype(np.float32)})
 
 
-def _exact_score(x: Floats, cell_type: NDArray[np.intp], batch: NDArray[np.intp], *, centres: Floats) -> Floats:
+def _exact_score(x: np.ndarray, cell_type: np.ndarray, batch: np.ndarray, *, centres: np.ndarray) -> np.ndarray:
     """Scores ``(n,)`` of cells ``(n, d)`` of unit Gaussians at ``centres (n_types, n_batches, d)``."""
     score = np.empty(len(x))
     for t in np.unique(cell_type):
@@ -110,6 +103,6 @@ def _exact_score(x: Floats, cell_type: NDArray[np.intp], batch: NDArray[np.intp]
     return score
 
 
-def _categorical(name: str, codes: NDArray[np.intp], n: int) -> pd.Categorical:
+def _categorical(name: str, codes: np.ndarray, n: int) -> pd.Categorical:
     labels = [f"{name}_{k}" for k in range(n)]
     return pd.Categorical.from_codes(codes, categories=labels).remove_unused_categories()

@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._mixture import GaussianMixture
-from ._simulate import cells_per_condition, check_at_least, simulate
+from scratio_sc.datasets._mixture import GaussianMixture
+from scratio_sc.datasets._simulate import cells_per_condition, check_at_least, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
 
-    from ._mixture import Floats
-
-_CONTRASTS = {
+CONTRASTS = {
     "exact_response_vs_ctrl": ("response", "ctrl"),
     "exact_abundance_vs_ctrl": ("abundance", "ctrl"),
     "exact_response_vs_abundance": ("response", "abundance"),
@@ -108,12 +106,12 @@ def cell_mixture(
         conditions,
         cells_per_condition(list(conditions), n_cells, sizes),
         rng,
-        contrasts=_CONTRASTS,
+        contrasts=CONTRASTS,
         cell_types=[f"type_{k}" for k in range(n_types)],
     )
 
 
-def _cell_types(n_types: int, n_dims: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _cell_types(n_types: int, n_dims: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Means ``(n_types, n_dims)``, spread as along principal components, and covariances in random orientations."""
     means = 5.0 * rng.standard_normal((n_types, n_dims)) / np.sqrt(np.arange(1, n_dims + 1))
     axes, _ = np.linalg.qr(rng.standard_normal((n_types, n_dims, n_dims)))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._mixture import GaussianMixture
-from ._simulate import cells_per_condition, check_at_least, simulate
+from scratio_sc.datasets._mixture import GaussianMixture
+from scratio_sc.datasets._simulate import cells_per_condition, check_at_least, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

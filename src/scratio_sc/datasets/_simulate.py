@@ -11,7 +11,7 @@ from anndata import AnnData
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._mixture import GaussianMixture
+    from scratio_sc.datasets._mixture import GaussianMixture
 
 
 def simulate(

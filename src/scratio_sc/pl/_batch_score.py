@@ -9,8 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from scratio_sc._keys import BatchScoreKeys
 from scratio_sc._labels import read_labels
-
-from ._figure import finish, ink, panels, plot, shortened
+from scratio_sc.pl._figure import finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_SHOWN = (0.025, 0.975)
-_N_BINS = 100
-_SMOOTHING = 2.0
-_ROW_SHARE = 0.84
-_INCHES_PER_VIOLIN = 0.26
-_LONGEST_NAME = 30
+COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+SHOWN = (0.025, 0.975)
+N_BINS = 100
+SMOOTHING = 2.0
+ROW_SHARE = 0.84
+INCHES_PER_VIOLIN = 0.26
+LONGEST_NAME = 30
 
 
 @plot()
@@ -82,8 +81,8 @@ def batch_score(
     labels = read_labels(adata, (groupby,)).text[:, 0]
     scored, unscored = _rows(table, reps[0])
     rows = [*scored, *unscored]
-    height = _ROW_SHARE / len(reps)
-    inches = 1.6 + _INCHES_PER_VIOLIN * len(reps) * len(rows)
+    height = ROW_SHARE / len(reps)
+    inches = 1.6 + INCHES_PER_VIOLIN * len(reps) * len(rows)
     with panels(1, ax=ax, panel_size=(6.4, inches)) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.4", linewidth=1, zorder=1)
@@ -95,12 +94,12 @@ def batch_score(
             for j, rep in enumerate(reps):
                 place = y + (j - (len(reps) - 1) / 2) * height
                 found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
-                colour = _COLOURS[j % len(_COLOURS)]
+                colour = COLOURS[j % len(COLOURS)]
                 _draw_violin(panel, scores[rep][cells], place, half=0.46 * height, colour=colour)
                 _draw_information(panel, found, place, height=height)
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
-        _decorate(panel, shortened(rows, _LONGEST_NAME), groupby=groupby)
+        _decorate(panel, shortened(rows, LONGEST_NAME), groupby=groupby)
         _draw_legend(panel, reps, unscored=bool(unscored))
     return finish(axes, show=show, return_fig=return_fig)
 
@@ -137,11 +136,11 @@ def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, col
     known = scores[np.isfinite(scores)]
     if not len(known):
         return
-    low, high = np.quantile(known, _SHOWN)
+    low, high = np.quantile(known, SHOWN)
     if high - low < 1e-6:  # without a correction to judge all scores can be 0
         low, high = low - 1e-3, high + 1e-3
-    count, edges = np.histogram(known, bins=_N_BINS, range=(low, high))
-    density = gaussian_filter1d(count.astype(float), _SMOOTHING, mode="nearest")
+    count, edges = np.histogram(known, bins=N_BINS, range=(low, high))
+    density = gaussian_filter1d(count.astype(float), SMOOTHING, mode="nearest")
     width = half * density / max(density.max(), 1e-9)
     middle = (edges[:-1] + edges[1:]) / 2
     ax.fill_between(middle, place - width, place + width, color=colour, alpha=0.55, linewidth=0.8, zorder=2)
@@ -178,7 +177,7 @@ def _draw_legend(ax: Axes, reps: Sequence[str], *, unscored: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=_COLOURS[j % len(_COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
+    handles = [Patch(color=COLOURS[j % len(COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
     information = Line2D(
         [],
         [],

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._figure import finish, panels, plot
+from scratio_sc.pl._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE = "#0072B2"
-_LINE_WIDTH = 40
-_NARROW = 0.5
+BLUE = "#0072B2"
+LINE_WIDTH = 40
+NARROW = 0.5
 
 
 @plot()
@@ -87,13 +87,13 @@ def calibration(
         panel = axes[0]
         panel.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
         panel.errorbar(
-            curve["predicted"], curve["observed"], yerr=bars, color=_BLUE, marker="o", markersize=4, capsize=2
+            curve["predicted"], curve["observed"], yerr=bars, color=BLUE, marker="o", markersize=4, capsize=2
         )
         shown = _shown(np.concatenate([curve["predicted"], curve["lower"], curve["upper"]]))
         panel.set(xlim=shown, ylim=shown, aspect="equal")
         share = f"share of {params['target']} beside {params['reference']}"
-        panel.set_xlabel(fill(f"predicted {share}", _LINE_WIDTH), parse_math=False)
-        panel.set_ylabel(fill(f"observed {share}", _LINE_WIDTH), parse_math=False)
+        panel.set_xlabel(fill(f"predicted {share}", LINE_WIDTH), parse_math=False)
+        panel.set_ylabel(fill(f"observed {share}", LINE_WIDTH), parse_math=False)
         text = (
             f"{_slope(checked['slope'], 1.96 * checked['slope_se'])}\n"
             f"log-loss {checked['log_loss']:.3f}\n"
@@ -108,7 +108,7 @@ def calibration(
 def _shown(shares: np.ndarray) -> tuple[float, float]:
     """Limits of both axes: 0 to 1, unless the shares, with their intervals, keep to less than half of that."""
     low, high = float(shares.min()), float(shares.max())
-    if high - low >= _NARROW:
+    if high - low >= NARROW:
         return -0.02, 1.02
     margin = 0.1 * (high - low)
     return low - margin, high + margin

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc._labels import read_labels
-
-from ._figure import shortened
+from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 Contrast = tuple[tuple[str, ...], tuple[str, ...]]
 """Sides above and below the stroke: one each, or two of an interaction."""
 
-_SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference",)))
+SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference",)))
 """Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
-_LINE_WIDTH = 40
-_LONGEST_NAME = 60
+LINE_WIDTH = 40
+LONGEST_NAME = 60
 
 
 def contrast_of(adata: AnnData, key: str) -> Contrast | None:
     """Sides of the ratio `key`, if they were written down."""
     params = _params(adata, key)
-    for above, below in _SIDES:
+    for above, below in SIDES:
         if all(side in params for side in above + below):
             return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
     return None
@@ -74,16 +73,16 @@ def _are_of(labels: Labels, levels: Mapping[str, str]) -> np.ndarray:
 def panel_name(contrast: Contrast) -> str:
     """Both sides; of an interaction, the combination and the single treatments."""
     above, below = contrast
-    target, *references = shortened([above[0], *below], _LONGEST_NAME)
-    return fill(f"{target} vs {' and '.join(references)}", _LINE_WIDTH)
+    target, *references = shortened([above[0], *below], LONGEST_NAME)
+    return fill(f"{target} vs {' and '.join(references)}", LINE_WIDTH)
 
 
-def density_ratio(contrasts: list[Contrast | None], *, width: int = _LINE_WIDTH) -> str:
+def density_ratio(contrasts: list[Contrast | None], *, width: int = LINE_WIDTH) -> str:
     """Name the ratio, by its sides if they are the same in all panels, and its unit, in lines of so many letters."""
     shared = contrasts[0] if len(set(contrasts)) == 1 else None
     if None in contrasts or (shared is None and any(contrast and len(contrast[0]) > 1 for contrast in contrasts)):
         return "log ratio  [nats]"
     above, below = shared or (("target",), ("reference",))
-    densities = [f"p({side})" for side in shortened([*above, *below], _LONGEST_NAME)]
+    densities = [f"p({side})" for side in shortened([*above, *below], LONGEST_NAME)]
     upper, lower = " ".join(densities[: len(above)]), " ".join(densities[len(above) :])
     return fill(f"log {upper} / {lower}  [nats]", width)

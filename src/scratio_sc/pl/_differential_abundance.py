@@ -9,10 +9,9 @@ import numpy as np
 
 from scratio_sc._keys import AbundanceKeys
 from scratio_sc._labels import check_groups, read_labels
-
-from ._contrast import contrast_of, density_ratio
-from ._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
-from ._point_names import name_points
+from scratio_sc.pl._contrast import contrast_of, density_ratio
+from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
+from scratio_sc.pl._point_names import name_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
-_BINS = 60
-_WIDEST = 0.42
-_RASTERISE_ABOVE = 5_000
-_LINE_WIDTH = 44
+COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
+BINS = 60
+WIDEST = 0.42
+RASTERISE_ABOVE = 5_000
+LINE_WIDTH = 44
 """Letters of a label below a panel."""
-_LONGEST_NAME = 30
-_WIDTH = 3.9
+LONGEST_NAME = 30
+WIDTH = 3.9
 """Inches: a panel, without the names of groups."""
 
 
@@ -119,11 +118,11 @@ def differential_abundance(
     tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
     cells = _Cells.of(adata, key, groupby or entry["params"].get("groupby") or None)
     names, n_panels = {*cells.groups}, 2 if tested else 1
-    beside = LETTER * min(max(map(len, names), default=0), _LONGEST_NAME)
-    size = _WIDTH + beside / n_panels, max(2.6, 1.2 + 0.36 * len(names))
+    beside = LETTER * min(max(map(len, names), default=0), LONGEST_NAME)
+    size = WIDTH + beside / n_panels, max(2.6, 1.2 + 0.36 * len(names))
     with panels(n_panels, ax=ax, panel_size=size, ncols=2) as axes:
         _draw_cells(axes[0], cells)
-        axes[0].set_xlabel(density_ratio([contrast_of(adata, key)], width=_LINE_WIDTH), parse_math=False)
+        axes[0].set_xlabel(density_ratio([contrast_of(adata, key)], width=LINE_WIDTH), parse_math=False)
         if tested:
             _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
     return finish(axes, show=show, return_fig=return_fig)
@@ -133,19 +132,19 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
     """A row of cells for each group, ordered by median, each as wide as there are cells of that ratio."""
     ratio, change, groups = cells.ratio, cells.change, cells.groups
     names = sorted(set(groups), key=lambda name: float(np.median(ratio[groups == name])))
-    edges = np.linspace(ratio.min(initial=0), ratio.max(initial=0), _BINS + 1)
+    edges = np.linspace(ratio.min(initial=0), ratio.max(initial=0), BINS + 1)
     size = float(np.clip(20_000 / max(len(ratio), 1), 1.5, 16))
     for row, name in enumerate(names):
         mine = np.flatnonzero(groups == name)
         y = row + _spread(ratio[mine], edges)
-        for what, colour in _COLOURS.items():
+        for what, colour in COLOURS.items():
             for far, style in ((False, _point(colour, size)), (True, _ring(colour, size))):
                 which = (change[mine] == what) & (cells.far[mine] == far)
-                ax.scatter(ratio[mine][which], y[which], rasterized=len(ratio) > _RASTERISE_ABOVE, **style)
-        ax.plot(2 * [np.median(ratio[mine])], [row - _WIDEST, row + _WIDEST], color=ink(), linewidth=1)
+                ax.scatter(ratio[mine][which], y[which], rasterized=len(ratio) > RASTERISE_ABOVE, **style)
+        ax.plot(2 * [np.median(ratio[mine])], [row - WIDEST, row + WIDEST], color=ink(), linewidth=1)
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
     ax.set_yticks(range(len(names)))
-    ax.set_yticklabels(shortened(names, _LONGEST_NAME), parse_math=False)
+    ax.set_yticklabels(shortened(names, LONGEST_NAME), parse_math=False)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.locator_params(axis="x", nbins=6)
     ax.spines[["top", "right"]].set_visible(False)
@@ -164,7 +163,7 @@ def _explain(ax: Axes, cells: _Cells) -> None:
     """Colours and rings, above the panel."""
     for what in ("down", "up"):
         if (cells.change == what).any():
-            ax.scatter([], [], label=f"significantly {what}", **_point(_COLOURS[what], 16))
+            ax.scatter([], [], label=f"significantly {what}", **_point(COLOURS[what], 16))
     if cells.far.any():
         ax.scatter([], [], label=EXTRAPOLATED, **_ring("0.5", 16))
     if ax.get_legend_handles_labels()[0]:
@@ -180,7 +179,7 @@ def _explain(ax: Axes, cells: _Cells) -> None:
 
 
 def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Offsets within +-`_WIDEST`, evenly over the cells of a bin, in proportion to their number."""
+    """Offsets within +-`WIDEST`, evenly over the cells of a bin, in proportion to their number."""
     bin_of = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, len(edges) - 2)
     count = np.bincount(bin_of, minlength=len(edges) - 1)
     # neighbours in the bin get places far apart, so that a row has no pattern
@@ -188,7 +187,7 @@ def _spread(ratio: np.ndarray, edges: np.ndarray) -> np.ndarray:
     for b in np.flatnonzero(count):
         cells = np.flatnonzero(bin_of == b)
         place[cells] = (np.arange(len(cells)) * 0.6180339887 + 0.5) % 1
-    offsets: np.ndarray = (2 * place - 1) * _WIDEST * (count / max(count.max(initial=1), 1))[bin_of]
+    offsets: np.ndarray = (2 * place - 1) * WIDEST * (count / max(count.max(initial=1), 1))[bin_of]
     return offsets
 
 
@@ -197,7 +196,7 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     effect, fdr = table["log_fold_change"].to_numpy(float), table["fdr"].to_numpy(float)
     height = -np.log10(fdr)
     significant = fdr <= alpha
-    colour = np.select([significant & (effect > 0), significant], [_COLOURS["up"], _COLOURS["down"]], "0.6")
+    colour = np.select([significant & (effect > 0), significant], [COLOURS["up"], COLOURS["down"]], "0.6")
     ax.scatter(effect, height, s=36, c=colour, linewidths=0)
     ax.axhline(-np.log10(alpha), color="0.4", linewidth=0.8, linestyle="--")
     ax.axvline(0, color="0.4", linewidth=0.8, linestyle="--", zorder=0)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 RING = 0.25
 """Width of the line of a ring, as a share of its diameter."""
 EXTRAPOLATED = "extrapolated: size unknown"
@@ -26,7 +25,7 @@ FONT_SIZE = 10.0
 """Points that letters have unless somebody says otherwise, as `scanpy.set_figure_params` does."""
 LETTER = 0.085
 """Inches that a letter of the name of a row or column takes."""
-_HEAD = 0.6
+HEAD = 0.6
 """Share of a shortened name before the part that it loses."""
 
 P = ParamSpec("P")
@@ -132,7 +131,7 @@ def shortened(names: Sequence[str], length: int) -> list[str]:
     A name stays long where it differs by more than one part.
     """
     short = {name: name for name in names if len(name) <= length}
-    for head in sorted(range(length), key=lambda head: abs(head - _HEAD * length)):
+    for head in sorted(range(length), key=lambda head: abs(head - HEAD * length)):
         cut = {name: f"{name[:head]}…{name[len(name) - length + head + 1 :]}" for name in {*names} - {*short}}
         times = Counter([*short.values(), *cut.values()])
         short |= {name: label for name, label in cut.items() if times[label] == 1}

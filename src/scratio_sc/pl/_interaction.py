@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._figure import EXTRAPOLATED, LETTER, finish, panels, plot
+from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MORE, _LESS, _UNCLEAR = "#D55E00", "#0072B2", "0.35"
-_PALE = 0.22
-_ROW, _WIDTH = 0.42, 4.2
+MORE, LESS, UNCLEAR = "#D55E00", "#0072B2", "0.35"
+PALE = 0.22
+ROW, WIDTH = 0.42, 4.2
 """Inches: a row, the panel without names."""
-_CLEAR = 1.96
-_POINT: dict[str, Any] = {"marker": "o", "markersize": 5}
+CLEAR = 1.96
+POINT: dict[str, Any] = {"marker": "o", "markersize": 5}
 
 
 @plot()
@@ -80,7 +80,7 @@ def interaction(
         raise ValueError(msg)
     entries = sorted((_entry(adata, key) for key in keys), key=_mean)
     names = [_name(entry, entries) for entry in entries]
-    size = (_WIDTH + LETTER * max(map(len, names)), max(_ROW * len(entries) + 1.0, 1.8))
+    size = (WIDTH + LETTER * max(map(len, names)), max(ROW * len(entries) + 1.0, 1.8))
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -123,33 +123,33 @@ def _extrapolated(summary: Any) -> bool:
 
 
 def _draw(panel: Axes, y: int, summary: Any) -> None:
-    mean, half = summary["interaction"], _CLEAR * summary["interaction_se"]
+    mean, half = summary["interaction"], CLEAR * summary["interaction_se"]
     if not np.isfinite(mean):
         panel.annotate(
             summary["flag"],
             (0, y),
             xytext=(4, 0),
             textcoords="offset points",
-            color=_UNCLEAR,
+            color=UNCLEAR,
             va="center",
             fontsize="small",
         )
         return
     low, lower, _, upper, high = np.asarray(summary["quantiles"])
-    colour = _UNCLEAR if abs(mean) <= half or not np.isfinite(half) else _MORE if mean > 0 else _LESS
-    panel.plot([low, high], [y, y], color=colour, alpha=_PALE, linewidth=4, solid_capstyle="butt")
-    panel.plot([lower, upper], [y, y], color=colour, alpha=_PALE, linewidth=13, solid_capstyle="butt")
+    colour = UNCLEAR if abs(mean) <= half or not np.isfinite(half) else MORE if mean > 0 else LESS
+    panel.plot([low, high], [y, y], color=colour, alpha=PALE, linewidth=4, solid_capstyle="butt")
+    panel.plot([lower, upper], [y, y], color=colour, alpha=PALE, linewidth=13, solid_capstyle="butt")
     face = panel.get_facecolor() if _extrapolated(summary) else colour
     interval = np.nan_to_num(half)
-    panel.errorbar(mean, y, xerr=interval, color=colour, markerfacecolor=face, **_POINT, capsize=3, linewidth=1.5)
+    panel.errorbar(mean, y, xerr=interval, color=colour, markerfacecolor=face, **POINT, capsize=3, linewidth=1.5)
 
 
 def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
-    panel.errorbar([], [], xerr=[], color=_UNCLEAR, **_POINT, capsize=3, label="mean, 95 % interval")
-    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=8, label="half of the cells")
-    panel.plot([], [], color=_UNCLEAR, alpha=_PALE, linewidth=3, label="90 % of the cells")
+    panel.errorbar([], [], xerr=[], color=UNCLEAR, **POINT, capsize=3, label="mean, 95 % interval")
+    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=8, label="half of the cells")
+    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=3, label="90 % of the cells")
     if extrapolated:
-        panel.plot([], [], color=_UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **_POINT)
+        panel.plot([], [], color=UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **POINT)
     handles, labels = panel.get_legend_handles_labels()
     ncols = 2 if extrapolated else 3
     panel.legend(

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._figure import shortened
+from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
 
-_ATTEMPTS = [*product((24,), (50, 26)), *product((84,), (50, 26, 18, 12))]
+ATTEMPTS = [*product((24,), (50, 26)), *product((84,), (50, 26, 18, 12))]
 """How far from its point a name may stand, in points, and how many letters names may have, the best first."""
-_LINE = 1.2
+LINE = 1.2
 """Height of a line, in units of the font size."""
-_SIDES = [
+SIDES = [
     ("center", "bottom", (0, 1)),
     ("center", "top", (0, -1)),
     ("left", "center", (1, 0)),
@@ -33,16 +33,16 @@ _SIDES = [
     ("right", "top", (0, -1)),
 ]
 """On which side of its point a name may stand, the best first: alignment, and direction."""
-_DISTANCES = (5, 14, 24, 36, 50, 66, 84)
+DISTANCES = (5, 14, 24, 36, 50, 66, 84)
 """How far from it, in points, the best first; from the second on, a line leads there."""
-_CLEAR = 6
+CLEAR = 6
 """Half the side of the square about a point, in points, that no other name may enter; without a line, twice that."""
-_SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
-_N_DOTS = 8
+SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
+N_DOTS = 8
 """Dots for which a line stands where it must cross no name."""
-_MARGIN = 3
+MARGIN = 3
 """Width that a name takes beside its letters, in points."""
-_OUTLINE = 2.5
+OUTLINE = 2.5
 """Width of the line around letters that keeps other lines off them, in points."""
 
 
@@ -70,13 +70,13 @@ def name_points(ax: Axes, xy: np.ndarray, names: list[str], *, first: np.ndarray
     at, panel = ax.transData.transform(xy) * to_points, np.array(ax.bbox.extents) * to_points
     written = [np.array(Text.get_window_extent(text).extents) * to_points for text in ax.texts]
     font = FontProperties(size="small")
-    line = _LINE * font.get_size_in_points()
+    line = LINE * font.get_size_in_points()
     order = np.lexsort((-np.abs(xy[:, 0]), -xy[:, 1], ~first))
     best: tuple[tuple[int, int], list[str], dict[int, _Place]] = ((-1, -1), names, {})
-    for reach, length in _ATTEMPTS:
+    for reach, length in ATTEMPTS:
         short = shortened(names, length)
         widths = [text_to_path.get_text_width_height_descent(name, font, ismath=False)[0] for name in short]
-        extents = np.column_stack([np.add(widths, _MARGIN), np.full(len(short), line)])
+        extents = np.column_stack([np.add(widths, MARGIN), np.full(len(short), line)])
         places = _places(at[order], extents[order], panel, written=written, reach=reach)
         found = order[[*places]] if places else order[:0]
         score = int(first[found].sum()), len(found)
@@ -93,13 +93,13 @@ def _places(
 ) -> dict[int, _Place]:
     """Places for names of some width and height ``(n_points, 2)``, one after the other, by the index of the point."""
     near = [
-        _Place(distance * np.array(direction), across, along, distance > _DISTANCES[0])
-        for distance, (across, along, direction) in product(_DISTANCES, _SIDES)
+        _Place(distance * np.array(direction), across, along, distance > DISTANCES[0])
+        for distance, (across, along, direction) in product(DISTANCES, SIDES)
         if distance <= reach
     ]
     offsets = np.array([place.offset for place in near])
-    shares = np.array([(_SHARES[place.across], _SHARES[place.along]) for place in near])
-    clear = np.array([[_CLEAR if place.by_line else 2 * _CLEAR] for place in near])
+    shares = np.array([(SHARES[place.across], SHARES[place.along]) for place in near])
+    clear = np.array([[CLEAR if place.by_line else 2 * CLEAR] for place in near])
     taken, places = np.array(written).reshape(-1, 4), {}
     for i, (point, extent) in enumerate(zip(at, extents, strict=True)):
         others = np.delete(at, i, axis=0)
@@ -108,7 +108,7 @@ def _places(
         inside = (boxes[:, :2] >= panel[:2]).all(1) & (boxes[:, 2:] <= panel[2:]).all(1)
         free = inside & ~_overlap(wide, np.hstack([others, others])) & ~_overlap(boxes, taken)
         for j in np.flatnonzero(free):
-            line = point + np.linspace(0, near[j].by_line, _N_DOTS)[:, None] * offsets[j]
+            line = point + np.linspace(0, near[j].by_line, N_DOTS)[:, None] * offsets[j]
             dots = np.hstack([line, line])
             if _overlap(dots, taken).any() or any(_passes(point, point + offsets[j], other) for other in others):
                 continue
@@ -121,7 +121,7 @@ def _write(ax: Axes, name: str, xy: np.ndarray, *, place: _Place) -> None:
     from matplotlib.patheffects import withStroke
 
     line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-    line["relpos"] = _SHARES[place.across], _SHARES[place.along]
+    line["relpos"] = SHARES[place.across], SHARES[place.along]
     ax.annotate(
         name,
         tuple(xy),
@@ -132,15 +132,15 @@ def _write(ax: Axes, name: str, xy: np.ndarray, *, place: _Place) -> None:
         arrowprops=line if place.by_line else None,
         fontsize="small",
         parse_math=False,
-        path_effects=[withStroke(linewidth=_OUTLINE, foreground=ax.get_facecolor())],
+        path_effects=[withStroke(linewidth=OUTLINE, foreground=ax.get_facecolor())],
     )
 
 
 def _passes(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> bool:
-    """Whether a line comes closer to a point than `_CLEAR`, and than it starts."""
+    """Whether a line comes closer to a point than `CLEAR`, and than it starts."""
     along = end - start
     share = np.clip((point - start) @ along / (along @ along), 0, 1)
-    least = min(_CLEAR, float(np.linalg.norm(start - point)))
+    least = min(CLEAR, float(np.linalg.norm(start - point)))
     return bool(np.linalg.norm(start + share * along - point) < least)
 
 

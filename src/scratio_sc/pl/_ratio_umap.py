@@ -14,45 +14,41 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
-
-from ._contrast import contrast_of, density_ratio, of_no_side, panel_name
-from ._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
+from scratio_sc.pl._contrast import contrast_of, density_ratio, of_no_side, panel_name
+from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-    from ._contrast import Contrast
+    from scratio_sc.pl._contrast import Contrast
 
-    Floats = NDArray[np.float64]
-
-_AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
-_MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
-_NO_SIGN = "0.65"
+AXIS_NAMES = {"umap": "UMAP", "tsne": "tSNE", "pca": "PC"}
+MAKE_BASIS = {"umap": "sc.tl.umap(adata)", "tsne": "sc.tl.tsne(adata)", "pca": "sc.pp.pca(adata)"}
+NO_SIGN = "0.65"
 """Colour of rings that say nothing."""
-_OTHERS = "extrapolated, of other conditions"
-_RASTERISE_ABOVE = 50_000
-_LARGEST_POINT = 30.0
-_LEAST = 0.25
+OTHERS = "extrapolated, of other conditions"
+RASTERISE_ABOVE = 50_000
+LARGEST_POINT = 30.0
+LEAST = 0.25
 """Absolute ratio, in nats, that the colours reach to at least where nobody says how far."""
-_PANEL = (4.2, 3.8)
-_LINE = 1.4
+PANEL = (4.2, 3.8)
+LINE = 1.4
 """Height of a line, in font sizes."""
-_LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
-_KEYS = "name the columns of `adata.obs` to draw with `keys`"
-_INSTEAD = {
-    **dict.fromkeys(["vmin", "vcenter", "norm"], _LIMITS),
-    **dict.fromkeys(["c", "color"], _KEYS),
+LIMITS = "give the largest absolute ratio as `vmax`: the colours are centred at 0, with the same limit on both sides"
+KEYS = "name the columns of `adata.obs` to draw with `keys`"
+INSTEAD = {
+    **dict.fromkeys(["vmin", "vcenter", "norm"], LIMITS),
+    **dict.fromkeys(["c", "color"], KEYS),
     **dict.fromkeys(["color_map", "palette"], "name the colour map with `cmap`"),
     **dict.fromkeys(["wspace", "hspace"], "the panels are laid out by themselves, and `ncols` says how many in a row"),
 }
 """Arguments of scatter plots that have another name here, or none."""
 
 
-@plot(**_INSTEAD)
+@plot(**INSTEAD)
 def ratio_umap(
     adata: AnnData,
     keys: str | Sequence[str] = "log_ratio",
@@ -159,10 +155,10 @@ def ratio_umap(
     style = {
         "s": _size(adata.n_obs, ax) if size is None else size,
         "linewidth": 0,
-        "rasterized": adata.n_obs > _RASTERISE_ABOVE,
+        "rasterized": adata.n_obs > RASTERISE_ABOVE,
         **normalize_kwargs(kwargs, Collection),
     }
-    with panels(len(keys), ax=ax, panel_size=_PANEL, ncols=ncols) as axes:
+    with panels(len(keys), ax=ax, panel_size=PANEL, ncols=ncols) as axes:
         colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
         for panel, ratio, sign, name in zip(axes, ratios, signs, titles, strict=True):
             _draw_cells(panel, xy, ratio, sign=sign, na_color=na_color, colours=colours, style=style)
@@ -174,7 +170,7 @@ def ratio_umap(
     return finish(axes, show=show, return_fig=return_fig)
 
 
-def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
+def _ratio(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Log ratios, and the signs of those that are extrapolated, ``(n_obs,)`` each; NaN where there is none.
 
     The sign is 0 where it means nothing, in cells of other conditions.
@@ -190,7 +186,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
     if not is_numeric_dtype(column) or is_bool_dtype(column):
         msg = f"`adata.obs[{key!r}]` is not a log ratio: its dtype is {column.dtype}, not a number."
         raise TypeError(msg)
-    ratio: Floats = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    ratio: np.ndarray = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     ratio[~np.isfinite(ratio)] = np.nan
     sign = np.full_like(ratio, np.nan)
     flag = RatioKeys(key).extrapolated
@@ -200,33 +196,33 @@ def _ratio(adata: AnnData, key: str) -> tuple[Floats, Floats]:
     return ratio, sign
 
 
-def _coordinates(adata: AnnData, basis: str) -> tuple[Floats, str]:
+def _coordinates(adata: AnnData, basis: str) -> tuple[np.ndarray, str]:
     """First two coordinates ``(n_obs, 2)`` of the embedding, and the name of its axes."""
     name = basis.removeprefix("X_")
     slot = next((slot for slot in (basis, f"X_{name}") if slot in adata.obsm), None)
     if slot is None:
-        make = f" Run `{_MAKE_BASIS[name]}` first." if name in _MAKE_BASIS else ""
+        make = f" Run `{MAKE_BASIS[name]}` first." if name in MAKE_BASIS else ""
         msg = f"No 'X_{name}' in `adata.obsm`; the bases there are {list(adata.obsm)}.{make}"
         raise KeyError(msg)
     coordinates = dense(adata.obsm[slot]).astype(np.float64)
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
         msg = f"`adata.obsm[{slot!r}]` has the shape {coordinates.shape}; two dimensions are needed to draw on it."
         raise ValueError(msg)
-    return coordinates[:, :2], _AXIS_NAMES.get(name, name)
+    return coordinates[:, :2], AXIS_NAMES.get(name, name)
 
 
 def _size(n_cells: int, ax: Axes | None) -> float:
     """Area of a point, in square points, in a panel of the usual size or in smaller axes."""
-    size = min(120_000 / max(n_cells, 1), _LARGEST_POINT)
+    size = min(120_000 / max(n_cells, 1), LARGEST_POINT)
     if ax is None:
         return size
     there = ax.get_window_extent()
-    return size * min(1.0, there.width * there.height / ax.figure.dpi**2 / (_PANEL[0] * _PANEL[1]))
+    return size * min(1.0, there.width * there.height / ax.figure.dpi**2 / (PANEL[0] * PANEL[1]))
 
 
-def _limit(ratios: Floats, vmax: float | str | None) -> float:
+def _limit(ratios: np.ndarray, vmax: float | str | None) -> float:
     """Absolute ratio at which the colours end, in nats."""
-    least, vmax = (_LEAST, "p99") if vmax is None else (0.0, vmax)
+    least, vmax = (LEAST, "p99") if vmax is None else (0.0, vmax)
     percentile = re.fullmatch(r"p(\d+\.?\d*)", vmax) if isinstance(vmax, str) else None
     number = float(percentile[1]) if percentile else vmax
     if isinstance(number, str) or not 0 < number <= (100 if percentile else np.finfo(float).max):
@@ -257,10 +253,10 @@ def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[
 
 def _draw_cells(
     ax: Axes,
-    xy: Floats,
-    ratio: Floats,
+    xy: np.ndarray,
+    ratio: np.ndarray,
     *,
-    sign: Floats,
+    sign: np.ndarray,
     na_color: str,
     colours: dict[str, Any],
     style: dict[str, Any],
@@ -289,10 +285,10 @@ def _ring_colour(sign: int, colours: dict[str, Any]) -> Any:
     """Colour of the end of the scale, or of no sign."""
     from matplotlib.cm import ScalarMappable
 
-    return ScalarMappable(**colours).to_rgba(sign * colours["norm"].halfrange) if sign else _NO_SIGN
+    return ScalarMappable(**colours).to_rgba(sign * colours["norm"].halfrange) if sign else NO_SIGN
 
 
-def _draw_rings(ax: Axes, xy: Floats, edges: list[Any], *, style: dict[str, Any]) -> None:
+def _draw_rings(ax: Axes, xy: np.ndarray, edges: list[Any], *, style: dict[str, Any]) -> None:
     ax.scatter(*xy.T, **{**style, **ring(style["s"]), "marker": "o", "c": "white", "edgecolor": edges})
 
 
@@ -305,7 +301,7 @@ def _draw_legend(ax: Axes, rings: dict[int, Any], na_color: str | None) -> None:
         return Line2D([], [], marker="o", markersize=5, linestyle="", **style)
 
     entries: dict[str, Any] = {}
-    for name, signs in ((EXTRAPOLATED, (-1, 1)), (_OTHERS, (0,))):
+    for name, signs in ((EXTRAPOLATED, (-1, 1)), (OTHERS, (0,))):
         found = [rings[sign] for sign in signs if sign in rings]
         if found:
             entries[name] = tuple(
@@ -338,7 +334,7 @@ def _lower_legends(axes: list[Axes]) -> None:
     if not legends:
         return
     figure.figure.draw_without_rendering()  # before that, the axes do not have their size
-    line = _LINE * FontProperties().get_size_in_points() / 72
+    line = LINE * FontProperties().get_size_in_points() / 72
     for ax, legend in legends:
         if legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
             lower = ax.transAxes + ScaledTranslation(0, -line, figure.dpi_scale_trans)
@@ -346,7 +342,7 @@ def _lower_legends(axes: list[Axes]) -> None:
 
 
 def _draw_colour_bar(
-    axes: list[Axes], ratios: Floats, *, colours: dict[str, Any], contrasts: list[Contrast | None], ncols: int
+    axes: list[Axes], ratios: np.ndarray, *, colours: dict[str, Any], contrasts: list[Contrast | None], ncols: int
 ) -> None:
     """Draw one colour bar for all panels, pointed where colours stand for ratios beyond the limits."""
     from matplotlib.cm import ScalarMappable

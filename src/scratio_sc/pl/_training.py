@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scratio_sc._check import fit_call
-
-from ._figure import finish, panels, plot
+from scratio_sc.pl._figure import finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
-
-_CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
+CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
 
 
 @plot()
@@ -78,7 +74,7 @@ def training(
     with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
         panel = axes[0]
         if len(step):
-            for name, (label, colour) in _CURVES.items():
+            for name, (label, colour) in CURVES.items():
                 loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
                 _draw_curves(panel, step, loss, label=label, color=colour)
             panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
@@ -91,7 +87,7 @@ def training(
     return finish(axes, show=show, return_fig=return_fig)
 
 
-def _draw_curves(ax: Axes, step: NDArray[Any], loss: Floats, *, label: str, color: str) -> None:
+def _draw_curves(ax: Axes, step: np.ndarray, loss: np.ndarray, *, label: str, color: str) -> None:
     """Draw a thin line for each member, and their mean; `loss` is ``(n_steps, n_members)``, NaN where not computed."""
     computed = ~np.isnan(loss)
     for member, at in zip(loss.T, computed.T, strict=True):

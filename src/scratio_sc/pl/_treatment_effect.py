@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc._effects import ALL, ONE_SIDED_5_PERCENT
-
-from ._figure import LETTER, finish, ink, panels, plot, shortened
+from scratio_sc.pl._figure import LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,22 +19,22 @@ if TYPE_CHECKING:
 
     Axis = Literal["group", "sample", "target"]
 
-_AXES = ("target", "group", "sample")
-_LABELS = {
+AXES = ("target", "group", "sample")
+LABELS = {
     "js": "JS divergence\nfrom {}  [nats]",
     "kl_target": "KL(target || {})  [nats]",
     "kl_reference": "KL({} || target)  [nats]",
 }
-_CUTS = (ONE_SIDED_5_PERCENT, 5.0)
-_SIZES = {f"under {_CUTS[0]}": 20.0, f"{_CUTS[0]} to 5": 75.0, "over 5": 170.0}
-_CELL = 0.34
-_LEAST = 0.05
+CUTS = (ONE_SIDED_5_PERCENT, 5.0)
+SIZES = {f"under {CUTS[0]}": 20.0, f"{CUTS[0]} to 5": 75.0, "over 5": 170.0}
+CELL = 0.34
+LEAST = 0.05
 """Effect that the colours reach to at least, nats."""
-_SMALL_LETTER = 0.057
-_BAR = (1.5, 2.4)
-_LEGEND = 1.3
+SMALL_LETTER = 0.057
+BAR = (1.5, 2.4)
+LEGEND = 1.3
 """Inches: a row or column, a letter beside the colour bar, the shortest and longest bar, and the legend below it."""
-_WITHOUT = {"few cells": "too few cells", "one side only": "one side only", "confounded": "confounded"}
+WITHOUT = {"few cells": "too few cells", "one side only": "one side only", "confounded": "confounded"}
 """What a cross stands for, by the flag of its row."""
 
 
@@ -107,21 +106,21 @@ def treatment_effect(
             "first."
         )
         raise KeyError(msg)
-    if effect not in _LABELS:
-        msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, _LABELS))}."
+    if effect not in LABELS:
+        msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, LABELS))}."
         raise ValueError(msg)
     rows, columns = _usual_axes(entry["table"], rows, columns)
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
     longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
-    height = max(_CELL * len(names[rows]), _BAR[0] + _LEGEND)
-    size = (_CELL * len(names[columns]) + longest[1] + 2.2, height + longest[0] + 0.4)
+    height = max(CELL * len(names[rows]), BAR[0] + LEGEND)
+    size = (CELL * len(names[columns]) + longest[1] + 2.2, height + longest[0] + 0.4)
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         x, y = (table[axis].map(names[axis].index).to_numpy() for axis in (columns, rows))
         points = _draw(panel, table, np.column_stack([x, y]), effect=effect, cmap=cmap)
         _decorate(panel, names[rows], names[columns])
-        length = float(np.clip(height - _LEGEND, *_BAR))
+        length = float(np.clip(height - LEGEND, *BAR))
         bar = panel.figure.colorbar(
             points,
             ax=panel,
@@ -131,7 +130,7 @@ def treatment_effect(
             anchor=(0.0, 1.0),
             extend="max" if (points.get_array() > points.norm.vmax).any() else "neither",
         )
-        label = _label(effect, str(entry["params"]["reference"]), width=int(length / _SMALL_LETTER))
+        label = _label(effect, str(entry["params"]["reference"]), width=int(length / SMALL_LETTER))
         bar.set_label(label, parse_math=False, fontsize="small")
         _draw_legend(bar.ax, table, effect)
     return finish(axes, show=show, return_fig=return_fig)
@@ -140,7 +139,7 @@ def treatment_effect(
 def _label(effect: str, reference: str, *, width: int) -> str:
     """Label of the colour bar in lines of so many letters; a long name of the reference is shortened."""
     (name,) = shortened([reference], width - len("KL( ||"))
-    label = _LABELS[effect].format(name)
+    label = LABELS[effect].format(name)
     return "\n".join(fill(line, width) for line in label.split("\n"))
 
 
@@ -158,8 +157,8 @@ def _usual_axes(table: pd.DataFrame, rows: Axis | None, columns: Axis | None) ->
 
 def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
     """Rows of the table to draw."""
-    if rows not in _AXES or columns not in _AXES or rows == columns:
-        msg = f"rows={rows!r}, columns={columns!r}: expected two different ones of {', '.join(map(repr, _AXES))}."
+    if rows not in AXES or columns not in AXES or rows == columns:
+        msg = f"rows={rows!r}, columns={columns!r}: expected two different ones of {', '.join(map(repr, AXES))}."
         raise ValueError(msg)
     targets = sorted(set(table["target"]))
     if "target" not in (rows, columns) and len(targets) > 1:
@@ -189,11 +188,11 @@ def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap
     known = np.isfinite(value)
     with np.errstate(divide="ignore", invalid="ignore"):
         certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
-    size = np.array([*_SIZES.values()])[np.digitize(certainty, _CUTS)]
+    size = np.array([*SIZES.values()])[np.digitize(certainty, CUTS)]
     edges = [ink() if flag == "extrapolated" else "none" for flag in table["flag"][known]]
     # of an extrapolated effect only the JS divergence, a bound, says how large it is
     sized = known & (table["flag"] != "extrapolated").to_numpy() if effect != "js" else known
-    top = max(float(value[sized if sized.any() else known].max(initial=0)), _LEAST)
+    top = max(float(value[sized if sized.any() else known].max(initial=0)), LEAST)
     x, y = xy.T
     panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
     return panel.scatter(
@@ -227,10 +226,10 @@ def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
     def handle(label: str, size: float, **style: Any) -> Any:
         return Line2D([], [], label=label, linestyle="", markersize=np.sqrt(size), **{"marker": "o", **style})
 
-    handles = [handle(name, size, color="0.5", markeredgewidth=0) for name, size in _SIZES.items()]
+    handles = [handle(name, size, color="0.5", markeredgewidth=0) for name, size in SIZES.items()]
     if (table["flag"] == "extrapolated").any():
         handles.append(handle("extrapolated", 75, markerfacecolor="none", markeredgecolor=ink(), markeredgewidth=1.2))
-    without = [name for flag, name in _WITHOUT.items() if flag in set(table["flag"][table[effect].isna()])]
+    without = [name for flag, name in WITHOUT.items() if flag in set(table["flag"][table[effect].isna()])]
     if without:
         handles.append(handle(" or\n".join(without), 25, color="0.6", marker="x", markeredgewidth=1))
     bar.legend(
