@@ -58,5 +58,5 @@ def test_batches_move_by_the_shift() -> None:
 @pytest.mark.parametrize("options", [{"n_batches": 1}, {"n_types": 0}, {"n_dims": 0}, {"n_cells": 0}])
 def test_refused(options: dict[str, int]) -> None:
     (name,) = options
-    with pytest.raises(ValueError, match=f"`{name}` must be at least"):
+    with pytest.raises(ValueError, match=f"{name}={options[name]}, expected an integer of"):
         datasets.batch_shift(**options)

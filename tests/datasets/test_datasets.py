@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -160,17 +160,26 @@ def test_sizes() -> None:
     ("call", "message"),
     [
         (lambda: datasets.gaussian_shift(sizes={"target": 5}), "reference"),
-        (lambda: datasets.gaussian_shift(sizes={"target": 5, "reference": -1}), "negative"),
-        (lambda: datasets.gaussian_shift(0), "at least one positive"),
-        (lambda: datasets.gaussian_shift(n_dims=0), "`n_dims` must be at least 1"),
+        (lambda: datasets.gaussian_shift(sizes={"target": 5, "reference": -1}), r"sizes\['reference'\]=-1, expected"),
+        (lambda: datasets.gaussian_shift(sizes={"target": 0, "reference": 0}), "draws no cell"),
+        (lambda: datasets.gaussian_shift(0), "n_cells=0, expected an integer of 1 or more"),
+        (lambda: datasets.gaussian_shift(n_dims=0), "n_dims=0, expected an integer of 1 or more"),
+        (lambda: datasets.gaussian_shift(rng=-1), "rng=-1, expected an integer of 0 or more"),
         (lambda: datasets.correlated_gaussians(n_dims=5), "even"),
-        (lambda: datasets.correlated_gaussians(n_dims=0), "`n_dims` must be at least 2"),
-        (lambda: datasets.cell_mixture(n_types=1), "`n_types` must be at least 2"),
+        (lambda: datasets.correlated_gaussians(n_dims=0), "n_dims=0, expected an integer of 2 or more"),
+        (lambda: datasets.cell_mixture(n_types=1), "n_types=1, expected an integer of 2 or more"),
     ],
 )
 def test_errors(call: Callable[[], AnnData], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("options", [{"n_cells": 1e3}, {"n_dims": 2.0}, {"sizes": 5}, {"rng": "seed"}], ids=str)
+def test_arguments_of_another_type(options: dict[str, Any]) -> None:
+    (argument,) = options
+    with pytest.raises(TypeError, match=f"^{argument}=.*, expected"):
+        datasets.gaussian_shift(**options)
 
 
 def test_pbmc68k_is_ready_and_silent() -> None:

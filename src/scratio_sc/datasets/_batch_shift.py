@@ -7,7 +7,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy.special import logsumexp
 
-from scratio_sc.datasets._simulate import check_at_least
+from scratio_sc.datasets._simulate import categorical
+from scratio_sc.flow._arguments import check_integer, generator_of
 
 TYPE_DISTANCE = 4.0
 CONCENTRATION = 5.0
@@ -67,9 +68,9 @@ def batch_shift(
     >>> bool(0.5 < adata.obs["exact_batch_score"].mean() < 0.7)  # nearly log 2, where two batches are apart
     True
     """
-    check_at_least(1, n_cells=n_cells, n_dims=n_dims, n_types=n_types)
-    check_at_least(2, n_batches=n_batches)
-    rng = np.random.default_rng(rng)
+    check_integer(1, n_cells=n_cells, n_dims=n_dims, n_types=n_types)
+    check_integer(2, n_batches=n_batches)
+    rng = generator_of(rng)
     means = TYPE_DISTANCE * rng.standard_normal((n_types, n_dims))
     direction = rng.standard_normal((n_types, n_batches, n_dims))
     moves = shift * direction / np.linalg.norm(direction, axis=2, keepdims=True)
@@ -81,8 +82,8 @@ def batch_shift(
     x = (corrected + moves[cell_type, batch]).astype(np.float32)
     obs = pd.DataFrame(
         {
-            "batch": _categorical("batch", batch, n_batches),
-            "cell_type": _categorical("type", cell_type, n_types),
+            "batch": categorical(batch, [f"batch_{k}" for k in range(n_batches)]),
+            "cell_type": categorical(cell_type, [f"type_{k}" for k in range(n_types)]),
             "exact_batch_score": _exact_score(x.astype(np.float64), cell_type, batch, centres=means[:, None] + moves),
         },
         index=[f"cell_{i}" for i in range(n_cells)],
@@ -101,8 +102,3 @@ def _exact_score(x: np.ndarray, cell_type: np.ndarray, batch: np.ndarray, *, cen
         own = density[np.arange(len(cells)), batch[cells]]
         score[cells] = own - logsumexp(density, axis=1, b=size / size.sum())
     return score
-
-
-def _categorical(name: str, codes: np.ndarray, n: int) -> pd.Categorical:
-    labels = [f"{name}_{k}" for k in range(n)]
-    return pd.Categorical.from_codes(codes, categories=labels).remove_unused_categories()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc.datasets._mixture import GaussianMixture
-from scratio_sc.datasets._simulate import cells_per_condition, check_at_least, simulate
+from scratio_sc.datasets._simulate import cells_per_condition, simulate
+from scratio_sc.flow._arguments import check_integer, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,9 +87,9 @@ def cell_mixture(
     >>> adata.obs["condition"].value_counts().to_dict()
     {'ctrl': 600, 'abundance': 300, 'response': 100}
     """
-    check_at_least(1, n_dims=n_dims)
-    check_at_least(2, n_types=n_types)
-    rng = np.random.default_rng(rng)
+    check_integer(1, n_dims=n_dims)
+    check_integer(2, n_types=n_types)
+    rng = generator_of(rng)
     means, covariances = _cell_types(n_types, n_dims, rng)
     proportions = rng.dirichlet(np.full(n_types, 3.0))
     changed = proportions * np.exp(abundance * rng.standard_normal(n_types))

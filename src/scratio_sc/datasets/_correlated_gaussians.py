@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc.datasets._mixture import GaussianMixture
-from scratio_sc.datasets._simulate import cells_per_condition, check_at_least, simulate
+from scratio_sc.datasets._simulate import cells_per_condition, simulate
+from scratio_sc.flow._arguments import check_integer, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def correlated_gaussians(
     >>> adata.obsm["X_pca"].shape
     (1000, 4)
     """
-    check_at_least(2, n_dims=n_dims)
+    check_integer(2, n_dims=n_dims)
     if n_dims % 2:
         msg = f"`n_dims` must be even, since dimensions are correlated in pairs; found {n_dims}."
         raise ValueError(msg)
@@ -80,6 +81,6 @@ def correlated_gaussians(
     return simulate(
         conditions,
         cells_per_condition(list(conditions), n_cells, sizes),
-        np.random.default_rng(rng),
+        generator_of(rng),
         contrasts={"exact_log_ratio": ("joint", "product")},
     )

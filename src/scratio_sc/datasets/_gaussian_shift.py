@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc.datasets._mixture import GaussianMixture
-from scratio_sc.datasets._simulate import cells_per_condition, check_at_least, simulate
+from scratio_sc.datasets._simulate import cells_per_condition, simulate
+from scratio_sc.flow._arguments import check_integer, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +69,7 @@ def gaussian_shift(
     >>> adata.obs["condition"].value_counts().to_dict()
     {'reference': 500, 'target': 500}
     """
-    check_at_least(1, n_dims=n_dims)
+    check_integer(1, n_dims=n_dims)
     identity = np.eye(n_dims)
     conditions = {
         "reference": GaussianMixture.single(np.zeros(n_dims), identity),
@@ -77,6 +78,6 @@ def gaussian_shift(
     return simulate(
         conditions,
         cells_per_condition(list(conditions), n_cells, sizes),
-        np.random.default_rng(rng),
+        generator_of(rng),
         contrasts={"exact_log_ratio": ("target", "reference")},
     )

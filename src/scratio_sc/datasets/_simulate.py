@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from scratio_sc.flow._arguments import check_integer, refuse
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from scratio_sc.datasets._mixture import GaussianMixture
 
@@ -34,9 +37,9 @@ def simulate(
     x = np.concatenate([points for points, _ in drawn])[order].astype(np.float32)
 
     obs = pd.DataFrame(index=[f"cell_{i}" for i in range(n_cells)])
-    obs["condition"] = _categorical(codes, list(sizes))
+    obs["condition"] = categorical(codes, list(sizes))
     if cell_types:
-        obs["cell_type"] = _categorical(component, cell_types)
+        obs["cell_type"] = categorical(component, cell_types)
     # at the stored float32 coordinates, so that the columns are exact for what the user sees
     log_density = {label: mixture.log_density(x.astype(np.float64)) for label, mixture in conditions.items()}
     for name, (target, reference) in contrasts.items():
@@ -55,24 +58,21 @@ def simulate(
 def cells_per_condition(labels: Sequence[str], n_cells: int, sizes: Mapping[str, int] | None) -> dict[str, int]:
     """Give every condition its number of cells: the one in ``sizes``, else an equal share of ``n_cells``."""
     if sizes is None:
+        check_integer(1, n_cells=n_cells)
         share, rest = divmod(n_cells, len(labels))
-        sizes = {label: share + (i < rest) for i, label in enumerate(labels)}
+        return {label: share + (i < rest) for i, label in enumerate(labels)}
+    if not isinstance(sizes, Mapping):
+        refuse("sizes", sizes, f"the number of cells of each of the conditions {list(labels)}", types=())
     if set(sizes) != set(labels):
         msg = f"`sizes` has to name the conditions {list(labels)}, each once; found {list(sizes)}."
         raise ValueError(msg)
-    if min(sizes.values()) < 0 or sum(sizes.values()) == 0:
-        msg = f"Cannot draw {dict(sizes)} cells: numbers must not be negative, and at least one positive."
+    check_integer(0, **{f"sizes[{label!r}]": n for label, n in sizes.items()})
+    if not any(sizes.values()):
+        msg = f"sizes={dict(sizes)} draws no cell: give at least one condition a positive number."
         raise ValueError(msg)
     return {label: sizes[label] for label in labels}
 
 
-def check_at_least(minimum: int, **parameters: int) -> None:
-    """Raise a ValueError that names the first of ``parameters`` below ``minimum``."""
-    for name, value in parameters.items():
-        if value < minimum:
-            msg = f"`{name}` must be at least {minimum}; found {value}."
-            raise ValueError(msg)
-
-
-def _categorical(codes: np.ndarray, labels: Sequence[str]) -> pd.Categorical:
+def categorical(codes: np.ndarray, labels: Sequence[str]) -> pd.Categorical:
+    """Labels of the cells ``(n,)`` by their codes, without those that no cell has."""
     return pd.Categorical.from_codes(codes, categories=list(labels)).remove_unused_categories()
