@@ -22,7 +22,7 @@ def checked() -> AnnData:
     }
     losses = {"log_loss": 0.5, "log_loss_prior": 0.69, "log_loss_lda": 0.61, "log_loss_qda": 0.62}
     numbers = {"n_cells": 30, "slope": 0.75, "slope_se": 0.05, **losses}
-    params = {"target": "stim$1", "reference": "ctrl"}
+    params = {"function": "log_ratio", "target": "stim$1", "reference": "ctrl"}
     adata = AnnData(np.zeros((3, 1), np.float32))
     adata.uns["log_ratio"] = {"params": params, "calibration": {**numbers, "curve": curve}}
     return adata

@@ -28,7 +28,7 @@ def found() -> AnnData:
         {"group": ["B$1", "T"], "log_fold_change": [1.5, -0.2], "pvalue": [0.03, 0.5], "fdr": [0.03, 0.8]},
         index=["0", "1"],
     )
-    params = {"target": "stim", "reference": "ctrl", "groupby": "cell_type", "alpha": 0.1}
+    params = {"function": KEY, "target": "stim", "reference": "ctrl", "groupby": "cell_type", "alpha": 0.1}
     adata.uns[KEY] = {"params": params, "groups": groups}
     return adata
 
@@ -202,8 +202,14 @@ def test_other_groups_have_no_pvalues(found: AnnData) -> None:
 
 
 def test_missing_analysis_names_the_call() -> None:
-    with pytest.raises(KeyError, match=r"No differential abundance 'da'.*tl\.differential_abundance"):
+    with pytest.raises(KeyError, match=r"No differential abundance in .*'da'.*tl\.differential_abundance"):
         pl.differential_abundance(AnnData(np.zeros((3, 1), np.float32)), "da")
+
+
+def test_lost_column_of_the_analysis_names_the_call(found: AnnData) -> None:
+    del found.obs[f"{KEY}_change"]
+    with pytest.raises(KeyError, match=rf"No '{KEY}_change'.*tl\.{KEY}\(adata, ..., key_added='{KEY}'\)` again"):
+        pl.differential_abundance(found)
 
 
 def test_missing_column_is_named(found: AnnData) -> None:

@@ -21,7 +21,8 @@ KEYS = ["more", "less", "unclear"]
 def entry(mean: float, se: float, combination: str, flag: str = "") -> dict[str, Any]:
     quantiles = mean + np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     summary = {"interaction": mean, "interaction_se": se, "quantiles": quantiles, "flag": flag}
-    return {"summary": summary, "params": {"combination": combination, "a": "A", "b": combination[-1]}}
+    params = {"function": "interaction", "combination": combination, "a": "A", "b": combination[-1]}
+    return {"summary": summary, "params": params}
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_return_types(combined: AnnData) -> None:
 
 
 def test_refusals(combined: AnnData) -> None:
-    with pytest.raises(KeyError, match=r"No interaction 'typo'.*tl\.interaction"):
+    with pytest.raises(KeyError, match=r"No interaction in .*'typo'.*tl\.interaction"):
         pl.interaction(combined, ["more", "typo"], show=False)
     with pytest.raises(ValueError, match="at least one interaction"):
         pl.interaction(combined, [], show=False)

@@ -21,7 +21,8 @@ def fitted(adata: AnnData) -> AnnData:
     step = np.array([0, 10, 20, 30])
     loss = np.array([[1.0, 1.1], [0.9, 0.7], [0.8, 0.6], [0.7, 0.6]], dtype=np.float32)
     held_out = np.array([[1.0, 1.0], [np.nan, np.nan], [0.9, np.nan], [0.8, 0.6]], dtype=np.float32)
-    adata.uns["scratio"] = {"history": {"step": step, "loss": loss, "held_out_loss": held_out}}
+    history = {"step": step, "loss": loss, "held_out_loss": held_out}
+    adata.uns["scratio"] = {"format_version": 1, "history": history}
     return adata
 
 

@@ -36,7 +36,7 @@ def effects() -> AnnData:
     for name in ("kl_target", "kl_reference"):
         table[name], table[f"{name}_se"] = 2 * table["js"], table["js_se"]
     adata = AnnData(np.zeros((1, 1)))
-    adata.uns["treatment_effect"] = {"table": table, "params": {"reference": "ctrl"}}
+    adata.uns["treatment_effect"] = {"table": table, "params": {"function": "treatment_effect", "reference": "ctrl"}}
     return adata
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from scratio_sc._keys import BatchScoreKeys
 from scratio_sc._labels import read_labels
+from scratio_sc.pl._entry import check_columns, entry_of
 from scratio_sc.pl._figure import finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
@@ -75,9 +76,13 @@ def batch_score(
     >>> scratio.tl.batch_score(adata, **names, n_members=2, max_steps=0, progress=False)
     >>> axes = scratio.pl.batch_score(adata, show=False)
     """
-    table, params = _entry(adata, key)
-    reps, groupby = [str(rep) for rep in np.atleast_1d(params["use_rep"])], params["groupby"]
-    scores = {rep: _scores(adata, key, rep) for rep in reps}
+    call = "`scratio.tl.batch_score(adata, batch=..., groupby=..., use_rep=[...])`"
+    entry = entry_of(adata, key, "batch score", of=["batch_score"], call=call)
+    table, groupby = entry["table"], entry["params"]["groupby"]
+    reps = [str(rep) for rep in np.atleast_1d(entry["params"]["use_rep"])]
+    columns = [BatchScoreKeys(key).score(rep) for rep in reps]
+    check_columns(adata, columns, key=key, function="batch_score")
+    scores = {rep: adata.obs[column].to_numpy(np.float64) for rep, column in zip(reps, columns, strict=True)}
     labels = read_labels(adata, (groupby,)).text[:, 0]
     scored, unscored = _rows(table, reps[0])
     rows = [*scored, *unscored]
@@ -102,26 +107,6 @@ def batch_score(
         _decorate(panel, shortened(rows, LONGEST_NAME), groupby=groupby)
         _draw_legend(panel, reps, unscored=bool(unscored))
     return finish(axes, show=show, return_fig=return_fig)
-
-
-def _entry(adata: AnnData, key: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    entry = adata.uns.get(key, {})
-    if "table" not in entry or "params" not in entry or "groupby" not in entry["params"]:
-        msg = (
-            f"No batch score in `adata.uns[{key!r}]`. Run "
-            "`scratio.tl.batch_score(adata, batch=..., groupby=..., use_rep=[...])` first."
-        )
-        raise KeyError(msg)
-    return entry["table"], entry["params"]
-
-
-def _scores(adata: AnnData, key: str, rep: str) -> np.ndarray:
-    """Scores ``(n_obs,)``, NaN where there are none."""
-    column = BatchScoreKeys(key).score(rep)
-    if column not in adata.obs:
-        msg = f"No {column!r} in `adata.obs`. Run `scratio.tl.batch_score(adata, ..., key_added={key!r})` again."
-        raise KeyError(msg)
-    return adata.obs[column].to_numpy(np.float64)
 
 
 def _rows(table: pd.DataFrame, rep: str) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import finish, panels, plot
 
 if TYPE_CHECKING:
@@ -66,13 +67,8 @@ def calibration(
     >>> scratio.tl.log_ratio(adata, target="target", reference="reference", progress=False)
     >>> axes = scratio.pl.calibration(adata, show=False)
     """
-    entry = adata.uns.get(key, {})
-    if "calibration" not in entry:
-        msg = (
-            f"No calibration in `adata.uns[{key!r}]`. "
-            "Run `scratio.tl.log_ratio(adata, target=..., reference=...)` first."
-        )
-        raise KeyError(msg)
+    call = "`scratio.tl.log_ratio(adata, target=..., reference=...)`"
+    entry = entry_of(adata, key, "calibration", of=["log_ratio", "differential_abundance"], call=call)
     checked, params = entry["calibration"], entry["params"]
     if not checked["n_cells"]:
         msg = (

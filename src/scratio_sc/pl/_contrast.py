@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scratio_sc._labels import read_labels
+from scratio_sc.pl._entry import params_of
 from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
     from scratio_sc._labels import Labels
@@ -28,7 +30,7 @@ LONGEST_NAME = 60
 
 def contrast_of(adata: AnnData, key: str) -> Contrast | None:
     """Sides of the ratio `key`, if they were written down."""
-    params = _params(adata, key)
+    params = params_of(adata, key)
     for above, below in SIDES:
         if all(side in params for side in above + below):
             return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
@@ -37,7 +39,7 @@ def contrast_of(adata: AnnData, key: str) -> Contrast | None:
 
 def of_no_side(adata: AnnData, key: str) -> np.ndarray:
     """Cells whose condition is on no side of the ratio, ``(n_obs,)``; none where sides or conditions are not known."""
-    contrast, fit = contrast_of(adata, key), _params(adata, str(_params(adata, key).get("key")))
+    contrast, fit = contrast_of(adata, key), params_of(adata, str(params_of(adata, key).get("key")))
     columns = [str(column) for name in ("condition", "covariates") for column in np.atleast_1d(fit.get(name, []))]
     conditions = [column for column in np.atleast_1d(fit.get("condition", [])) if column in adata.obs]
     if contrast is None or not conditions:
@@ -45,13 +47,6 @@ def of_no_side(adata: AnnData, key: str) -> np.ndarray:
     labels = read_labels(adata, conditions, numeric=[*np.atleast_1d(fit.get("numeric", []))])
     of_side = [_are_of(labels, _levels(side, columns)) for side in (*contrast[0], *contrast[1])]
     return labels.complete & ~np.any(of_side, axis=0)
-
-
-def _params(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """How the result `key` was made; empty where that is not written down."""
-    entry = adata.uns.get(key)
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    return params if isinstance(params, Mapping) else {}
 
 
 def _levels(side: str, columns: list[str]) -> dict[str, str]:

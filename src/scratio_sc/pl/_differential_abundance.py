@@ -10,6 +10,7 @@ import numpy as np
 from scratio_sc._keys import AbundanceKeys
 from scratio_sc._labels import check_groups, read_labels
 from scratio_sc.pl._contrast import contrast_of, density_ratio
+from scratio_sc.pl._entry import check_columns, entry_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
 from scratio_sc.pl._point_names import name_points
 
@@ -105,14 +106,11 @@ def differential_abundance(
     >>> scratio.tl.differential_abundance(adata, target="target", reference="reference", progress=False)
     >>> axes = scratio.pl.differential_abundance(adata, show=False)
     """
-    entry = adata.uns.get(key, {})
+    call = "`scratio.tl.differential_abundance(adata, target=..., reference=...)`"
+    entry = entry_of(adata, key, "differential abundance", of=["differential_abundance"], call=call)
     keys = AbundanceKeys(key)
-    if not {keys.obs, keys.change, keys.side, keys.ratio.extrapolated} <= {*adata.obs} or "params" not in entry:
-        msg = (
-            f"No differential abundance {key!r} in `adata.obs` and `adata.uns`. "
-            "Run `scratio.tl.differential_abundance(adata, target=..., reference=...)` first."
-        )
-        raise KeyError(msg)
+    columns = [keys.obs, keys.change, keys.side, keys.ratio.extrapolated]
+    check_columns(adata, columns, key=key, function="differential_abundance")
     table = entry.get("groups")
     tested = table is not None and table["pvalue"].notna().any()
     tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def interaction(
     if not keys:
         msg = "`keys` has to name at least one interaction in `adata.uns`."
         raise ValueError(msg)
-    entries = sorted((_entry(adata, key) for key in keys), key=_mean)
+    call = "`scratio.tl.interaction(adata, a=..., b=..., reference=...)`"
+    entries = sorted((entry_of(adata, key, "interaction", of=["interaction"], call=call) for key in keys), key=_mean)
     names = [_name(entry, entries) for entry in entries]
     size = (WIDTH + LETTER * max(map(len, names)), max(ROW * len(entries) + 1.0, 1.8))
     with panels(1, ax=ax, panel_size=size) as axes:
@@ -93,17 +95,6 @@ def interaction(
         panel.spines[["top", "right", "left"]].set_visible(False)
         _draw_legend(panel, extrapolated=any(_extrapolated(entry["summary"]) for entry in entries))
     return finish(axes, show=show, return_fig=return_fig)
-
-
-def _entry(adata: AnnData, key: str) -> Any:
-    entry = adata.uns.get(key, {})
-    if "summary" not in entry or "quantiles" not in entry["summary"]:
-        msg = (
-            f"No interaction {key!r} in `adata.uns`. Run `scratio.tl.interaction(adata, a=..., b=..., reference=...)` "
-            "first."
-        )
-        raise KeyError(msg)
-    return entry
 
 
 def _mean(entry: Any) -> float:

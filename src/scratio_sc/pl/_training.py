@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scratio_sc._check import fit_call
+from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import finish, panels, plot
 
 if TYPE_CHECKING:
@@ -57,19 +58,12 @@ def training(
 
     Examples
     --------
-    >>> import numpy as np
     >>> import scratio_sc as scratio
-    >>> adata = scratio.datasets.gaussian_shift(1_000)
-    >>> step = np.arange(0, 1_500, 50)
-    >>> loss = 1 - 0.2 * np.log1p(step)[:, None] / 8
-    >>> adata.uns["scratio"] = {"history": {"step": step, "loss": loss, "held_out_loss": loss + 0.02}}
+    >>> adata = scratio.datasets.gaussian_shift(400, n_dims=2)
+    >>> scratio.tl.fit(adata, "condition", max_steps=20, n_members=2, progress=False)
     >>> axes = scratio.pl.training(adata, show=False)
     """
-    flow = adata.uns.get(key, {})
-    if "history" not in flow:
-        msg = f"No fitted flow in `adata.uns[{key!r}]`. Run {fit_call(adata, key)} first."
-        raise KeyError(msg)
-    history = flow["history"]
+    history = entry_of(adata, key, "fitted flow", of=["fit"], call=fit_call(adata, key))["history"]
     step = np.asarray(history["step"])
     with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
         panel = axes[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from scratio_sc._effects import ALL, ONE_SIDED_5_PERCENT
+from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
@@ -99,13 +100,8 @@ def treatment_effect(
     >>> scratio.tl.treatment_effect(adata, reference="ctrl", groupby="cell_type", progress=False)
     >>> axes = scratio.pl.treatment_effect(adata, show=False)
     """
-    entry = adata.uns.get(key, {})
-    if "table" not in entry or "kl_target" not in entry["table"]:
-        msg = (
-            f"No treatment effects in `adata.uns[{key!r}]`. Run `scratio.tl.treatment_effect(adata, reference=...)` "
-            "first."
-        )
-        raise KeyError(msg)
+    call = "`scratio.tl.treatment_effect(adata, reference=...)`"
+    entry = entry_of(adata, key, "treatment effects", of=["treatment_effect"], call=call)
     if effect not in LABELS:
         msg = f"effect={effect!r} is unknown. Use one of {', '.join(map(repr, LABELS))}."
         raise ValueError(msg)

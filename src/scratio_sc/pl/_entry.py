@@ -1,0 +1,42 @@
+"""Results as plots find them: entries of `uns`, and the columns that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from scratio_sc._check import is_flow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from anndata import AnnData
+
+
+def entry_of(adata: AnnData, key: str, what: str, *, of: Sequence[str], call: str) -> Mapping[str, Any]:
+    """An entry of `uns` that one of some functions of `tl` wrote.
+
+    Else a KeyError says `what` is missing, which function wrote what is there, and the `call` to run.
+    """
+    entry = adata.uns.get(key)
+    function = "fit" if is_flow(entry) else params_of(adata, key).get("function")
+    if isinstance(entry, Mapping) and function in of:
+        return entry
+    instead = f", which is of `scratio.tl.{function}`" if function else ""
+    msg = f"No {what} in `adata.uns[{key!r}]`{instead}. Run {call} first."
+    raise KeyError(msg)
+
+
+def params_of(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """How the result `key` was made; empty where that is not written down."""
+    entry = adata.uns.get(key)
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
+
+
+def check_columns(adata: AnnData, columns: Iterable[str], *, key: str, function: str) -> None:
+    """Refuse a result whose columns are gone from `obs`."""
+    for column in columns:
+        if column not in adata.obs:
+            msg = f"No {column!r} in `adata.obs`. Run `scratio.tl.{function}(adata, ..., key_added={key!r})` again."
+            raise KeyError(msg)
