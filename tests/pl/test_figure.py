@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,6 +22,18 @@ def test_an_array_of_axes_is_no_axes(adata: AnnData, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pl.__all__)
+def test_cells_are_an_anndata(adata: AnnData, name: str) -> None:
+    with pytest.raises(TypeError, match=r"`adata` is of type DataFrame, expected an AnnData as the first argument"):
+        getattr(pl, name)(adata.obs, show=False)
+
+
+@pytest.mark.parametrize("name", pl.__all__)
+def test_call_without_cells_is_refused_by_name(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\(\) missing 1 required positional argument: 'adata'"):
+        getattr(pl, name)(show=False)
+
+
+@pytest.mark.parametrize("name", pl.__all__)
 def test_saving_is_left_to_the_figure(adata: AnnData, name: str) -> None:
     with pytest.raises(TypeError, match=rf"no argument `save`.*fig = scratio.pl.{name}\(.*return_fig=True.*savefig"):
         getattr(pl, name)(adata, save="_x.png")
@@ -31,6 +43,19 @@ def test_saving_is_left_to_the_figure(adata: AnnData, name: str) -> None:
 def test_key_is_one_name(adata: AnnData, name: str) -> None:
     with pytest.raises(TypeError, match=r"key=\['a'\], expected the name of one result"):
         getattr(pl, name)(adata, key=["a"], show=False)
+
+
+@pytest.mark.parametrize("name", ["ratio_umap", "interaction"])
+@pytest.mark.parametrize("keys", [5, None, [5], [["a"]]], ids=str)
+def test_keys_are_names(adata: AnnData, name: str, *, keys: Any) -> None:
+    with pytest.raises(TypeError, match=r"keys=.*, expected the name of one (log ratio|interaction) in `adata\."):
+        getattr(pl, name)(adata, keys, show=False)
+
+
+@pytest.mark.parametrize("name", ["ratio_umap", "interaction"])
+def test_keys_name_at_least_one(adata: AnnData, name: str) -> None:
+    with pytest.raises(ValueError, match=r"at least one (log ratio|interaction)"):
+        getattr(pl, name)(adata, [], show=False)
 
 
 def test_figure_is_as_much_larger_as_its_letters(adata: AnnData) -> None:

@@ -333,8 +333,6 @@ def test_missing_basis(adata: AnnData, basis: str) -> None:
 def test_other_refusals(adata: AnnData) -> None:
     with pytest.raises(TypeError, match="dtype is category"):
         pl.ratio_umap(adata, "condition", show=False)
-    with pytest.raises(ValueError, match="at least one log ratio"):
-        pl.ratio_umap(adata, [], show=False)
     with pytest.raises(ValueError, match="each of the 2 panels; found 1"):
         pl.ratio_umap(adata, ["log_ratio", "wide"], title="one", show=False)
     adata.obsm["X_line"] = adata.obsm["X_pca"][:, :1]
@@ -357,7 +355,6 @@ def test_arguments_of_scanpy(adata: AnnData, argument: str, instead: str) -> Non
     [
         ({"ncols": 0}, ValueError, "ncols=0, expected an integer of 1 or more"),
         ({"basis": None}, TypeError, "basis=None, expected the name of an embedding"),
-        ({"keys": None}, TypeError, "keys=None, expected the name of a column"),
         ({"title": 3}, TypeError, "title=3, expected the title"),
         ({"size": "big"}, TypeError, "size='big', expected the area of a point"),
         ({"size": -3}, ValueError, "size=-3, expected the area of a point"),

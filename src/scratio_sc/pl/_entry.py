@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from scratio_sc._check import is_flow
+from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
+
+
+def names_of(keys: Any, what: str) -> list[str]:
+    """One or several names of results; `what` they are, for a message."""
+    names = [keys] if isinstance(keys, str) or not isinstance(keys, Iterable) else list(keys)
+    if not all(isinstance(name, str) for name in names):
+        refuse("keys", keys, f"the name of one {what}, or of several", types=())
+    if not names:
+        msg = f"`keys` has to name at least one {what}."
+        raise ValueError(msg)
+    return names
 
 
 def entry_of(adata: AnnData, key: str, what: str, *, of: Sequence[str], call: str) -> Mapping[str, Any]:

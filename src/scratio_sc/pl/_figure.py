@@ -7,8 +7,9 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import wraps
 from math import ceil
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from scratio_sc._check import check_anndata
 from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ R = TypeVar("R")
 def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function a plot that refuses arguments of scanpy's plots by name, and says what to use `instead`.
 
-    And what is no axes for `ax`, or no name for `key`.
+    And what is no AnnData, no axes for `ax`, or no name for `key`.
     """
 
     def decorate(draw: Callable[P, R]) -> Callable[P, R]:
@@ -50,13 +51,15 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 if argument in advice:
                     msg = f"`{name}` has no argument `{argument}`. Instead, {advice[argument]}."
                     raise TypeError(msg)
-            if kwargs.get("ax") is not None:
-                _check_axes(kwargs["ax"])
-            key: object = ""
+            given: dict[str, Any] = {}
             with suppress(TypeError):  # calls that do not fit are refused by the function itself, by its name
-                key = signature.bind(*args, **kwargs).arguments.get("key", "")
-            if not isinstance(key, str):
-                refuse("key", key, "the name of one result in `adata.uns`", types=())
+                given = signature.bind(*args, **kwargs).arguments
+            if "adata" in given:
+                check_anndata(given["adata"])
+            if given.get("ax") is not None:
+                _check_axes(given["ax"])
+            if not isinstance(given.get("key", ""), str):
+                refuse("key", given["key"], "the name of one result in `adata.uns`", types=())
             return draw(*args, **kwargs)
 
         return checked

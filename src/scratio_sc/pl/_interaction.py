@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc.pl._entry import entry_of
+from scratio_sc.pl._entry import entry_of, names_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot
 
 if TYPE_CHECKING:
@@ -75,10 +75,7 @@ def interaction(
     >>> scratio.tl.interaction(adata, a="A", b="B", reference="none", progress=False)
     >>> axes = scratio.pl.interaction(adata, show=False)
     """
-    keys = [keys] if isinstance(keys, str) else list(keys)
-    if not keys:
-        msg = "`keys` has to name at least one interaction in `adata.uns`."
-        raise ValueError(msg)
+    keys = names_of(keys, "interaction in `adata.uns`")
     call = "`scratio.tl.interaction(adata, a=..., b=..., reference=...)`"
     entries = sorted((entry_of(adata, key, "interaction", of=["interaction"], call=call) for key in keys), key=_mean)
     names = [_name(entry, entries) for entry in entries]

@@ -15,6 +15,7 @@ from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
 from scratio_sc.pl._contrast import contrast_of, density_ratio, of_no_side, panel_name
+from scratio_sc.pl._entry import names_of
 from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
 
 if TYPE_CHECKING:
@@ -136,12 +137,7 @@ def ratio_umap(
     from matplotlib.collections import Collection
     from matplotlib.colors import CenteredNorm
 
-    if not isinstance(keys, str | Iterable):
-        refuse("keys", keys, "the name of a column of `adata.obs` with log ratios, or several", types=())
-    keys = [keys] if isinstance(keys, str) else list(keys)
-    if not keys:
-        msg = "`keys` has to name at least one log ratio in `adata.obs`."
-        raise ValueError(msg)
+    keys = names_of(keys, "log ratio in `adata.obs`")
     check_integer(1, ncols=ncols)
     if size is not None and (isinstance(size, bool) or not isinstance(size, Real) or not size > 0):
         refuse("size", size, "the area of a point, in square points", types=Real)
@@ -186,7 +182,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     if not is_numeric_dtype(column) or is_bool_dtype(column):
         msg = f"`adata.obs[{key!r}]` is not a log ratio: its dtype is {column.dtype}, not a number."
         raise TypeError(msg)
-    ratio: np.ndarray = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    ratio = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     ratio[~np.isfinite(ratio)] = np.nan
     sign = np.full_like(ratio, np.nan)
     flag = RatioKeys(key).extrapolated
