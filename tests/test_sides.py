@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from scratio_sc import _sides
+from scratio_sc.flow._design import Design
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,27 @@ def test_sides(side, spec):
 )
 def test_sides_for_people(spec, text):
     assert _sides.describe(spec) == text
+
+
+@pytest.fixture
+def flow():
+    labels = np.array([["a", "x", "1"], ["b", "y", "2"], ["all", "x", "3"]])
+    return SimpleNamespace(design=Design.of(labels, ["arm", "donor", "dose"], 1, numeric=["dose"])[0])
+
+
+@pytest.mark.parametrize(
+    ("side", "pairs"),
+    [
+        ("all", [["arm", "all"]]),
+        (["b", "a"], [["arm", "a"], ["arm", "b"]]),
+        (..., [["arm", "a"], ["arm", "all"], ["arm", "b"]]),
+        ({"donor": "x", "arm": "a"}, [["donor", "x"], ["arm", "a"]]),
+        ({"arm": "a", "dose": "2"}, [["arm", "a"]]),
+        ({"dose": "2"}, []),
+    ],
+    ids=str,
+)
+def test_levels_that_a_side_names(flow, side, pairs):
+    levels = _sides.levels_of(flow, {"target": side})["target"]
+    assert levels.tolist() == pairs
+    assert (levels.ndim, levels.dtype) == (2, object)

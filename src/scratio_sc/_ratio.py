@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from scratio_sc._sides import cells_of, describe, not_of_fit, read_own_labels
+from scratio_sc._sides import cells_of, describe, levels_of, not_of_fit, read_own_labels
 from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
 from scratio_sc.flow._calibration import calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels
@@ -75,6 +75,7 @@ def score_cells(
             "function": "log_ratio",
             "target": describe(target),
             "reference": describe(reference),
+            "levels": levels_of(flow, {"target": target, "reference": reference}),
             "key": key,
             "use_rep": cells.use_rep,
             "method": method,

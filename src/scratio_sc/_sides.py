@@ -45,6 +45,19 @@ def describe(side: Any) -> str:
     return " + ".join(side) if isinstance(side, list) else str(side)
 
 
+def levels_of(flow: ConditionalFlow, sides: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Columns and levels that each side names, as texts ``(k, 2)``, which files keep.
+
+    Where a side means all levels, they are spelled out; numbers, between which others lie, are left out.
+    """
+    design, out = flow.design, {}
+    for name, side in sides.items():
+        named = {column: codes for column, codes in named_levels(design, side).items() if column not in design.numeric}
+        pairs = [(column, design.name(column, code)) for column, codes in named.items() for code in codes]
+        out[name] = np.array(pairs, object).reshape(-1, 2)
+    return out
+
+
 def check_differ(flow: ConditionalFlow, target: Any, reference: Any) -> None:
     """Refuse two sides that mean the same, however they are written."""
     if named_levels(flow.design, target) == named_levels(flow.design, reference):

@@ -186,7 +186,8 @@ def test_rings_of_other_conditions_are_grey(adata: AnnData) -> None:
     adata.obs["log_ratio"], adata.obs["log_ratio_extrapolated"] = 9.0, True
     adata.obs["arm"] = np.repeat(["stim", "ctrl", "drug"], 20)
     adata.uns["fit"] = {"params": {"condition": np.array(["arm"], object)}}
-    adata.uns["log_ratio"]["params"]["key"] = "fit"
+    levels = {"target": np.array([("arm", "stim")], object), "reference": np.array([("arm", "ctrl")], object)}
+    adata.uns["log_ratio"]["params"] |= {"key": "fit", "levels": levels}
     ax = pl.ratio_umap(adata, cmap=ListedColormap(["blue", "white", "red"]), show=False)
     np.testing.assert_allclose(_rings(ax, "0.65"), adata.obsm["X_umap"][40:])
     assert len(_rings(ax, "red")) == 40

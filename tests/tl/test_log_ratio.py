@@ -51,6 +51,8 @@ def test_params_are_those_of_the_call(cells: AnnData) -> None:
     params = cells.uns["log_ratio"]["params"]
     weights, bandwidths = params.pop("node_weights"), params.pop("node_bandwidths")
     losses = params.pop("held_out_log_loss"), params.pop("held_out_log_loss_prior")
+    levels = {side: pairs.tolist() for side, pairs in params.pop("levels").items()}
+    assert levels == {"target": [["condition", "stim"]], "reference": [["condition", "ctrl"]]}
     assert params == {
         "function": "log_ratio",
         "target": "stim",

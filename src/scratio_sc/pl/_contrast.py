@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,6 @@ from scratio_sc.pl._entry import params_of
 from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
 
     from scratio_sc._labels import Labels
@@ -39,29 +37,23 @@ def contrast_of(adata: AnnData, key: str) -> Contrast | None:
 
 def of_no_side(adata: AnnData, key: str) -> np.ndarray:
     """Cells whose condition is on no side of the ratio, ``(n_obs,)``; none where sides or conditions are not known."""
-    contrast, fit = contrast_of(adata, key), params_of(adata, str(params_of(adata, key).get("key")))
-    columns = [str(column) for name in ("condition", "covariates") for column in np.atleast_1d(fit.get(name, []))]
-    conditions = [column for column in np.atleast_1d(fit.get("condition", [])) if column in adata.obs]
-    if contrast is None or not conditions:
+    params = params_of(adata, key)
+    fit, levels = params_of(adata, str(params.get("key"))), params.get("levels")
+    numeric = np.atleast_1d(fit.get("numeric", []))
+    conditions = [name for name in np.atleast_1d(fit.get("condition", [])) if name in adata.obs and name not in numeric]
+    if not conditions or not isinstance(levels, Mapping):
         return np.zeros(adata.n_obs, bool)
-    labels = read_labels(adata, conditions, numeric=[*np.atleast_1d(fit.get("numeric", []))])
-    of_side = [_are_of(labels, _levels(side, columns)) for side in (*contrast[0], *contrast[1])]
-    return labels.complete & ~np.any(of_side, axis=0)
+    labels = read_labels(adata, conditions)
+    return labels.complete & ~np.any([_are_of(labels, side) for side in levels.values()], axis=0)
 
 
-def _levels(side: str, columns: list[str]) -> dict[str, str]:
-    """Levels that a side names, by column, from what it is called; of the first column where it names none."""
-    _, *parts = re.split(rf"(?:^|, )({'|'.join(map(re.escape, columns))})=", side)
-    return dict(zip(parts[::2], parts[1::2], strict=True)) or {columns[0]: side}
-
-
-def _are_of(labels: Labels, levels: Mapping[str, str]) -> np.ndarray:
-    """Cells with one of the levels, in all columns of labels, ``(n_cells,)``; a number is like any other."""
+def _are_of(labels: Labels, side: np.ndarray) -> np.ndarray:
+    """Cells with one of the levels ``(k, 2)`` that a side names of each column, ``(n_cells,)``; of others, with any."""
     are = np.ones(len(labels.text), bool)
     for column, own in zip(labels.columns, labels.text.T, strict=True):
-        level = levels.get(column, "all")
-        if level != "all" and column not in labels.numeric:
-            are &= np.isin(own, [level, *level.split(" + ")])  # of a mixture, any
+        named = [level for name, level in side if name == column]
+        if named:
+            are &= np.isin(own, named)
     return are
 
 

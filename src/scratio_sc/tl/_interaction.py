@@ -14,7 +14,15 @@ from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._keys import RatioKeys
 from scratio_sc._labels import MIN_CELLS
 from scratio_sc._ratio import write_ratio
-from scratio_sc._sides import as_spec, cells_by_side, describe, read_own_labels, warn_of_unknown, was_fitted
+from scratio_sc._sides import (
+    as_spec,
+    cells_by_side,
+    describe,
+    levels_of,
+    read_own_labels,
+    warn_of_unknown,
+    was_fitted,
+)
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
@@ -113,7 +121,8 @@ def interaction(
         ``n_reference``, as in :func:`scratio_sc.tl.treatment_effect`. 0 with an error of 0 where two cannot be told
         apart, which does not rule out a small difference.
     `adata.uns[key_added]['params']` : :class:`dict`
-        The four sides, the other arguments, the embedding, and the weights and bandwidths of the nodes.
+        The four sides, also as columns and levels (``levels``), the other arguments, the embedding, and the weights and
+        bandwidths of the nodes.
 
     Warns
     -----
@@ -183,6 +192,7 @@ def interaction(
         "params": {
             "function": "interaction",
             **names,
+            "levels": levels_of(flow, sides),
             "key": key,
             "use_rep": given.use_rep,
             "bandwidth": width,
