@@ -13,6 +13,7 @@ from scratio_sc.pl._contrast import contrast_of, density_ratio
 from scratio_sc.pl._entry import check_columns, entry_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
 from scratio_sc.pl._point_names import name_points
+from scratio_sc.tl._batch_score import ALL_CELLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class _Cells:
     @classmethod
     def of(cls, adata: AnnData, key: str, groupby: str | None) -> _Cells:
         """Cells of both sides that have a ratio and a group; all are of one where there is no column of groups."""
-        keys, groups, known = AbundanceKeys(key), np.full(adata.n_obs, "all cells"), np.ones(adata.n_obs, bool)
+        keys, groups, known = AbundanceKeys(key), np.full(adata.n_obs, ALL_CELLS), np.ones(adata.n_obs, bool)
         if groupby is not None:
             labels = read_labels(adata, (groupby,), instead=" Name another with `groupby`.")
             check_groups(labels)
