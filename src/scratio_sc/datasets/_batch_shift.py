@@ -54,12 +54,14 @@ def batch_shift(
     `adata.obs['exact_batch_score']` : :class:`pandas.Series` (dtype ``float64``)
         Batch score of the cell in ``X_pca``, in nats; in ``X_corrected`` it is 0.
     `adata.obsm['X_pca']`, `adata.obsm['X_corrected']` : :class:`numpy.ndarray` (dtype ``float32``)
-        The cells with and without the shifts, shape `(n_cells, n_dims)`.
+        The cells with the shifts, repeated in `adata.X`, and without them, shape `(n_cells, n_dims)`.
 
     Raises
     ------
     ValueError
-        If `n_cells`, `n_dims` or `n_types` is below 1, or `n_batches` below 2.
+        If `n_cells`, `n_dims` or `n_types` is below 1, `n_batches` below 2, or the seed negative.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------

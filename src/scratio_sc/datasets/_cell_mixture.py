@@ -78,7 +78,10 @@ def cell_mixture(
     Raises
     ------
     ValueError
-        If `n_dims` is below 1 or `n_types` below 2, or `sizes` names other conditions or has a negative number.
+        If `n_cells` or `n_dims` is below 1 or `n_types` below 2, `sizes` names other conditions, has a negative number
+        or none above 0, or the seed is negative.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------

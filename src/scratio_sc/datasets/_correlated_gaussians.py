@@ -48,7 +48,7 @@ def correlated_gaussians(
         "product" or "joint".
     `adata.obs['exact_log_ratio']` : :class:`pandas.Series` (dtype ``float64``)
         log p(x | joint) / p(x | product), in nats.
-    `adata.obs['exact_log_density_product']`, `adata.obs['exact_log_density_joint']` : :class:`pandas.Series`
+    `adata.obs['exact_log_density_product']`, ... : :class:`pandas.Series` (dtype ``float64``)
         Log density under each condition, in nats.
     `adata.obsm['X_pca']` : :class:`numpy.ndarray` (dtype ``float32``), shape `(n_cells, n_dims)`
         The cells, repeated in `adata.X`.
@@ -58,7 +58,10 @@ def correlated_gaussians(
     Raises
     ------
     ValueError
-        If `n_dims` is odd or below 2, or `sizes` names other conditions or has a negative number.
+        If `n_dims` is odd or below 2, `n_cells` below 1, `sizes` names other conditions, has a negative number or none
+        above 0, or the seed is negative.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------

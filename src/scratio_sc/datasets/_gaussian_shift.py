@@ -50,7 +50,7 @@ def gaussian_shift(
         "reference" or "target".
     `adata.obs['exact_log_ratio']` : :class:`pandas.Series` (dtype ``float64``)
         log p(x | target) / p(x | reference), in nats.
-    `adata.obs['exact_log_density_reference']`, `adata.obs['exact_log_density_target']` : :class:`pandas.Series`
+    `adata.obs['exact_log_density_reference']`, ... : :class:`pandas.Series` (dtype ``float64``)
         Log density under each condition, in nats.
     `adata.obsm['X_pca']` : :class:`numpy.ndarray` (dtype ``float32``), shape `(n_cells, n_dims)`
         The cells, repeated in `adata.X`.
@@ -60,7 +60,10 @@ def gaussian_shift(
     Raises
     ------
     ValueError
-        If `n_dims` is below 1, or `sizes` names other conditions or has a negative number.
+        If `n_cells` or `n_dims` is below 1, `sizes` names other conditions, has a negative number or none above
+        0, or the seed is negative.
+    TypeError
+        If an argument is of another type than documented.
 
     Examples
     --------

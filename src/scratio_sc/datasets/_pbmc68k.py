@@ -29,7 +29,7 @@ def pbmc68k() -> AnnData:
         Cell types.
     `adata.obsm['X_pca']` : :class:`numpy.ndarray` (dtype ``float32``), shape `(700, 50)`
         Principal components.
-    `adata.obsm['X_umap']` : :class:`numpy.ndarray`, shape `(700, 2)`
+    `adata.obsm['X_umap']` : :class:`numpy.ndarray` (dtype ``float64``), shape `(700, 2)`
         UMAP coordinates.
 
     Examples

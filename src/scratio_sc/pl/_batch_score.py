@@ -49,7 +49,8 @@ def batch_score(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]`, the scores in `adata.obs` and the column with the types.
+        Reads `adata.uns[key]` and, in `adata.obs`, the scores (nats) in `key + '_' + use_rep` for each representation
+        and the column with the types.
     key
         Name of the batch score.
     ax
@@ -67,6 +68,9 @@ def batch_score(
     ------
     KeyError
         If there is no batch score of that name, or the columns it needs are gone from `adata.obs`.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
 
     Examples
     --------

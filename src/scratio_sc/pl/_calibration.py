@@ -40,7 +40,7 @@ def calibration(
     adata
         Reads `adata.uns[key]['calibration']` and both sides in `adata.uns[key]['params']`.
     key
-        Name of the log ratio.
+        Name of the log ratio, or of the differential abundance analysis that it belongs to.
     ax
         Axes to draw on.
     show
@@ -56,6 +56,9 @@ def calibration(
     ------
     KeyError
         If there is no log ratio of that name.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
     ValueError
         If no held-out cells could judge the contrast.
 

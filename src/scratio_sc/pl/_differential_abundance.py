@@ -74,9 +74,11 @@ def differential_abundance(
     Parameters
     ----------
     adata
-        Reads what :func:`scratio_sc.tl.differential_abundance` wrote.
+        Reads `adata.uns[key]` and, in `adata.obs`, the log ratios (nats) in `key`, what
+        :func:`scratio_sc.tl.differential_abundance` says of the cells in `key + '_change'`, `key + '_side'` and
+        `key + '_extrapolated'`, and the column with the groups.
     key
-        Name of its slots.
+        Name of the analysis.
     groupby
         Column of `adata.obs` with the groups, by default that of the analysis; all cells in one row if there is none.
         Of another column the groups have no p-values, and the cells alone are drawn.
@@ -95,7 +97,10 @@ def differential_abundance(
     Raises
     ------
     KeyError
-        If there is no such analysis, or no such column.
+        If there is no analysis of that name, or a column of it or that with the groups is not in `adata.obs`.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
     ValueError
         If the column has too many groups, an empty name of one, or no labels at all.
 

@@ -42,7 +42,7 @@ def interaction(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]`, for each of the keys.
+        Reads `adata.uns[key]['summary']` (nats) and the sides in `adata.uns[key]['params']`, for each of the keys.
     keys
         Names of interactions, one for each combination.
     ax
@@ -60,6 +60,9 @@ def interaction(
     ------
     KeyError
         If there is no interaction of that name.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
     ValueError
         If `keys` is empty.
 

@@ -78,7 +78,7 @@ def ratio_umap(
     Parameters
     ----------
     adata
-        Reads `adata.obs[key]` (nats) and `adata.obsm['X_umap']`, and where there are any, the flags in
+        Reads `adata.obs[key]` (nats) and two columns of `adata.obsm['X_umap']`, and where there are any, the flags in
         `adata.obs[key + '_extrapolated']`, the sides of the ratio in `adata.uns[key]['params']`, and the columns with
         the conditions of the fit that these name.
     keys
@@ -125,7 +125,7 @@ def ratio_umap(
         this plot does not have, such as `vmin` or `save`.
     ValueError
         If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
-        several panels, the number of titles not the number of panels, or `ncols` below 1.
+        several panels, the number of titles not the number of panels, `size` not positive, or `ncols` below 1.
 
     Examples
     --------

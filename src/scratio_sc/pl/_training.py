@@ -37,7 +37,7 @@ def training(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]['history']`.
+        Reads `step`, `loss` and `held_out_loss` in `adata.uns[key]['history']`.
     key
         Slot of `adata.uns` with the fitted flow.
     ax
@@ -55,6 +55,9 @@ def training(
     ------
     KeyError
         If there is no fitted flow in `adata.uns[key]`.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
 
     Examples
     --------

@@ -62,7 +62,7 @@ def treatment_effect(
     Parameters
     ----------
     adata
-        Reads `adata.uns[key]`.
+        Reads `adata.uns[key]['table']` and the reference in `adata.uns[key]['params']`.
     key
         Name of the treatment effects.
     rows, columns
@@ -70,7 +70,7 @@ def treatment_effect(
         groups stand beside treatments, samples where there are samples alone; treatments are the columns, and the rows
         where there is nothing beside them. Of groups and samples that are neither, all together are drawn.
     effect
-        "js", "kl_target" or "kl_reference".
+        "js", "kl_target" or "kl_reference", in nats.
     cmap
         Sequential colour map.
     ax
@@ -88,6 +88,9 @@ def treatment_effect(
     ------
     KeyError
         If there are no treatment effects of that name.
+    TypeError
+        If an argument is of another type than documented, or one of scanpy's that this plot does not have, such as
+        `save`.
     ValueError
         If rows and columns are the same or unknown, the effect is unknown, or there are several treatments and neither
         rows nor columns show them.
