@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ALL_CELLS = "all cells"
+"""Group of all cells, in tables and plots."""
+
 
 @dataclass(frozen=True)
 class FlowKeys:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pandas.api.types import is_numeric_dtype
 
 from scratio_sc._check import check_anndata, is_flow
 from scratio_sc._keys import FlowKeys
-from scratio_sc.flow._arguments import check_bool, refuse
+from scratio_sc._warn import warn
+from scratio_sc.flow._arguments import check_bool, named, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 WORDS = {"change": {"down", "none", "up"}, "side": {"target", "reference"}}
 """Labels that functions write to columns of `obs` whose names end so; to all others, numbers and truth values."""
+OF_FLOWS = {"log_ratio", "log_density", "differential_abundance", "treatment_effect", "interaction", "null_check"}
+"""Functions whose results are of the flow that `params` name as ``key``."""
 logger = logging.getLogger("scratio_sc")
 
 
@@ -101,6 +105,28 @@ def _function_of(entry: Any) -> str | None:
         return "fit"
     params = entry.get("params") if isinstance(entry, Mapping) else None
     return params.get("function") if isinstance(params, Mapping) else None
+
+
+def warn_of_former(adata: AnnData, key: str, **now: Any) -> None:
+    """Warn of results that a flow of `key` of other columns or another embedding gave, before it is replaced."""
+    former = adata.uns.get(key)
+    before = former.get("params") if isinstance(former, Mapping) else None
+    if not isinstance(before, Mapping):
+        return
+    if all([*np.ravel(before.get(name, []))] == [*np.ravel(value)] for name, value in now.items()):
+        return
+    stale = [name for name, entry in adata.uns.items() if _made_by(entry, key)]
+    if stale:
+        warn(
+            f"adata.uns[{key!r}] held a flow of other columns or another embedding. What it gave is still there, and "
+            f"not of the new one: {named(stale)}. Run these functions again, or give each flow a `key_added`."
+        )
+
+
+def _made_by(entry: Any, key: str) -> bool:
+    """Whether an entry of `uns` is a result of the flow of `key`."""
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return isinstance(params, Mapping) and params.get("key") == key and params.get("function") in OF_FLOWS
 
 
 def _folds(adata: AnnData, *, but: str) -> list[str]:

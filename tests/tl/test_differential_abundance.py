@@ -89,6 +89,12 @@ def test_enriched_cells_go_up_and_the_others_down(tested: AnnData) -> None:
     assert (tested.obs[f"{KEY}_change"] == expected).mean() > 0.98
 
 
+def test_ratio_that_is_next_to_nothing_agrees_with_no_change() -> None:
+    effect, adjusted = np.array([0.5, 0.5, -2.0, -2.0]), np.full(4, 0.01)
+    change = _changes(PermutationTest(effect, adjusted, adjusted), np.array([0.04, 0.06, -0.1, -0.3]), 0.1)
+    assert change.tolist() == ["none", "up", "none", "down"]
+
+
 def test_direction_is_named_where_the_ratio_of_the_cell_agrees() -> None:
     """A cell of a type that loses may share a branch with one that gains."""
     effect, adjusted = np.array([1.0, 1.0, -1.0, 1.0, 1.0]), np.array([0.05, 0.05, 0.05, 0.2, np.nan])

@@ -121,6 +121,17 @@ def test_a_second_fit_replaces_the_first(fresh_fit):
     assert fresh_fit.uns["scratio"]["params"]["condition"].tolist() == ["donor"]
 
 
+def test_results_of_a_former_flow_of_another_column_are_named(fresh_fit):
+    tl.log_ratio(fresh_fit, target="stim", reference="ctrl", progress=False)
+    with pytest.warns(UserWarning, match=r"What it gave is still there, .*: 'log_ratio'"):
+        tl.fit(fresh_fit, "donor", **FAST)
+
+
+def test_results_are_those_of_the_same_fit_again(fresh_fit):
+    tl.log_ratio(fresh_fit, target="stim", reference="ctrl", progress=False)
+    tl.fit(fresh_fit, "condition", **FAST, rng=1)  # where a warning would be an error
+
+
 def test_log_names_the_slots(fresh, caplog):
     with caplog.at_level(logging.INFO, logger="scratio_sc"):
         tl.fit(fresh, "condition", key_added="mine", **FAST)

@@ -124,10 +124,10 @@ def test_expectations_are_means_of_the_log_ratio(mixture: AnnData) -> None:
 
 def test_types_that_the_fit_holds_fixed_are_compared_by_their_ratios_alone(mixture: AnnData) -> None:
     adata = mixture[mixture.obs["condition"] != "abundance"].copy()
-    tl.fit(adata, "condition", covariates=["cell_type"], **FAST)
-    tl.log_ratio(adata, target="response", reference="ctrl", progress=False)
+    tl.fit(adata, "condition", covariates=["cell_type"], **FAST, key_added="held")
+    tl.log_ratio(adata, target="response", reference="ctrl", key="held", progress=False)
     mean = adata.obs.groupby(["cell_type", "condition"], observed=True)["log_ratio"].mean()
-    row = effects(adata, groupby="cell_type").loc[("response", "type_0", "(all)")]
+    row = effects(adata, groupby="cell_type", key="held").loc[("response", "type_0", "(all)")]
     assert row["kl_target"] == pytest.approx(mean["type_0", "response"], abs=1e-5)
     assert row["kl_reference"] == pytest.approx(-mean["type_0", "ctrl"], abs=1e-5)
 

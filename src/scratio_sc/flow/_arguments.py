@@ -28,10 +28,10 @@ def named(names: Iterable[object]) -> str:
     return listed([repr(str(name)) for name in names])
 
 
-def listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str], *, most: int = MAX_NAMED) -> str:
     """Items joined for a message; the first of them where there are many."""
-    more = f" and {len(items) - MAX_NAMED} more" if len(items) > MAX_NAMED else ""
-    return (", ".join(items[:MAX_NAMED]) or "none") + more
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return (", ".join(items[:most]) or "none") + more
 
 
 def closest(name: object, names: Iterable[object]) -> str:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc._keys import AbundanceKeys
+from scratio_sc._keys import ALL_CELLS, AbundanceKeys
 from scratio_sc._labels import check_groups, read_labels
 from scratio_sc.pl._contrast import contrast_of, density_ratio
 from scratio_sc.pl._entry import check_columns, entry_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
 from scratio_sc.pl._point_names import name_points
-from scratio_sc.tl._batch_score import ALL_CELLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scratio_sc._embedding import check_varies, read_representation
-from scratio_sc._keys import BatchScoreKeys
+from scratio_sc._keys import ALL_CELLS, BatchScoreKeys
 from scratio_sc._labels import MIN_CELLS, check_levels, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import BEATEN_BY, warn
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from scratio_sc._labels import Labels
 
-ALL_CELLS = "all cells"
 """Group of the table's rows about all cells that are scored."""
 
 

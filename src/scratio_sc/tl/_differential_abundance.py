@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from scratio_sc.flow import LogRatio
     from scratio_sc.stats._abundance import Abundance
 
+LEAST_SHARE = 0.1
+"""Share of the change of a neighbourhood that the ratio of a cell has to exceed for the cell to be called changed."""
+
 
 def differential_abundance(
     adata: AnnData,
@@ -96,8 +99,8 @@ def differential_abundance(
         The same adjusted for all neighbourhoods: where samples could be exchanged, one labelling in ten at most has any
         cell below 0.1. It is of neighbourhoods, which may hold cells of other types, too.
     `adata.obs[key_added + '_change']` : :class:`pandas.Series` (dtype ``category``)
-        "up" or "down" where the adjusted p-value is at most `alpha` and the sign of the cell's log ratio agrees with
-        its neighbourhood, else "none".
+        "up" or "down" where the adjusted p-value is at most `alpha` and the cell's log ratio agrees with its
+        neighbourhood, in sign and by a tenth of the change there, else "none".
     `adata.obs[key_added + '_side']` : :class:`pandas.Series` (dtype ``category``)
         "target" or "reference", missing for cells of neither side.
     `adata.uns[key_added]` : :class:`dict`
@@ -233,9 +236,10 @@ def _read_groups(adata: AnnData, groupby: str, side: np.ndarray) -> Labels:
 def _changes(tested: PermutationTest, ratio: np.ndarray, alpha: float) -> pd.Categorical:
     """Direction of each cell whose neighbourhood changed, where its own ratio ``(n_cells,)`` says the same.
 
-    A branch that holds a type which gains is up as a whole, other types in it included.
+    A branch that holds a type which gains is up as a whole, other types in it included, whose ratios are against it or
+    next to nothing.
     """
-    agreed = (tested.adjusted <= alpha) & (np.sign(tested.effect) == np.sign(ratio))
+    agreed = (tested.adjusted <= alpha) & (np.sign(tested.effect) * ratio > LEAST_SHARE * np.abs(tested.effect))
     change = np.select([agreed & (ratio > 0), agreed & (ratio < 0)], ["up", "down"], "none")
     return pd.Categorical(change, categories=["down", "none", "up"])
 

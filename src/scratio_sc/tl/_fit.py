@@ -11,7 +11,7 @@ from scratio_sc._embedding import check_varies, read_representation, warn_of_cop
 from scratio_sc._keys import FlowKeys
 from scratio_sc._labels import check_levels, columns_of, read_labels, warn_of_nested
 from scratio_sc._numbers import numeric_of
-from scratio_sc._slots import check_slots, log_written
+from scratio_sc._slots import check_slots, log_written, warn_of_former
 from scratio_sc._warn import warn
 from scratio_sc.flow import fit_flow
 from scratio_sc.flow._arguments import check_device, check_integer, check_max_steps, generator_of, recorded
@@ -109,8 +109,8 @@ def fit(
     -----
     UserWarning
         If cells are left out, labels look like missing ones, covariates go with the condition, many cells are copies of
-        others, dimensions are of very different scales, the embedding is made to be looked at (UMAP, t-SNE), or there
-        is one member only.
+        others, dimensions are of very different scales, the embedding is made to be looked at (UMAP, t-SNE), there is
+        one member only, or there are results of a former flow of other columns or another embedding.
 
     Raises
     ------
@@ -156,6 +156,7 @@ def fit(
     check_levels(labels, len(conditions))
     check_varies(x[labels.complete], use_rep)
     warn_of_nested(labels, len(conditions))
+    warn_of_former(adata, keys.uns, condition=conditions, covariates=covariates, use_rep=use_rep)
     if n_members == 1:
         warn(ONE_MEMBER)
     flow, fitted_fold = fit_flow(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 FAR_BELOW = 0.05
 """Nats below 0 from which cells look like those of the other side; no effect at all scatters around 0."""
+MAX_NAMED = 6
+"""Rows of the table that a warning names."""
 
 
 def treatment_effect(
@@ -324,6 +326,6 @@ def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
     each = [f"{_name_of(row)} ({_why_none(row)})" for row in empty.itertuples()]
     msg = (
         f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
-        f"under the target and under the reference: {listed(each)}. See the column 'flag'."
+        f"under the target and under the reference: {listed(each, most=MAX_NAMED)}. See the column 'flag'."
     )
     warn(msg)
