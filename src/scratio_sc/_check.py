@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from scratio_sc.flow._arguments import closest, named, usable_device
+from scratio_sc.flow._arguments import closest, named, refuse, usable_device
 from scratio_sc.flow._storage import from_dict
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def fit_call(adata: AnnData, key: str, **options: Any) -> str:
 def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
     """Flow stored in `adata.uns[key]`."""
     check_anndata(adata)
+    if not isinstance(key, str):
+        refuse("key", key, "the name of a flow in adata.uns", types=())
     if key not in adata.uns:
         flows = [name for name, entry in adata.uns.items() if is_flow(entry)]
         other = f"{closest(key, flows)} Name one with `key`, or fit one" if flows else " Fit one first"

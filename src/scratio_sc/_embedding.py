@@ -16,7 +16,7 @@ from scratio_sc._check import fit_call, read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
-from scratio_sc.flow._arguments import check_integer, closest, named, refuse
+from scratio_sc.flow._arguments import check_integer, closest, named
 from scratio_sc.flow._folds import MAX_FOLDS
 from scratio_sc.flow._same_cells import are_fitted, may_be_fitted_on
 
@@ -55,9 +55,14 @@ def dense(stored: Any) -> np.ndarray:
     return np.asarray(stored.toarray() if sparse.issparse(stored) else stored)
 
 
-def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
+def _check_name(use_rep: object) -> None:
     if not isinstance(use_rep, str):
-        refuse("use_rep", type(use_rep), "the name of an embedding in adata.obsm", types=())
+        msg = f"use_rep is of type {type(use_rep).__name__}, expected the name of an embedding in adata.obsm."
+        raise TypeError(msg)
+
+
+def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
+    _check_name(use_rep)
     if use_rep not in adata.obsm:
         make = "`sc.pp.pca(adata)`" if use_rep in {"X", "X_pca"} else f"store it as `adata.obsm[{use_rep!r}]`"
         msg = (
@@ -187,6 +192,8 @@ def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
 
 def _check_is_of_fit(adata: AnnData, key: str, use_rep: str | None, *, fitted_rep: str) -> None:
     """Refuse another embedding than that of the stored flow."""
+    if use_rep is not None:
+        _check_name(use_rep)
     if use_rep not in (None, fitted_rep):
         msg = (
             f"use_rep={use_rep!r}, but the flow in adata.uns[{key!r}] was fitted on {fitted_rep!r}, and its ratios "

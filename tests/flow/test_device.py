@@ -45,6 +45,8 @@ def test_unknown_device_lists_the_known_ones() -> None:
 def test_unknown_precision_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'double' is unknown. Use one of 'auto', 'float32', 'bfloat16'"):
         choose_autocast("double", CPU)
+    with pytest.raises(TypeError, match=r"precision=3"):
+        choose_autocast(3, CPU)
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("float32", False), ("bfloat16", True)])

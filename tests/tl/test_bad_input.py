@@ -55,7 +55,7 @@ def keep(adata: AnnData, level: str, n: int) -> AnnData:
         ({"condition": "exact"}, ValueError, ["Too few cells in 'exact'", "and 40 more", "60 levels", r"`pd\.cut`"]),
         ({"use_rep": "x_pca"}, KeyError, ["'x_pca'", "Did you mean 'X_pca'"]),
         ({"use_rep": "X"}, KeyError, ["'X'", r"sc\.pp\.pca\(adata\)"]),
-        ({"use_rep": np.zeros((60, 2))}, TypeError, ["use_rep=.*ndarray", "name of an embedding"]),
+        ({"use_rep": np.zeros((60, 2))}, TypeError, ["use_rep .*ndarray", "name of an embedding"]),
         ({"n_comps": 0}, ValueError, ["n_comps=0", "1 or more"]),
         ({"n_comps": 1.0}, TypeError, [r"n_comps=1\.0", "an integer"]),
         ({"n_members": "4"}, TypeError, ["n_members='4'", "an integer of 1 or more"]),

@@ -31,7 +31,7 @@ def choose_autocast(precision: str, device: torch.device) -> bool:
     """Whether to train with bfloat16 matrix products: ``"auto"`` where the hardware has them."""
     if precision not in PRECISIONS:
         msg = f"precision={precision!r} is unknown. Use one of {', '.join(map(repr, PRECISIONS))}."
-        raise ValueError(msg)
+        raise ValueError(msg) if isinstance(precision, str) else TypeError(msg)
     if precision == "auto":
         return _has_bfloat16(device)
     return precision == "bfloat16"
