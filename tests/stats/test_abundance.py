@@ -55,6 +55,16 @@ def test_cells_that_do_not_count_change_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize(("n_side", "found"), [(4, False), (10, True)])
+def test_set_that_hardly_varies_is_trusted_where_samples_are_many(n_side: int, *, found: bool) -> None:
+    """Its change is small beside how much the others vary."""
+    sizes, wave = [10_000] * (2 * n_side), np.resize([-1.0, 1.0], 2 * n_side)
+    change = np.where(np.arange(2 * n_side) < n_side, 0.12, -0.12)
+    shares = [np.exp(change + 0.04 * wave), *(np.exp(0.5 * np.roll(wave, i)) for i in range(4))]
+    sets = np.concatenate([inside([*np.rint(500 * share).astype(int)], sizes) for share in shares], axis=1)
+    assert (samples(sizes, n_side).test(sets).adjusted[0] < 0.03) == found
+
+
 def test_pairs_cancel_what_donors_have_of_their_own() -> None:
     sizes, donors = [1000] * 12, [20, 500, 60, 250, 120, 35]
     sets = inside([int(1.5 * n) for n in donors] + donors, sizes)

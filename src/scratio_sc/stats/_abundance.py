@@ -14,6 +14,8 @@ PSEUDO_CELLS = 2.0
 To others in proportion: as many to each would draw small samples towards the overall share and leave large ones where
 they are, and where the samples of one side are smaller, that is a difference between the sides.
 """
+PRIOR_SAMPLES = 8
+"""Samples that the variances of all sets together are worth beside those of the set itself (Smyth 2004)."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +77,29 @@ class Abundance:
     def test(self, inside: np.ndarray, *, families: np.ndarray | None = None) -> PermutationTest:
         """Test sets of cells, or families ``(m, k)`` of them by the member that differs most.
 
-        The difference of the means is divided by sqrt(v + median v), where v is the variance of the set over the
-        samples of a stratum (of pairs: the mean square of their differences), which no relabelling changes. Without the
-        median it would order the relabellings as Student's t does; the median keeps sets of tiny variance from
-        dominating.
+        The difference of the means is divided by sqrt(v + min(1, n / f) median v), where v is the variance of the set
+        over the samples of a stratum (of pairs: the mean square of their differences), which no relabelling changes, of
+        f degrees of freedom, and n is `PRIOR_SAMPLES`. Without the median it would order the relabellings as Student's
+        t does; the median keeps sets of tiny variance from dominating, the less the better variances are known.
         """
         values = self.log_enrichment(inside)
         if self.paired:
             values = np.subtract(*np.split(values, 2, axis=1))
-            variance = np.square(values).mean(1)
+            variance, freedom = np.square(values).mean(1), values.shape[1]
         else:
-            variance = self._within_strata(values)
-        return PermutationTest.of(values, self.relabelling, variance=variance + np.median(variance), families=families)
+            variance, freedom = self._within_strata(values)
+        moderated = variance + min(1.0, PRIOR_SAMPLES / max(freedom, 1)) * np.median(variance)
+        return PermutationTest.of(values, self.relabelling, variance=moderated, families=families)
 
-    def _within_strata(self, values: np.ndarray) -> np.ndarray:
-        """Variance of values ``(k, n_samples)`` about the means of their strata, ``(k,)``; of those with both sides."""
+    def _within_strata(self, values: np.ndarray) -> tuple[np.ndarray, int]:
+        """Variance of values ``(k, n_samples)`` about the means of their strata, ``(k,)``, and its degrees of freedom.
+
+        Of strata with both sides.
+        """
         square, freedom = np.zeros(len(values)), 0
         for s in np.unique(self.stratum):
             own = self.stratum == s
             if np.ptp(self.is_target[own].astype(int)):
                 square += values[:, own].var(1) * own.sum()
                 freedom += int(own.sum()) - 1
-        return square / max(freedom, 1)
+        return square / max(freedom, 1), freedom
