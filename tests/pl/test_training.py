@@ -22,7 +22,7 @@ def fitted(adata: AnnData) -> AnnData:
     loss = np.array([[1.0, 1.1], [0.9, 0.7], [0.8, 0.6], [0.7, 0.6]], dtype=np.float32)
     held_out = np.array([[1.0, 1.0], [np.nan, np.nan], [0.9, np.nan], [0.8, 0.6]], dtype=np.float32)
     history = {"step": step, "loss": loss, "held_out_loss": held_out}
-    adata.uns["scratio"] = {"format_version": 1, "history": history}
+    adata.uns["scratio"] = {"format_version": 1, "history": history, "members": {"0": {"silent": False}}}
     return adata
 
 
@@ -39,6 +39,12 @@ def test_curves(fitted: AnnData) -> None:
     np.testing.assert_allclose(named["one Gaussian a condition"].get_ydata(), 1)
     thin = [line for line in ax.get_lines() if line.get_linewidth() < 1]
     assert [len(line.get_xdata()) for line in thin] == [4, 4, 3, 2]
+
+
+@pytest.mark.parametrize(("silent", "text"), [(True, "network not used: ratios are those of the mixture"), (False, "")])
+def test_a_network_that_is_not_used_is_said_so(fitted: AnnData, *, silent: bool, text: str) -> None:
+    fitted.uns["scratio"]["members"]["0"]["silent"] = np.bool_(silent)
+    assert pl.training(fitted, show=False).get_legend().get_title().get_text() == text
 
 
 def test_one_member_without_held_out_cells(fitted: AnnData) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES = {"loss": ("training cells", "#0072B2"), "held_out_loss": ("held-out cells", "#D55E00")}
+UNUSED = "network not used: ratios are those of the mixture"
 
 
 @plot()
@@ -29,19 +30,22 @@ def training(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the training curves of a fitted flow.
 
-    The loss is the mean squared error of the denoiser, in units of that of one Gaussian a condition. Training starts
-    from the anchor; a network that does not improve on it with held-out cells is stopped early and not used. After
-    `max_steps=0` there are no curves. Lower is better. A held-out curve that rises while the other one falls tells of
-    overfitting.
+    The loss is the mean squared error of the denoiser, in units of that of one Gaussian a condition. Lower is better. A
+    held-out curve that rises while the other one falls tells of overfitting. After `max_steps=0` there are no curves.
+
+    The curves do not say whether a network is used: that takes held-out cells whose conditions it tells apart better
+    than the mixture that training starts from, beside a lower loss. Where it is not, the legend says so, and ratios are
+    those of the mixture.
 
     Parameters
     ----------
     adata
-        Reads `step`, `loss` and `held_out_loss` in `adata.uns[key]['history']`.
+        Reads `step`, `loss` and `held_out_loss` in `adata.uns[key]['history']`, and whether the networks are silent in
+        `adata.uns[key]['members']`.
     key
         Slot of `adata.uns` with the fitted flow.
     ax
-        Axes to draw on.
+        Axes to draw on; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -66,7 +70,8 @@ def training(
     >>> scratio.tl.fit(adata, "condition", max_steps=20, n_members=2, progress=False)
     >>> axes = scratio.pl.training(adata, show=False)
     """
-    history = entry_of(adata, key, "fitted flow", of=["fit"], call=fit_call(adata, key))["history"]
+    entry = entry_of(adata, key, "fitted flow", of=["fit"], call=fit_call(adata, key))
+    history = entry["history"]
     step = np.asarray(history["step"])
     with panels(1, ax=ax, panel_size=(5.0, 3.6)) as axes:
         panel = axes[0]
@@ -75,7 +80,15 @@ def training(
                 loss = np.asarray(history[name], dtype=np.float64).reshape(len(step), -1)
                 _draw_curves(panel, step, loss, label=label, color=colour)
             panel.axhline(1, color="0.4", linestyle="--", linewidth=1, label="one Gaussian a condition")
-            panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize="small", frameon=False)
+            panel.legend(
+                title=UNUSED if entry["members"]["0"]["silent"] else None,
+                title_fontsize="small",
+                loc="lower right",
+                bbox_to_anchor=(1, 1),
+                ncols=2,
+                fontsize="small",
+                frameon=False,
+            )
         else:
             panel.text(0.5, 0.5, "no network was trained", ha="center", va="center", transform=panel.transAxes)
             panel.set(xticks=[], yticks=[])
