@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
 from scratio_sc import pl
+
+if TYPE_CHECKING:
+    from matplotlib.path import Path
 
 REPS = ["X_pca", "X_new"]
 MEANS = {"all cells": (0.4, 0.1), "T": (0.2, 0.05), "$B_1$": (0.6, 0.2), "alone": (np.nan, np.nan)}
@@ -53,19 +59,19 @@ def means(ax: plt.Axes) -> np.ndarray:
     return np.array([[line.get_ydata()[0], line.get_xdata()[0]] for line in points])
 
 
+def violins(ax: plt.Axes) -> list[Path]:
+    """Outlines, row by row."""
+    return [part.get_paths()[0] for part in ax.collections if isinstance(part, PolyCollection)]
+
+
 def test_all_cells_come_first_and_the_worst_type_next(adata: AnnData) -> None:
     assert [label.get_text() for label in draw(adata).get_yticklabels()][:3] == ["all cells", "$B_1$", "T"]
 
 
-def test_types_without_a_score_have_a_cross(adata: AnnData) -> None:
+def test_types_without_a_score_are_last_and_said_to_have_none(adata: AnnData) -> None:
     ax = draw(adata)
     assert [label.get_text() for label in ax.get_yticklabels()][3:] == ["alone"]
-    (cross,) = [points for points in ax.collections if len(points.get_offsets()) == 1 and points.get_offsets()[0, 1]]
-    np.testing.assert_array_equal(cross.get_offsets(), [[0, 3]])
-    assert ax.get_legend().get_texts()[-1].get_text() == "not scored: too few batches"
-    table = adata.uns["batch_score"]["table"]
-    adata.uns["batch_score"]["table"] = table[table["mean"].notna()]
-    assert "not scored: too few batches" not in [text.get_text() for text in draw(adata).get_legend().get_texts()]
+    assert [(text.get_text(), text.xy) for text in ax.texts] == [("not scored: too few batches", (1, 3))]
 
 
 def test_means_stand_beside_each_other(adata: AnnData) -> None:
@@ -76,11 +82,21 @@ def test_means_stand_beside_each_other(adata: AnnData) -> None:
 
 def test_violins_hold_the_cells_of_the_type(adata: AnnData) -> None:
     adata.obs.loc[adata.obs["kind"] == "T", "batch_score_X_new"] = 0.3
-    extent = [violin.get_paths()[0].get_extents() for violin in draw(adata).collections if len(violin.get_paths())]
-    flat = [box for box in extent if box.width < 0.01]
+    extent = [violin.get_extents() for violin in violins(draw(adata))]
+    flat = [box for box in extent if box.width < 0.2]
     assert len(flat) == 1
-    assert flat[0].x0 == pytest.approx(0.3, abs=0.01)
+    assert (flat[0].x0 + flat[0].x1) / 2 == pytest.approx(0.3, abs=0.01)
     assert round((flat[0].y0 + flat[0].y1) / 2) == 2
+
+
+def test_scores_of_two_values_are_bumps_that_are_not_cut(adata: AnnData) -> None:
+    """Where batches are apart, cells have the score of their batch."""
+    adata.obs.loc[adata.obs["kind"] == "T", "batch_score_X_new"] = np.repeat([-0.9, 0.6], 10)
+    violin = violins(draw(adata))[-1].vertices
+    y = np.abs(violin[:, 1] - np.median(violin[:, 1]))
+    np.testing.assert_allclose(y[[violin[:, 0].argmin(), violin[:, 0].argmax()]], 0, atol=0.01)
+    widest = violin[y > 0.95 * y.max(), 0]
+    np.testing.assert_allclose([widest.min(), widest.max()], [-0.9, 0.6], atol=0.03)
 
 
 def test_maximum_is_marked_in_every_row(adata: AnnData) -> None:
@@ -96,7 +112,7 @@ def test_axis_names_the_unit_and_the_good_side(adata: AnnData) -> None:
 
 def test_representations_have_their_colours_in_the_legend(adata: AnnData) -> None:
     legend = draw(adata).get_legend()
-    assert [text.get_text() for text in legend.get_texts()][:2] == REPS
+    assert [text.get_text() for text in legend.get_texts()][:2] == [f"{rep}, 95 % of the cells" for rep in REPS]
     colours = {to_rgb(patch.get_facecolor()) for patch in legend.get_patches()}
     assert len(colours) == 2
 

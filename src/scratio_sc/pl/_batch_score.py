@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 SHOWN = (0.025, 0.975)
-N_BINS = 100
-SMOOTHING = 2.0
+N_BINS = 300
+SMOOTHING = 4.0
+REACH = 3.0
+"""Width of the kernel of violins, in bins, and how far it reaches, in such widths."""
 ROW_SHARE = 0.84
 INCHES_PER_VIOLIN = 0.26
 LONGEST_NAME = 30
@@ -40,11 +43,12 @@ def batch_score(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw batch scores before and after a correction, by cell type. Lower is better.
 
-    A row for all cells and one for each type, those that the first representation separates most on top. A cross marks
-    types that were not scored, for they have too few batches to compare. In a row, one violin for each representation,
-    without the outermost 2.5 % of cells on either side. At 0 the batches are mixed; the short line is the maximum of
-    the mean, where they are apart. Points are the ``information`` with intervals of 95 %: the mean, corrected for what
-    it lacks.
+    A row for all cells and one for each type, those that the first representation separates most on top, and at the
+    bottom types that were not scored, for they have too few batches to compare. In a row, one violin for each
+    representation, of 95 % of the cells, without the outermost ones on either side. At 0 the batches are mixed; the
+    short line is the maximum of the mean, where they are apart: there a cell's score says nothing but how large its
+    batch is, so that the violin is a bump for each batch. Points are the ``information`` with intervals of 95 %: the
+    mean, corrected for what it lacks.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ def batch_score(
     key
         Name of the batch score.
     ax
-        Axes to draw on.
+        Axes to draw on; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -95,21 +99,21 @@ def batch_score(
     with panels(1, ax=ax, panel_size=(6.4, inches)) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.4", linewidth=1, zorder=1)
-        for y, group in enumerate(rows):
-            cells = np.ones(adata.n_obs, bool) if y == 0 else labels == group
-            if group in unscored:
-                panel.scatter(0, y, marker="x", s=25, color="0.4", linewidths=1, zorder=4)
-                continue
-            for j, rep in enumerate(reps):
-                place = y + (j - (len(reps) - 1) / 2) * height
-                found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
-                colour = COLOURS[j % len(COLOURS)]
-                _draw_violin(panel, scores[rep][cells], place, half=0.46 * height, colour=colour)
-                _draw_information(panel, found, place, height=height)
+        of_group = {group: labels == group for group in scored} | {scored[0]: np.ones(adata.n_obs, bool)}
+        shown = {(group, rep): _shown(scores[rep][of_group[group]]) for group in scored for rep in reps}
+        edges = _edges(np.concatenate([*shown.values()]))
+        for (y, group), (j, rep) in product(enumerate(scored), enumerate(reps)):
+            place = y + (j - (len(reps) - 1) / 2) * height
+            found = table[(table["representation"] == rep) & (table["group"] == group)].iloc[0]
+            colour = COLOURS[j % len(COLOURS)]
+            _draw_violin(panel, shown[group, rep], edges, place=place, half=0.46 * height, colour=colour)
+            _draw_information(panel, found, place, height=height)
+        for y in range(len(scored), len(rows)):
+            _say_not_scored(panel, y)
         for y in range(1, len(rows), 2):
             panel.axhspan(y - 0.5, y + 0.5, color="0.5", alpha=0.08, linewidth=0, zorder=0)
         _decorate(panel, shortened(rows, LONGEST_NAME), groupby=groupby)
-        _draw_legend(panel, reps, unscored=bool(unscored))
+        _draw_legend(panel, reps)
     return finish(axes, show=show, return_fig=return_fig)
 
 
@@ -121,18 +125,45 @@ def _rows(table: pd.DataFrame, rep: str) -> tuple[list[str], list[str]]:
     return [*overall["group"], *types["group"][known]], [*types["group"][~known]]
 
 
-def _draw_violin(ax: Axes, scores: np.ndarray, place: float, *, half: float, colour: str) -> None:
+def _shown(scores: np.ndarray) -> np.ndarray:
+    """Scores that are drawn of those of some cells ``(n_cells,)``: known, and not among the outermost."""
     known = scores[np.isfinite(scores)]
-    if not len(known):
-        return
-    low, high = np.quantile(known, SHOWN)
-    if high - low < 1e-6:  # without a correction to judge all scores can be 0
-        low, high = low - 1e-3, high + 1e-3
-    count, edges = np.histogram(known, bins=N_BINS, range=(low, high))
-    density = gaussian_filter1d(count.astype(float), SMOOTHING, mode="nearest")
+    low, high = np.quantile(known, SHOWN) if len(known) else (0, 0)
+    shown: np.ndarray = known[(low <= known) & (known <= high)]
+    return shown
+
+
+def _edges(scores: np.ndarray) -> np.ndarray:
+    """Edges of bins that all violins share, for scores and what smoothing adds at both ends."""
+    low, high = scores.min(initial=0), scores.max(initial=0)
+    # in two representations that are alike all scores can be 0
+    margin = REACH * SMOOTHING * max(high - low, 1e-3) / N_BINS
+    return np.linspace(low - margin, high + margin, N_BINS + 1)
+
+
+def _draw_violin(ax: Axes, scores: np.ndarray, edges: np.ndarray, *, place: float, half: float, colour: str) -> None:
+    count, _ = np.histogram(scores, bins=edges)
+    density = gaussian_filter1d(count.astype(float), SMOOTHING, mode="constant", truncate=REACH)
     width = half * density / max(density.max(), 1e-9)
     middle = (edges[:-1] + edges[1:]) / 2
-    ax.fill_between(middle, place - width, place + width, color=colour, alpha=0.55, linewidth=0.8, zorder=2)
+    within = np.flatnonzero(density)
+    part = slice(within[0], within[-1] + 1) if len(within) else slice(0)
+    ends = (place - width)[part], (place + width)[part]
+    ax.fill_between(middle[part], *ends, color=colour, alpha=0.55, linewidth=0.8, zorder=2)
+
+
+def _say_not_scored(ax: Axes, y: int) -> None:
+    ax.annotate(
+        "not scored: too few batches",
+        (1, y),
+        xytext=(-4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        color="0.4",
+        fontsize="small",
+    )
 
 
 def _draw_information(ax: Axes, found: pd.Series, place: float, *, height: float) -> None:
@@ -162,11 +193,14 @@ def _decorate(ax: Axes, names: Sequence[str], *, groupby: str) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_legend(ax: Axes, reps: Sequence[str], *, unscored: bool) -> None:
+def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=COLOURS[j % len(COLOURS)], alpha=0.55, label=rep) for j, rep in enumerate(reps)]
+    handles = [
+        Patch(color=COLOURS[j % len(COLOURS)], alpha=0.55, label=f"{rep}, 95 % of the cells")
+        for j, rep in enumerate(reps)
+    ]
     information = Line2D(
         [],
         [],
@@ -187,9 +221,8 @@ def _draw_legend(ax: Axes, reps: Sequence[str], *, unscored: bool) -> None:
         linestyle="",
         label="maximum of the mean",
     )
-    cross = Line2D([], [], color="0.4", marker="x", markersize=5, linestyle="", label="not scored: too few batches")
     legend = ax.legend(
-        handles=[*handles, information, apart, *[cross] * unscored],
+        handles=[*handles, information, apart],
         # to the left there are names to stand above, to the right a long legend would leave the figure
         loc="lower right",
         bbox_to_anchor=(1, 1),
