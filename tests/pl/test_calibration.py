@@ -38,21 +38,16 @@ def test_curve_goes_through_the_bins(checked: AnnData) -> None:
 def test_axes_name_both_sides(checked: AnnData) -> None:
     axes = pl.calibration(checked, show=False)
     assert isinstance(axes, Axes)
-    assert axes.get_xlabel() == "predicted share of stim$1 beside ctrl"
+    assert axes.get_xlabel() == "predicted share of stim$1 among\nstim$1 and ctrl"
 
 
-def test_axes_of_all_shares_go_from_none_to_all(checked: AnnData) -> None:
+@pytest.mark.parametrize("scale", [1, 0.1])
+def test_axes_go_from_none_to_all(checked: AnnData, scale: float) -> None:
+    curve = checked.uns["log_ratio"]["calibration"]["curve"]
+    curve |= {name: scale * curve[name] for name in ("predicted", "observed", "lower", "upper")}
     axes = pl.calibration(checked, show=False)
     assert isinstance(axes, Axes)
     assert axes.get_xlim() == axes.get_ylim() == (-0.02, 1.02)
-
-
-def test_rare_target_fills_the_axes(checked: AnnData) -> None:
-    curve = checked.uns["log_ratio"]["calibration"]["curve"]
-    curve |= {name: curve[name] / 10 for name in ("predicted", "observed", "lower", "upper")}
-    axes = pl.calibration(checked, show=False)
-    assert isinstance(axes, Axes)
-    assert axes.get_xlim() == axes.get_ylim() == pytest.approx((0.002, 0.098))
 
 
 def test_log_losses_of_baselines_are_written(checked: AnnData) -> None:

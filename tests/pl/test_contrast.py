@@ -11,7 +11,7 @@ import pytest
 from anndata import AnnData
 
 from scratio_sc import tl
-from scratio_sc.pl._contrast import of_no_side
+from scratio_sc.pl._contrast import of_no_side, share_of_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +118,24 @@ def test_sides_are_kept_in_files(fitted: AnnData, tmp_path: Path, suffix: str) -
     getattr(fitted, f"write_{suffix}")(tmp_path / "cells")
     read = getattr(ad, f"read_{suffix}")(tmp_path / "cells")
     assert {*read.obs["arm"][of_no_side(read, "log_ratio")]} == {"a", "b", "a, donor=x"}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("arm=a, donor=x", "share of arm=a among arm=a and arm=b, donor=x"),
+        ("donor=x, arm=a", "share of arm=a among arm=a and arm=b, donor=x"),
+        ("arm=a, donor=y", "share of arm=a, donor=y among arm=a, donor=y and arm=b, donor=x"),
+        ("a", "share of a among a and arm=b, donor=x"),
+    ],
+)
+def test_a_level_of_both_sides_is_said_once(target: str, expected: str) -> None:
+    sides = {"target": target, "reference": "arm=b, donor=x"}
+    pairs = {name: [part.split("=") for part in side.split(", ") if "=" in part] for name, side in sides.items()}
+    levels = {name: np.array(each, object).reshape(-1, 2) for name, each in pairs.items()}
+    assert share_of_target({**sides, "levels": levels}) == expected
+
+
+def test_sides_without_levels_are_written_in_full() -> None:
+    sides = {"target": "arm=a, donor=x", "reference": "arm=b, donor=x"}
+    assert share_of_target(sides) == "share of arm=a, donor=x among arm=a, donor=x and arm=b, donor=x"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.pl._contrast import share_of_target
 from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import finish, panels, plot
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE = "#0072B2"
-LINE_WIDTH = 40
-NARROW = 0.5
+LINE_WIDTH = 36
+SHOWN = (-0.02, 1.02)
 
 
 @plot()
@@ -33,7 +34,7 @@ def calibration(
 
     Held-out cells of the fit, whichever cells were scored, are sorted by the share of target cells that the ratio
     predicts, and cut into bins of equally many. On the diagonal, the ratio means what it says; the bars are 95 %
-    intervals of the observed share.
+    intervals of the observed share. Where nothing differs, all cells are near the share that all of them have.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def calibration(
     key
         Name of the log ratio, or of the differential abundance analysis that it belongs to.
     ax
-        Axes to draw on.
+        Axes to draw on; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -88,9 +89,8 @@ def calibration(
         panel.errorbar(
             curve["predicted"], curve["observed"], yerr=bars, color=BLUE, marker="o", markersize=4, capsize=2
         )
-        shown = _shown(np.concatenate([curve["predicted"], curve["lower"], curve["upper"]]))
-        panel.set(xlim=shown, ylim=shown, aspect="equal")
-        share = f"share of {params['target']} beside {params['reference']}"
+        panel.set(xlim=SHOWN, ylim=SHOWN, aspect="equal")
+        share = share_of_target(params)
         panel.set_xlabel(fill(f"predicted {share}", LINE_WIDTH), parse_math=False)
         panel.set_ylabel(fill(f"observed {share}", LINE_WIDTH), parse_math=False)
         text = (
@@ -102,15 +102,6 @@ def calibration(
         panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
         panel.spines[["top", "right"]].set_visible(False)
     return finish(axes, show=show, return_fig=return_fig)
-
-
-def _shown(shares: np.ndarray) -> tuple[float, float]:
-    """Limits of both axes: 0 to 1, unless the shares, with their intervals, keep to less than half of that."""
-    low, high = float(shares.min()), float(shares.max())
-    if high - low >= NARROW:
-        return -0.02, 1.02
-    margin = 0.1 * (high - low)
-    return low - margin, high + margin
 
 
 def _slope(slope: float, half: float) -> str:

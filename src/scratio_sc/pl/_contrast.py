@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from scratio_sc.pl._entry import params_of
 from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from scratio_sc._labels import Labels
@@ -24,6 +26,8 @@ SIDES = ((("combination", "reference"), ("a", "b")), (("target",), ("reference",
 """Sides in the parameters of an interaction and of a log ratio, above and below the stroke."""
 LINE_WIDTH = 40
 LONGEST_NAME = 60
+LONGEST_SHARED = 30
+"""Letters of a name that is written twice."""
 
 
 def contrast_of(adata: AnnData, key: str) -> Contrast | None:
@@ -62,6 +66,26 @@ def panel_name(contrast: Contrast) -> str:
     above, below = contrast
     target, *references = shortened([above[0], *below], LONGEST_NAME)
     return fill(f"{target} vs {' and '.join(references)}", LINE_WIDTH)
+
+
+def share_of_target(params: Mapping[str, Any]) -> str:
+    """What a calibrated ratio predicts; levels that both sides name alike are said once, at the end."""
+    sides, levels = [str(params[side]) for side in ("target", "reference")], params.get("levels", {})
+    columns = [_by_column(levels.get(side, ())) for side in ("target", "reference")]
+    alike = [f"{name}={' + '.join(own)}" for name, own in columns[0].items() if columns[1].get(name) == own]
+    alike = [part for part in alike if all(part in side.split(", ") for side in sides)]
+    for part in alike:
+        sides = [", ".join(other for other in side.split(", ") if other != part) for side in sides]
+    target, reference = shortened(sides, LONGEST_SHARED)
+    return f"share of {target} among {target} and {reference}" + "".join(f", {part}" for part in alike)
+
+
+def _by_column(side: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Levels of a side ``(k, 2)``, by column."""
+    columns: dict[str, list[str]] = {}
+    for name, level in side:
+        columns.setdefault(str(name), []).append(str(level))
+    return columns
 
 
 def density_ratio(contrasts: list[Contrast | None], *, width: int = LINE_WIDTH) -> str:
