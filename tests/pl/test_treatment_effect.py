@@ -92,6 +92,36 @@ def test_effects_none_of_which_could_be_measured_are_all_crosses(effects: AnnDat
     assert sum(len(points.get_offsets()) for points in ax.collections) == 4
 
 
+def test_a_combination_without_cells_is_a_cross_too(effects: AnnData) -> None:
+    """It has no row where no cell is of the type, under the target or the reference."""
+    table = effects.uns["treatment_effect"]["table"]
+    effects.uns["treatment_effect"]["table"] = table.drop(index="4")
+    figure = pl.treatment_effect(effects, return_fig=True)
+    (cross,) = [c for c in figure.axes[0].collections if c.get_array() is None and len(c.get_offsets())]
+    assert cross.get_offsets().tolist() == [[1, 1]]
+    assert figure.axes[1].get_legend().get_texts()[-1].get_text() == "too few cells"
+
+
+def test_names_without_an_effect_are_sorted_by_their_numbers(effects: AnnData) -> None:
+    table = effects.uns["treatment_effect"]["table"]
+    more = [{**table.iloc[4], "group": f"T{i}"} for i in (11, 2, 1, 12)]
+    effects.uns["treatment_effect"]["table"] = pd.concat([table, pd.DataFrame(more)])
+    assert labels(pl.treatment_effect(effects, show=False))[0] == ["T", "B", "T1", "T2", "T11", "T12"]
+
+
+def test_long_names_are_shortened(effects: AnnData) -> None:
+    table = effects.uns["treatment_effect"]["table"]
+    effects.uns["treatment_effect"]["table"] = table.replace({"group": {"T": "a type of cells " * 5}})
+    (name, _), _ = labels(pl.treatment_effect(effects, show=False))
+    assert name.startswith("a type of cells")
+    assert len(name) == 40
+
+
+def test_colours_reach_to_what_could_be_noise(effects: AnnData) -> None:
+    effects.uns["treatment_effect"]["table"][["js", "js_se"]] = [0.06, 0.2]
+    assert dots(pl.treatment_effect(effects, show=False)).norm.vmax == 0.4
+
+
 def test_a_cross_says_why(effects: AnnData) -> None:
     effects.uns["treatment_effect"]["table"].loc["5", ["js", "flag"]] = [np.nan, "confounded"]
     figure = pl.treatment_effect(effects, return_fig=True)
@@ -120,7 +150,7 @@ def test_treatments_are_rows_where_nothing_stands_beside_them(effects: AnnData) 
     entry = effects.uns["treatment_effect"]
     entry["table"] = entry["table"].drop_duplicates("target")
     rows, columns = labels(pl.treatment_effect(effects, show=False))
-    assert (sorted(rows), columns) == (["drug$1", "other"], [ALL])
+    assert (sorted(rows), columns) == (["drug$1", "other"], ["all cells"])
 
 
 @pytest.mark.parametrize(("columns", "rows"), [("group", "target"), ("target", "group"), ("sample", "target")])

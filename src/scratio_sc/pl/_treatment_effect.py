@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from scratio_sc._effects import ALL, ONE_SIDED_5_PERCENT
+from scratio_sc._keys import ALL_CELLS
 from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
@@ -29,8 +31,9 @@ LABELS = {
 CUTS = (ONE_SIDED_5_PERCENT, 5.0)
 SIZES = {f"under {CUTS[0]}": 20.0, f"{CUTS[0]} to 5": 75.0, "over 5": 170.0}
 CELL = 0.34
-LEAST = 0.05
-"""Effect that the colours reach to at least, nats."""
+LEAST, ERRORS = 0.05, 2.0
+"""Effect that the colours reach to at least: nats, and standard errors, the median one."""
+LONGEST_NAME = 40
 SMALL_LETTER = 0.057
 BAR = (1.5, 2.4)
 LEGEND = 1.3
@@ -56,8 +59,9 @@ def treatment_effect(
 
     The colour is the effect, the size says by how many of its standard errors it exceeds 0; where that is 1.645 for the
     JS divergence, the treatment ``responds``. A rim marks effects that rest on extrapolation, a cross an effect that
-    could not be measured (column ``flag``). Treatments, types and donors with large effects come first. KL divergences
-    that rest on extrapolation do not stretch the colours unless all do.
+    could not be measured (column ``flag``, or no row, where there are no cells at all). Treatments, types and donors
+    with large effects come first. The colours reach to the largest effect, and to twice the median standard error at
+    least; KL divergences that rest on extrapolation do not stretch them unless all do.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ def treatment_effect(
     cmap
         Sequential colour map.
     ax
-        Axes to draw on.
+        Axes to draw on; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -111,14 +115,15 @@ def treatment_effect(
     rows, columns = _usual_axes(entry["table"], rows, columns)
     table = _drawn(entry["table"], rows, columns)
     names = {axis: _sorted(table, axis, effect) for axis in (rows, columns)}
-    longest = [LETTER * max(map(len, names[axis])) for axis in (columns, rows)]
+    labels = {axis: _called(own) for axis, own in names.items()}
+    longest = [LETTER * max(map(len, labels[axis])) for axis in (columns, rows)]
     height = max(CELL * len(names[rows]), BAR[0] + LEGEND)
     size = (CELL * len(names[columns]) + longest[1] + 2.2, height + longest[0] + 0.4)
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         x, y = (table[axis].map(names[axis].index).to_numpy() for axis in (columns, rows))
         points = _draw(panel, table, np.column_stack([x, y]), effect=effect, cmap=cmap)
-        _decorate(panel, names[rows], names[columns])
+        _decorate(panel, labels[rows], labels[columns])
         length = float(np.clip(height - LEGEND, *BAR))
         bar = panel.figure.colorbar(
             points,
@@ -173,25 +178,45 @@ def _drawn(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
             kept &= of_all
         elif not of_all.all():
             kept &= ~of_all
-    return table[kept]
+    return _completed(table[kept], rows, columns)
+
+
+def _completed(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
+    """The table with a row for each combination; those that lack one have no cells at all, and thus too few."""
+    every = pd.MultiIndex.from_product([table[axis].unique() for axis in (rows, columns)], names=[rows, columns])
+    return table.set_index([rows, columns]).reindex(every).reset_index().fillna({"flag": "few cells"})
 
 
 def _sorted(table: pd.DataFrame, axis: str, effect: str) -> list[str]:
-    """Names on an axis, largest mean effect first, those without any last."""
+    """Names on an axis, largest mean effect first, those without any last, by the numbers in their names."""
     mean = table.groupby(axis, observed=True)[effect].mean()
+    mean = mean.loc[sorted(mean.index, key=_parts)]
     return list(mean.sort_values(ascending=False, kind="stable", na_position="last").index)
+
+
+def _parts(name: str) -> list[tuple[str, int]]:
+    """Text and numbers that follow each other in a name, as a key that sorts 2 before 11."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
+
+
+def _called(names: list[str]) -> list[str]:
+    """Labels of rows or columns."""
+    return shortened([ALL_CELLS if name == ALL else name for name in names], LONGEST_NAME)
 
 
 def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap: Any) -> Any:
     value = table[effect].to_numpy(np.float64)
     known = np.isfinite(value)
+    error = table[effect + "_se"].to_numpy(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        certainty = np.nan_to_num(value / table[effect + "_se"].to_numpy(np.float64), posinf=np.inf)
+        certainty = np.nan_to_num(value / error, posinf=np.inf)
     size = np.array([*SIZES.values()])[np.digitize(certainty, CUTS)]
     edges = [ink() if flag == "extrapolated" else "none" for flag in table["flag"][known]]
     # of an extrapolated effect only the JS divergence, a bound, says how large it is
     sized = known & (table["flag"] != "extrapolated").to_numpy() if effect != "js" else known
-    top = max(float(value[sized if sized.any() else known].max(initial=0)), LEAST)
+    sized = sized if sized.any() else known
+    noise = float(np.nan_to_num(np.median(error[sized]))) if sized.any() else 0.0
+    top = max(float(value[sized].max(initial=0)), LEAST, ERRORS * noise)
     x, y = xy.T
     panel.scatter(x[~known], y[~known], marker="x", s=25, color="0.6", linewidths=1)
     return panel.scatter(
