@@ -88,6 +88,14 @@ def test_label_of_the_axis_is_not_cut(combined: AnnData) -> None:
     assert label.x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [("more", "log ratio of A+B minus the sum of A and B"), (KEYS, "log ratio minus the sum of both treatments")],
+)
+def test_axis_says_what_is_subtracted(combined: AnnData, keys: list[str], text: str) -> None:
+    assert pl.interaction(combined, keys, show=False).get_xlabel().split("\n")[1] == text
+
+
 def test_combinations_of_one_name_are_told_apart(combined: AnnData) -> None:
     combined.uns["again"] = entry(0.5, 0.1, "A+B")
     combined.uns["again"]["params"]["b"] = "X"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scratio_sc.pl._entry import entry_of, names_of
-from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot
+from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 MORE, LESS, UNCLEAR = "#D55E00", "#0072B2", "0.35"
 PALE = 0.22
-ROW, WIDTH = 0.42, 4.2
-"""Inches: a row, the panel without names."""
+ROW, WIDTH, HEIGHT = 0.42, 4.2, 1.5
+"""Inches: a row, the panel without names, and what stands above and below it."""
+LINE_WIDTH = 50
+LONGEST_NAME = 40
 CLEAR = 1.96
 POINT: dict[str, Any] = {"marker": "o", "markersize": 5}
 
@@ -46,7 +49,7 @@ def interaction(
     keys
         Names of interactions, one for each combination.
     ax
-        Axes to draw on.
+        Axes to draw on; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -82,7 +85,7 @@ def interaction(
     call = "`scratio.tl.interaction(adata, a=..., b=..., reference=...)`"
     entries = sorted((entry_of(adata, key, "interaction", of=["interaction"], call=call) for key in keys), key=_mean)
     names = [_name(entry, entries) for entry in entries]
-    size = (WIDTH + LETTER * max(map(len, names)), max(ROW * len(entries) + 1.0, 1.8))
+    size = (WIDTH + LETTER * max(map(len, names)), ROW * len(entries) + HEIGHT)
     with panels(1, ax=ax, panel_size=size) as axes:
         panel = axes[0]
         panel.axvline(0, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -90,11 +93,20 @@ def interaction(
             _draw(panel, y, entry["summary"])
         panel.set_yticks(range(len(entries)), names, parse_math=False)
         panel.set_ylim(-0.6, len(entries) - 0.4)
-        panel.set_xlabel("interaction in cells of the combination  [nats]\nlog ratio less the sum of both treatments'")
+        panel.set_xlabel(_label(entries), parse_math=False)
         panel.tick_params(axis="y", length=0)
         panel.spines[["top", "right", "left"]].set_visible(False)
         _draw_legend(panel, extrapolated=any(_extrapolated(entry["summary"]) for entry in entries))
     return finish(axes, show=show, return_fig=return_fig)
+
+
+def _label(entries: Sequence[Any]) -> str:
+    """What is drawn, by its names where there is one combination."""
+    what = "log ratio minus the sum of both treatments"
+    if len(entries) == 1:
+        names = [str(entries[0]["params"][side]) for side in ("combination", "a", "b")]
+        what = "log ratio of {} minus the sum of {} and {}".format(*shortened(names, LONGEST_NAME))
+    return f"interaction in cells of the combination  [nats]\n{fill(what, LINE_WIDTH)}"
 
 
 def _mean(entry: Any) -> float:
@@ -141,8 +153,4 @@ def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
     panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=3, label="90 % of the cells")
     if extrapolated:
         panel.plot([], [], color=UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **POINT)
-    handles, labels = panel.get_legend_handles_labels()
-    ncols = 2 if extrapolated else 3
-    panel.legend(
-        handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=ncols, frameon=False, fontsize="x-small"
-    )
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small")
