@@ -97,11 +97,34 @@ def test_panels_of_different_contrasts_are_named(adata: AnnData) -> None:
     assert _bar(axes[0].figure).get_ylabel() == "log p(target) / p(reference)  [nats]"
 
 
-def test_ratio_without_names_of_its_sides(adata: AnnData) -> None:
-    del adata.uns["log_ratio"]
-    ax = pl.ratio_umap(adata, show=False)
-    assert ax.get_title() == "log_ratio"
-    assert _bar(ax.figure).get_ylabel() == "log ratio  [nats]"
+def test_columns_of_the_user_are_called_by_their_names(adata: AnnData) -> None:
+    adata.obs["n$counts$"] = np.arange(60)
+    ax = pl.ratio_umap(adata, "n$counts$", show=False)
+    assert ax.get_title() == ""
+    assert _bar(ax.figure).get_ylabel() == "n$counts$"
+    axes = pl.ratio_umap(adata, ["log_ratio", "n$counts$"], show=False)
+    assert _bar(axes[0].figure).get_ylabel() == "log_ratio, n$counts$"
+
+
+def test_a_log_density_is_left_to_scanpy(adata: AnnData) -> None:
+    adata.uns["log_ratio"] = {"params": {"function": "log_density", "condition": "stim"}}
+    with pytest.raises(ValueError, match=r"is a log density.*`sc.pl.embedding\(adata, 'umap', color='log_ratio'\)`"):
+        pl.ratio_umap(adata, show=False)
+
+
+def test_a_long_title_stays_over_its_panel(adata: AnnData) -> None:
+    figure = pl.ratio_umap(adata, ["log_ratio", "wide"], title=["so many words " * 8, "short"], return_fig=True)
+    figure.draw_without_rendering()
+    panel, other = figure.axes[:2]
+    box = panel.title.get_window_extent()
+    assert panel.bbox.x0 - 1 <= box.x0
+    assert box.x1 <= panel.bbox.x1 + 1
+    assert other.get_title() == "short"
+
+
+def test_mathematics_in_a_title_is_not_broken(adata: AnnData) -> None:
+    title = "$a + b$ " * 20
+    assert pl.ratio_umap(adata, title=title, show=False).get_title() == title
 
 
 def test_ratios_near_zero_are_pale(adata: AnnData) -> None:
@@ -366,9 +389,24 @@ def test_arguments_out_of_range(adata: AnnData, options: dict[str, Any], error: 
         pl.ratio_umap(adata, show=False, **options)
 
 
+@pytest.mark.parametrize("argument", ["legend_loc", "components", "use_raw", "groups", "layer", "foo"])
+def test_arguments_that_scatter_does_not_take(adata: AnnData, argument: str) -> None:
+    message = (
+        rf"`scratio.pl.ratio_umap` has no argument `{argument}`.*`sc.pl.embedding\(adata, 'umap', color='log_ratio'"
+    )
+    with pytest.raises(TypeError, match=message):
+        pl.ratio_umap(adata, show=False, **{argument: "x"})
+    assert not plt.get_fignums()
+
+
+def test_typo_in_an_argument(adata: AnnData) -> None:
+    with pytest.raises(TypeError, match=r"Did you mean 'frameon'\?"):
+        pl.ratio_umap(adata, framon=False, show=False)
+
+
 def test_figure_is_closed_when_drawing_fails(adata: AnnData) -> None:
-    with pytest.raises(AttributeError):
-        pl.ratio_umap(adata, no_such_property=1, show=False)
+    with pytest.raises(ValueError, match="marker"):
+        pl.ratio_umap(adata, marker="no such marker", show=False)
     assert not plt.get_fignums()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from inspect import signature
 from math import ceil
 from numbers import Real
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,18 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
-from scratio_sc.pl._contrast import contrast_of, density_ratio, of_no_side, panel_name
-from scratio_sc.pl._entry import names_of
-from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring
+from scratio_sc.pl._contrast import LINE_WIDTH, LONGEST_NAME, contrast_of, density_ratio, of_no_side
+from scratio_sc.pl._entry import names_of, params_of
+from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
+from scratio_sc.pl._panel_titles import titles_of, wrap_titles
+from scratio_sc.pl._scatter_style import scatter_style
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
@@ -82,7 +88,8 @@ def ratio_umap(
         `adata.obs[key + '_extrapolated']`, the sides of the ratio in `adata.uns[key]['params']`, and the columns with
         the conditions of the fit that these name.
     keys
-        Columns of `adata.obs` with log ratios, one for each panel.
+        Columns of `adata.obs` with log ratios, one for each panel. The colour bar names the sides of those that this
+        package wrote, and columns of your own by their names.
     basis
         Embedding to draw on: "umap", "tsne", "pca" or any other; "X_umap" is understood as well.
     vmax
@@ -98,12 +105,12 @@ def ratio_umap(
     frameon
         Whether to draw the frame and the names of the axes.
     title
-        Titles of the panels. By default several panels are named by their contrast, or by their key if all have the
-        same contrast.
+        Titles of the panels, in lines as wide as these. By default several panels are named by their contrast, or by
+        their key if all have the same contrast.
     ncols
         Panels in a row.
     ax
-        Axes to draw on, for a single panel.
+        Axes to draw on, for a single panel; `layout="constrained"` of its figure makes room for legends and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -121,11 +128,12 @@ def ratio_umap(
     KeyError
         If a key is not in `adata.obs`, or the basis is not in `adata.obsm`.
     TypeError
-        If the column of a key is not numeric, or an argument is of another type than documented or one of scanpy's that
-        this plot does not have, such as `vmin` or `save`.
+        If the column of a key is not numeric, or an argument is of another type than documented or one that neither
+        this plot nor scatter has, such as scanpy's `vmin` or `legend_loc`.
     ValueError
-        If `keys` is empty, `vmax` neither positive nor a percentile, the embedding one-dimensional, `ax` given for
-        several panels, the number of titles not the number of panels, `size` not positive, or `ncols` below 1.
+        If `keys` is empty or names a log density, `vmax` neither positive nor a percentile, the embedding one-
+        dimensional, `ax` given for several panels, the number of titles not the number of panels, `size` not positive,
+        or `ncols` below 1.
 
     Examples
     --------
@@ -133,8 +141,6 @@ def ratio_umap(
     >>> adata = scratio.datasets.gaussian_shift(1_000)
     >>> axes = scratio.pl.ratio_umap(adata, "exact_log_ratio", basis="pca", show=False)
     """
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.collections import Collection
     from matplotlib.colors import CenteredNorm
 
     keys = names_of(keys, "log ratio in `adata.obs`")
@@ -143,16 +149,22 @@ def ratio_umap(
         refuse("size", size, "the area of a point, in square points", types=Real)
     if not isinstance(basis, str):
         refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
+    _refuse_densities(adata, keys, basis)
     ratios, signs = zip(*(_ratio(adata, key) for key in keys), strict=True)
     contrasts = [contrast_of(adata, key) for key in keys]
-    titles = _titles(title, keys, contrasts)
+    titles = titles_of(title, keys, contrasts)
     xy, axis_name = _coordinates(adata, basis)
     limit = _limit(np.concatenate(ratios), vmax)
     style = {
         "s": _size(adata.n_obs, ax) if size is None else size,
         "linewidth": 0,
         "rasterized": adata.n_obs > RASTERISE_ABOVE,
-        **normalize_kwargs(kwargs, Collection),
+        **scatter_style(
+            kwargs,
+            name="scratio.pl.ratio_umap",
+            others=[*signature(ratio_umap).parameters],
+            instead=_scanpy_call(basis, keys[0]),
+        ),
     }
     with panels(len(keys), ax=ax, panel_size=PANEL, ncols=ncols) as axes:
         colours = {"norm": CenteredNorm(0, halfrange=limit), "cmap": cmap}
@@ -161,9 +173,34 @@ def ratio_umap(
             _decorate(panel, axis_name, frameon=frameon)
             # the name of a condition may contain dollar signs; a title from the user may contain mathematics
             panel.set_title(name, parse_math=title is not None)
-        _draw_colour_bar(axes, np.concatenate(ratios), colours=colours, contrasts=contrasts, ncols=ncols)
+        bar = _draw_colour_bar(axes, np.concatenate(ratios), colours=colours, ncols=ncols)
+        bar.set_label(_label(keys, contrasts), parse_math=False)
+        wrap_titles(axes)
         _lower_legends(axes)
     return finish(axes, show=show, return_fig=return_fig)
+
+
+def _scanpy_call(basis: str, key: str) -> str:
+    """The call that draws any column."""
+    return f"sc.pl.embedding(adata, {basis!r}, color={key!r})"
+
+
+def _refuse_densities(adata: AnnData, keys: Sequence[str], basis: str) -> None:
+    """Refuse log densities, which have no middle that colours could be centred at."""
+    for key in keys:
+        if params_of(adata, key).get("function") == "log_density":
+            msg = (
+                f"`adata.obs[{key!r}]` is a log density, where 0 means nothing: its colours are not to be centred "
+                f"there. Draw it with `{_scanpy_call(basis, key)}`."
+            )
+            raise ValueError(msg)
+
+
+def _label(keys: list[str], contrasts: list[Contrast | None]) -> str:
+    """Name the ratios; columns of which nothing says that they are some, by their own names."""
+    if None in contrasts:
+        return fill(", ".join(shortened([*dict.fromkeys(keys)], LONGEST_NAME)), LINE_WIDTH)
+    return density_ratio(contrasts)
 
 
 def _ratio(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -229,22 +266,6 @@ def _limit(ratios: np.ndarray, vmax: float | str | None) -> float:
     known = np.abs(ratios[~np.isnan(ratios)])
     # where no ratio differs from 0 any limit will do, but it must not be 0
     return max(float(np.percentile(known, number) or known.max()) if len(known) else 0.0, least) or 1.0
-
-
-def _titles(title: str | Sequence[str] | None, keys: list[str], contrasts: list[Contrast | None]) -> list[str]:
-    """One title for each panel: the user's, or what sets it apart from the other panels and the colour bar."""
-    if title is not None:
-        if not isinstance(title, str | Iterable):
-            refuse("title", title, "the title of the panel, or one for each", types=())
-        titles = [title] if isinstance(title, str) else list(title)
-        if len(titles) != len(keys):
-            msg = f"`title` has to name each of the {len(keys)} panels; found {len(titles)}."
-            raise ValueError(msg)
-        return titles
-    if len(set(contrasts)) == 1:
-        return [""] if len(keys) == 1 and contrasts[0] else keys
-    names = [panel_name(contrast) if contrast else key for key, contrast in zip(keys, contrasts, strict=True)]
-    return [name if names.count(name) == 1 else f"{name}\n{key}" for key, name in zip(keys, names, strict=True)]
 
 
 def _draw_cells(
@@ -337,9 +358,7 @@ def _lower_legends(axes: list[Axes]) -> None:
             legend.set_bbox_to_anchor((1, 0), transform=lower)
 
 
-def _draw_colour_bar(
-    axes: list[Axes], ratios: np.ndarray, *, colours: dict[str, Any], contrasts: list[Contrast | None], ncols: int
-) -> None:
+def _draw_colour_bar(axes: list[Axes], ratios: np.ndarray, *, colours: dict[str, Any], ncols: int) -> Colorbar:
     """Draw one colour bar for all panels, pointed where colours stand for ratios beyond the limits."""
     from matplotlib.cm import ScalarMappable
 
@@ -359,7 +378,7 @@ def _draw_colour_bar(
     bar.outline.set_visible(False)
     if np.isnan(ratios).all():  # then colours are those of signs
         bar.set_ticks([])
-    bar.set_label(density_ratio(contrasts), parse_math=False)
+    return bar
 
 
 def _decorate(ax: Axes, axis_name: str, *, frameon: bool) -> None:
