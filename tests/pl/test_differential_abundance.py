@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,8 +31,18 @@ def found() -> AnnData:
         index=["0", "1"],
     )
     params = {"function": KEY, "target": "stim", "reference": "ctrl", "groupby": "cell_type", "alpha": 0.1}
+    params["sample_key"] = "batch"
     adata.uns[KEY] = {"params": params, "groups": groups}
     return adata
+
+
+def panel_of(found: AnnData, table: dict[str, Any]) -> Axes:
+    """The panel with the groups of a table, of which the cells are."""
+    found.obs["cell_type"] = np.resize(table["group"], 40)
+    found.uns[KEY]["groups"] = pd.DataFrame({"pvalue": 0.5, **table})
+    _, groups = pl.differential_abundance(found, show=False)
+    groups.figure.draw_without_rendering()
+    return groups
 
 
 def drawn(axes: Axes, colour: str) -> np.ndarray:
@@ -49,11 +61,42 @@ def test_rows_are_ordered_by_median(found: AnnData) -> None:
     assert [label.get_text() for label in cells.get_yticklabels()] == ["T", "B$1"]
 
 
+def test_groups_of_few_cells_are_at_the_bottom(found: AnnData) -> None:
+    found.obs["cell_type"] = np.repeat(["T", "B", "few"], [20, 1, 19])[::-1]
+    cells, *_ = np.atleast_1d(pl.differential_abundance(found, show=False))
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["few", "B", "T"]
+
+
+def legend(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_colours_are_explained(found: AnnData) -> None:
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert legend(cells) == ["its neighbourhood is up", "no clear change, FDR 0.1"]
+    found.obs[f"{KEY}_change"] = "none"
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert legend(cells) == ["no clear change, FDR 0.1"]
+
+
+def test_cells_that_were_not_tested_are_not_explained(found: AnnData) -> None:
+    found.obs[f"{KEY}_change"], found.uns[KEY]["params"]["sample_key"] = "none", ""
+    cells, _ = pl.differential_abundance(found, show=False)
+    assert cells.get_legend() is None
+
+
+def test_a_view_shows_its_groups_in_both_panels(found: AnnData) -> None:
+    cells, groups = pl.differential_abundance(found[found.obs["cell_type"] == "T"], show=False)
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["T"]
+    np.testing.assert_allclose(groups.collections[0].get_offsets(), [[-0.2, -np.log10(0.8)]])
+
+
 def test_groups_are_named_as_in_the_table(found: AnnData) -> None:
     """Clusters by number, of which cells without one make fractions, in the file and not in the table."""
     found.obs["cell_type"] = np.repeat([np.nan, 1, 2], [4, 16, 20])
+    found.uns[KEY]["groups"]["group"] = ["1", "2"]
     cells, _ = pl.differential_abundance(found, show=False)
-    assert [label.get_text() for label in cells.get_yticklabels()] == ["2", "1"]
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["1", "2"]
 
 
 def test_cells_of_neither_side_are_not_drawn(found: AnnData) -> None:
@@ -80,40 +123,32 @@ def test_groups_lie_at_their_fdr(found: AnnData) -> None:
     np.testing.assert_allclose(points, [[1.5, -np.log10(0.03)], [-0.2, -np.log10(0.8)]])
 
 
-def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
-    n = 8
-    found.uns[KEY]["groups"] = pd.DataFrame(
-        {
-            "group": [f"type of cells {i}" for i in range(n)],
-            "log_fold_change": [-0.24, 0.2, 0.12, 0.095, 0.04, -0.2, -0.07, -0.085],
-            "pvalue": 0.5,
-            "fdr": [0.59, 0.5, 0.92, 0.92, 0.92, 0.59, 0.92, 0.85],
-        }
-    )
+def test_no_pvalue_is_above_1(found: AnnData) -> None:
     _, groups = pl.differential_abundance(found, show=False)
-    groups.figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in groups.texts if text.get_text().startswith("type")]
-    assert len(boxes) == n
+    assert groups.get_yticks().min() == 0
+
+
+def test_names_of_groups_do_not_cover_each_other(found: AnnData) -> None:
+    table = {
+        "group": [f"type of cells {i}" for i in range(8)],
+        "log_fold_change": [-0.24, 0.2, 0.12, 0.095, 0.04, -0.2, -0.07, -0.085],
+        "fdr": [0.59, 0.5, 0.92, 0.92, 0.92, 0.59, 0.92, 0.85],
+    }
+    boxes = [
+        Text.get_window_extent(text) for text in panel_of(found, table).texts if text.get_text().startswith("type")
+    ]
+    assert len(boxes) > 5
     assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
 
 
 def test_a_name_of_spaces_has_no_width(found: AnnData) -> None:
-    found.uns[KEY]["groups"]["group"] = found.uns[KEY]["groups"]["group"].astype(str).where([False, True], "  ")
-    pl.differential_abundance(found, show=False)
+    assert panel_of(found, {"group": ["  ", "T"], "log_fold_change": [1.5, -0.2], "fdr": [0.03, 0.8]}).collections
 
 
 def test_long_names_stay_in_the_panel(found: AnnData) -> None:
     names = ["NK cells", "FCGR3A+ Monocytes", "CD8 T cells", "CD4 T cells", "Dendritic cells", "CD14+ Monocytes"]
-    found.uns[KEY]["groups"] = pd.DataFrame(
-        {
-            "group": names,
-            "log_fold_change": [0.22, -0.244, -0.23, 0.04, 0.18, -0.08],
-            "pvalue": 0.5,
-            "fdr": [0.46, 0.6, 0.6, 0.79, 0.79, 0.79],
-        }
-    )
-    _, groups = pl.differential_abundance(found, show=False)
-    groups.figure.draw_without_rendering()
+    effect, fdr = [0.22, -0.244, -0.23, 0.04, 0.18, -0.08], [0.46, 0.6, 0.6, 0.79, 0.79, 0.79]
+    groups = panel_of(found, {"group": names, "log_fold_change": effect, "fdr": fdr})
     drawn = {text.get_text(): Text.get_window_extent(text) for text in groups.texts if text.get_text() in names}
     assert set(drawn) == set(names)
     for box in drawn.values():
@@ -121,17 +156,24 @@ def test_long_names_stay_in_the_panel(found: AnnData) -> None:
         assert box.x1 <= groups.bbox.x1
 
 
+def test_names_are_near_their_points(found: AnnData) -> None:
+    """Those that find no place there are left out, and not taken for high values."""
+    effect = np.concatenate([np.linspace(-0.1, 0.1, 12), [-1, 1]])
+    names = [f"type {i} of cells" for i in range(len(effect))]
+    groups = panel_of(found, {"group": names, "log_fold_change": effect, "fdr": [1.0] * 12 + [0.3, 0.2]})
+    offsets = {t.get_text(): np.hypot(*t.get_position()) for t in groups.texts if t.get_text().startswith("type")}
+    assert {*names[-2:]} < offsets.keys() < {*names}
+    assert max(offsets.values()) < 40
+
+
 def test_lines_to_names_do_not_pass_other_points(found: AnnData) -> None:
     effect, fdr = np.array([-0.086, -0.012, 0.03, 0.05, 0.1, -0.03]), np.array([0.9, 0.9, 0.91, 0.9, 0.89, 0.9])
-    found.uns[KEY]["groups"] = pd.DataFrame(
-        {"group": [f"type {i} of these cells" for i in range(6)], "log_fold_change": effect, "pvalue": 0.5, "fdr": fdr}
-    )
-    _, groups = pl.differential_abundance(found, show=False)
-    groups.figure.draw_without_rendering()
+    names = [f"type {i} of these cells" for i in range(6)]
+    groups = panel_of(found, {"group": names, "log_fold_change": effect, "fdr": fdr})
     at = groups.transData.transform(np.column_stack([effect, -np.log10(fdr)]))
-    names = {int(text.get_text().split()[1]): text for text in groups.texts if text.get_text().startswith("type")}
-    lines = {i: text.arrow_patch for i, text in names.items() if text.arrow_patch is not None}
-    assert len(names) > 3
+    labels = {int(text.get_text().split()[1]): text for text in groups.texts if text.get_text().startswith("type")}
+    lines = {i: text.arrow_patch for i, text in labels.items() if text.arrow_patch is not None}
+    assert len(labels) > 3
     assert lines
     for i, line in lines.items():
         start, end = line.get_path().vertices[[0, -1]]

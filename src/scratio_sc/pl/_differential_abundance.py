@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc._keys import ALL_CELLS, AbundanceKeys
-from scratio_sc._labels import check_groups, read_labels
+from scratio_sc._labels import MIN_CELLS, check_groups, read_labels
 from scratio_sc.pl._contrast import contrast_of, density_ratio
 from scratio_sc.pl._entry import check_columns, entry_of
 from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
 from scratio_sc.pl._point_names import name_points
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -66,9 +68,11 @@ def differential_abundance(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the log ratios of the cells of each group, and beside them how sure the groups' changes are.
 
-    Left, the cells of both sides by their log ratio, and its median: cells in significantly changed neighbourhoods are
-    coloured, extrapolated ones are rings, of which the sign alone is evidence. Right, where there are p-values by
-    sample, the groups: change of their share against its adjusted p-value.
+    Left, the cells of both sides by their log ratio, and its median, groups of fewer than 20 cells at the bottom. Cells
+    are coloured by what their neighbourhoods say, which hold cells of other groups, too, so that a group may have such
+    cells and not be significant itself. Extrapolated cells are rings, of which the sign alone is evidence. Right, where
+    there are p-values by sample, the same groups: change of their share against its adjusted p-value. Where points are
+    too close, some are not named.
 
     Parameters
     ----------
@@ -82,7 +86,8 @@ def differential_abundance(
         Column of `adata.obs` with the groups, by default that of the analysis; all cells in one row if there is none.
         Of another column the groups have no p-values, and the cells alone are drawn.
     ax
-        Axes for the cells; the groups are left out then.
+        Axes for the cells; the groups are left out then. `layout="constrained"` of its figure makes room for legends
+        and labels.
     show
         Whether to show the figure; by default as `scanpy.settings.autoshow` says.
     return_fig
@@ -117,14 +122,17 @@ def differential_abundance(
     columns = [keys.obs, keys.change, keys.side, keys.ratio.extrapolated]
     check_columns(adata, columns, key=key, function="differential_abundance")
     table = entry.get("groups")
-    tested = table is not None and table["pvalue"].notna().any()
-    tested = tested and groupby in (None, entry["params"]["groupby"]) and ax is None
     cells = _Cells.of(adata, key, groupby or entry["params"].get("groupby") or None)
-    names, n_panels = {*cells.groups}, 2 if tested else 1
+    names = {*cells.groups}
+    if table is not None:  # of which a view may hold but some groups
+        table = table[table["group"].isin(names) & table["pvalue"].notna()]
+    tested = table is not None and len(table) and groupby in (None, entry["params"]["groupby"]) and ax is None
+    n_panels = 2 if tested else 1
     beside = LETTER * min(max(map(len, names), default=0), LONGEST_NAME)
     size = WIDTH + beside / n_panels, max(2.6, 1.2 + 0.36 * len(names))
     with panels(n_panels, ax=ax, panel_size=size, ncols=2) as axes:
         _draw_cells(axes[0], cells)
+        _explain(axes[0], cells, entry["params"])
         axes[0].set_xlabel(density_ratio([contrast_of(adata, key)], width=LINE_WIDTH), parse_math=False)
         if tested:
             _draw_groups(axes[1], table, float(entry["params"]["alpha"]))
@@ -134,7 +142,7 @@ def differential_abundance(
 def _draw_cells(ax: Axes, cells: _Cells) -> None:
     """A row of cells for each group, ordered by median, each as wide as there are cells of that ratio."""
     ratio, change, groups = cells.ratio, cells.change, cells.groups
-    names = sorted(set(groups), key=lambda name: float(np.median(ratio[groups == name])))
+    names = _sorted(cells)
     edges = np.linspace(ratio.min(initial=0), ratio.max(initial=0), BINS + 1)
     size = float(np.clip(20_000 / max(len(ratio), 1), 1.5, 16))
     for row, name in enumerate(names):
@@ -151,7 +159,12 @@ def _draw_cells(ax: Axes, cells: _Cells) -> None:
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.locator_params(axis="x", nbins=6)
     ax.spines[["top", "right"]].set_visible(False)
-    _explain(ax, cells)
+
+
+def _sorted(cells: _Cells) -> list[str]:
+    """Names of groups by their median, from below; those of few cells, whose median says little, first."""
+    of_group = {name: cells.ratio[cells.groups == name] for name in sorted({*cells.groups})}
+    return sorted(of_group, key=lambda name: (len(of_group[name]) >= MIN_CELLS, float(np.median(of_group[name]))))
 
 
 def _point(colour: str, size: float) -> dict[str, Any]:
@@ -162,17 +175,20 @@ def _ring(colour: str, size: float) -> dict[str, Any]:
     return {**ring(size), "facecolors": "white", "edgecolors": colour}
 
 
-def _explain(ax: Axes, cells: _Cells) -> None:
-    """Colours and rings, above the panel."""
-    for what in ("down", "up"):
-        if (cells.change == what).any():
-            ax.scatter([], [], label=f"significantly {what}", **_point(COLOURS[what], 16))
+def _explain(ax: Axes, cells: _Cells, params: Mapping[str, Any]) -> None:
+    """Colours, where cells were tested, and rings, above the panel."""
+    labels = {"down": "its neighbourhood is down", "up": "its neighbourhood is up"}
+    labels["none"] = f"no clear change, FDR {params['alpha']:g}"
+    for what, label in labels.items():
+        if params["sample_key"] and (cells.change == what).any():
+            ax.scatter([], [], label=label, **_point(COLOURS[what], 16))
     if cells.far.any():
         ax.scatter([], [], label=EXTRAPOLATED, **_ring("0.5", 16))
     if ax.get_legend_handles_labels()[0]:
         ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
+            # to the left there are names to stand above, to the right it would push the other panel away
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
             ncols=2,
             fontsize="small",
             frameon=False,
@@ -206,7 +222,8 @@ def _draw_groups(ax: Axes, table: pd.DataFrame, alpha: float) -> None:
     ax.annotate(f"FDR {alpha:g}", (1, -np.log10(alpha)), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     ax.margins(0.25, 0.12)
     top = max(height.max(initial=0), -np.log10(alpha))
-    ax.set_ylim(-0.12 * top, 1.15 * top)
+    _, high = ax.set_ylim(-0.2 * top, 1.15 * top)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= high])
     ax.set_xlabel("log fold change of the share  [nats]")
     ax.set_ylabel("-log10 adjusted p-value\nby sample", parse_math=False)
     ax.locator_params(axis="x", nbins=5)

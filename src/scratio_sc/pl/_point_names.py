@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-ATTEMPTS = [*product((24,), (50, 26)), *product((84,), (50, 26, 18, 12))]
+ATTEMPTS = [*product((20,), (50, 26)), *product((34,), (50, 26, 18, 12))]
 """How far from its point a name may stand, in points, and how many letters names may have, the best first."""
 LINE = 1.2
 """Height of a line, in units of the font size."""
@@ -31,10 +31,17 @@ SIDES = [
     ("right", "bottom", (0, 1)),
     ("left", "top", (0, -1)),
     ("right", "top", (0, -1)),
+    ("left", "center", (1, 0.5)),
+    ("right", "center", (-1, 0.5)),
+    ("left", "center", (1, -0.5)),
+    ("right", "center", (-1, -0.5)),
 ]
 """On which side of its point a name may stand, the best first: alignment, and direction."""
-DISTANCES = (5, 14, 24, 36, 50, 66, 84)
-"""How far from it, in points, the best first; from the second on, a line leads there."""
+DISTANCES = (5, 12, 20, 27, 34)
+"""How far from it, in points, the best first; from the second on, a line leads there.
+
+Not farther than about three lines of text, for a name is taken to stand where its point is.
+"""
 CLEAR = 6
 """Half the side of the square about a point, in points, that no other name may enter; without a line, twice that."""
 SHARES = {"left": 0, "bottom": 0, "center": 0.5, "right": 1, "top": 1}
@@ -56,7 +63,7 @@ class _Place(NamedTuple):
 
 
 def name_points(ax: Axes, xy: np.ndarray, names: list[str], *, first: np.ndarray) -> None:
-    """Names beside points, where they cover nothing else that is written and keep off other points.
+    """Names beside points, where they cover nothing else that is written and keep off other points, or none at all.
 
     Nor does the line that leads to a name pass another point. All names are shortened as far as it takes to name all
     points, or at least the `first` of them ``(n_points,)``, of which the topmost and outermost come first.
