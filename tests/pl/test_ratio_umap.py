@@ -112,21 +112,6 @@ def test_a_log_density_is_left_to_scanpy(adata: AnnData) -> None:
         pl.ratio_umap(adata, show=False)
 
 
-def test_a_long_title_stays_over_its_panel(adata: AnnData) -> None:
-    figure = pl.ratio_umap(adata, ["log_ratio", "wide"], title=["so many words " * 8, "short"], return_fig=True)
-    figure.draw_without_rendering()
-    panel, other = figure.axes[:2]
-    box = panel.title.get_window_extent()
-    assert panel.bbox.x0 - 1 <= box.x0
-    assert box.x1 <= panel.bbox.x1 + 1
-    assert other.get_title() == "short"
-
-
-def test_mathematics_in_a_title_is_not_broken(adata: AnnData) -> None:
-    title = "$a + b$ " * 20
-    assert pl.ratio_umap(adata, title=title, show=False).get_title() == title
-
-
 def test_ratios_near_zero_are_pale(adata: AnnData) -> None:
     """Else a map of noise looks like one of strong effects."""
     adata.obs["log_ratio"] = np.linspace(-0.02, 0.02, adata.n_obs)
@@ -387,21 +372,6 @@ def test_arguments_of_scanpy(adata: AnnData, argument: str, instead: str) -> Non
 def test_arguments_out_of_range(adata: AnnData, options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         pl.ratio_umap(adata, show=False, **options)
-
-
-@pytest.mark.parametrize("argument", ["legend_loc", "components", "use_raw", "groups", "layer", "foo"])
-def test_arguments_that_scatter_does_not_take(adata: AnnData, argument: str) -> None:
-    message = (
-        rf"`scratio.pl.ratio_umap` has no argument `{argument}`.*`sc.pl.embedding\(adata, 'umap', color='log_ratio'"
-    )
-    with pytest.raises(TypeError, match=message):
-        pl.ratio_umap(adata, show=False, **{argument: "x"})
-    assert not plt.get_fignums()
-
-
-def test_typo_in_an_argument(adata: AnnData) -> None:
-    with pytest.raises(TypeError, match=r"Did you mean 'frameon'\?"):
-        pl.ratio_umap(adata, framon=False, show=False)
 
 
 def test_figure_is_closed_when_drawing_fails(adata: AnnData) -> None:
