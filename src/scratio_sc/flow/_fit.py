@@ -230,7 +230,8 @@ def _train(
 
     bar.set_postfix_str("first network" if schedule.n_steps else "no networks")
     first = members[0].network
-    ((record, held_out),) = side_by_side(trained, [0], at_most=1)
+    with one_torch_thread():
+        record, held_out = trained(0)
     records = [record]
     if not first.silent and not tells_conditions_better(members[0], held_out, seed=int(rngs[0].integers(2**62))):
         first.silence()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -18,16 +18,20 @@ from scratio_sc.flow._gain import is_clear
 from scratio_sc.flow._member import Member
 from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
+from scratio_sc.flow._threads import in_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from scratio_sc.flow._member import Groups
     from scratio_sc.flow._network import Experts
 
+    Autocast = Callable[[], torch.autocast]
+
 MAX_RIVALS = 6
 FOCUS_SHARE = 0.6
-MIN_TRIAL = 150
+FIRST_LOOK, MIN_TRIAL = 80, 150
+"""Steps after which a network has to be better than its anchor beyond chance, and by `MIN_GAIN`, to be trained on."""
 MIN_GAIN, MIN_GAIN_SE = 0.002, 2.0
 """What a network has to save on held-out cells: a share of the anchor's denoising loss, and standard errors."""
 N_RECORDS = 20
@@ -99,28 +103,40 @@ class Losses:
     held_out_loss: np.ndarray
 
 
-def denoising_errors(member: Member, cells: TrainingCells, rows: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mean squared error of F against (x - A_c) / c_out of each cell ``(n,)``, half of the cells for either expert.
+@dataclass(frozen=True)
+class Noisy:
+    """Rows of cells for one of the experts ``(n,)``, their log noise levels ``(n,)`` and the noise ``(n, d)``."""
+
+    fine: bool
+    rows: Tensor
+    log_sigma: Tensor
+    noise: Tensor
+
+    @classmethod
+    def of(cls, cells: TrainingCells, rows: Tensor, *, generator: torch.Generator) -> list[Noisy]:
+        """Half of the rows for either expert."""
+        half, d = len(rows) // 2, cells.x.shape[1]
+        return [
+            cls(
+                fine,
+                part,
+                draw_log_sigma(len(part), fine=fine, generator=generator).to(cells.x.device),
+                torch.randn(len(part), d, generator=generator).to(cells.x),
+            )
+            for fine, part in ((False, rows[:half]), (True, rows[half:]))
+        ]
+
+
+def denoising_errors(member: Member, cells: TrainingCells, noisy: Noisy) -> Tensor:
+    """Mean squared error of F against (x - A_c) / c_out of each cell ``(n,)``.
 
     With log sigma uniform this is the likelihood weighting; most of the noise levels are drawn where conditions
     differ. A single Gaussian that is right scores 1.
     """
-    half = len(rows) // 2
-    parts = [
-        _expert_errors(member, cells, part, fine=fine, generator=generator)
-        for fine, part in ((False, rows[:half]), (True, rows[half:]))
-    ]
-    return torch.cat(parts)
-
-
-def _expert_errors(
-    member: Member, cells: TrainingCells, rows: Tensor, *, fine: bool, generator: torch.Generator
-) -> Tensor:
-    expert = member.network.fine if fine else member.network.coarse
-    log_sigma = draw_log_sigma(len(rows), fine=fine, generator=generator).to(member.device)
-    x, group = cells.x[rows], cells.group[rows]
+    expert, log_sigma = member.network.fine if noisy.fine else member.network.coarse, noisy.log_sigma
+    x, group = cells.x[noisy.rows], cells.group[noisy.rows]
     sigma = log_sigma.exp()[:, None]
-    y = x + sigma * torch.randn(x.shape, generator=generator).to(member.device)
+    y = x + sigma * noisy.noise
     target = (x - cells.groups.mixtures.denoise_groups(y, sigma, group)) / member.output_scale(sigma)
     code = expert.noise_code(log_sigma)
     hidden = expert.trunk(member.whiten(y, sigma), code)
@@ -186,27 +202,27 @@ def train(
     contrast_from = round(total * (1 - schedule.contrast_share))
     contrasted = bool(cells.contested)
     # the cache of cast weights is one for all threads: another member's training would clear it between two uses
-    autocast = torch.autocast(member.device.type, torch.bfloat16, enabled=schedule.autocast, cache_enabled=False)
+    precision: dict[str, Any] = {"dtype": torch.bfloat16, "enabled": schedule.autocast, "cache_enabled": False}
+    autocast = partial(torch.autocast, member.device.type, **precision)
     anchor_errors = errors = held_out_errors(member, held_out, autocast)
     every = max(1, total // N_RECORDS)
     records: list[tuple[int, float, float]] = []
     for step in range(total):
         rows = torch.randint(len(cells.x), (schedule.batch_size,), generator=generator)
-        with autocast:
-            loss = denoising = denoising_errors(member, cells, rows, generator=generator).mean()
-            if contrasted and step >= contrast_from:
-                n = max(schedule.batch_size // 8, 1)
-                loss = denoising + schedule.contrast_weight * contrast_loss(member, cells, n=n, generator=generator)
         optimiser.zero_grad()
-        loss.backward()
+        loss = learn_to_denoise(member, cells, Noisy.of(cells, rows, generator=generator), autocast=autocast)
+        if contrasted and step >= contrast_from:
+            with autocast():
+                contrast = contrast_loss(member, cells, n=max(schedule.batch_size // 8, 1), generator=generator)
+            (schedule.contrast_weight * contrast).backward()
         optimiser.step()
         rate.step()
         average.update_parameters(network)
         on_step()
         if step % every == every - 1:
             errors = held_out_errors(averaged, held_out, autocast)
-            records.append((step + 1, float(denoising.detach()), float(errors.mean())))
-            if step + 1 >= MIN_TRIAL and not clearly_better(errors, anchor_errors):
+            records.append((step + 1, loss, float(errors.mean())))
+            if not worth_its_steps(errors, anchor_errors, step + 1):
                 break
     if clearly_better(errors, anchor_errors):
         network.load_state_dict(average.module.state_dict())
@@ -214,6 +230,24 @@ def train(
         network.silence()
     steps, losses, held_out_losses = np.array(records, np.float64).reshape(-1, 3).T
     return Losses(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
+
+
+def learn_to_denoise(member: Member, cells: TrainingCells, noisy: Sequence[Noisy], *, autocast: Autocast) -> float:
+    """Add the gradients of the mean denoising error, and return it.
+
+    Experts share nothing, and are at it side by side where there is a thread to spare (`in_shares`).
+    """
+    n, errors = sum(len(part.rows) for part in noisy), {}
+
+    def learn(parts: Sequence[Noisy]) -> None:
+        for part in parts:
+            with autocast():
+                own = denoising_errors(member, cells, part).sum() / n
+            own.backward()
+            errors[part.fine] = own.detach()
+
+    in_shares(learn, noisy, large=member.device.type == "cpu")
+    return float(errors[False] + errors[True])
 
 
 def _optimiser(
@@ -231,15 +265,23 @@ def _optimiser(
 
 
 @torch.no_grad()
-def held_out_errors(member: Member, cells: TrainingCells, autocast: torch.autocast) -> Tensor:
+def held_out_errors(member: Member, cells: TrainingCells, autocast: Autocast) -> Tensor:
     """Denoising errors of cells that the member was not trained on ``(n,)``, always with the same noise."""
     same_noise = torch.Generator().manual_seed(0)
     rows = torch.randperm(len(cells.x), generator=same_noise)[:MAX_JUDGED]
-    with autocast:
-        return denoising_errors(member, cells, rows, generator=same_noise)
+    with autocast():
+        parts = [denoising_errors(member, cells, part) for part in Noisy.of(cells, rows, generator=same_noise)]
+    return torch.cat(parts)
 
 
-def clearly_better(errors: Tensor, anchor_errors: Tensor) -> bool:
-    """Whether the errors of the same cells are so much lower than the anchor's that chance is no explanation."""
-    least = MIN_GAIN * float(anchor_errors.mean())
+def worth_its_steps(errors: Tensor, anchor_errors: Tensor, n_steps: int) -> bool:
+    """Whether a network that has been trained for so many steps may still come to be of use."""
+    if n_steps < FIRST_LOOK:
+        return True
+    return clearly_better(errors, anchor_errors, share=MIN_GAIN if n_steps >= MIN_TRIAL else 0.0)
+
+
+def clearly_better(errors: Tensor, anchor_errors: Tensor, *, share: float = MIN_GAIN) -> bool:
+    """Whether the errors of the same cells are lower than the anchor's, by a share of them and beyond chance."""
+    least = share * float(anchor_errors.mean())
     return is_clear((anchor_errors - errors).cpu().numpy(), n_errors=MIN_GAIN_SE, least=least)
