@@ -117,7 +117,7 @@ class ConditionalFlow:
 
     @property
     def silent(self) -> bool:
-        """Whether networks have nothing to say: where the first has not, the others were not trained."""
+        """Whether networks have nothing to say; where the first one has not, the others were not trained."""
         return self.members[0].network.silent
 
     @property
