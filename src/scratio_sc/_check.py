@@ -27,11 +27,21 @@ def is_flow(entry: object) -> bool:
     return isinstance(entry, Mapping) and "format_version" in entry
 
 
+def params_of(entry: object) -> Mapping[str, Any]:
+    """How an entry of `uns` was made; empty where that is not written down."""
+    params = entry.get("params") if isinstance(entry, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
+
+
+def function_of(entry: object) -> str | None:
+    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
+    return "fit" if is_flow(entry) else params_of(entry).get("function")
+
+
 def fit_call(adata: AnnData, key: str, **options: Any) -> str:
     """The call that fits the flow of `key`, for a message: on its own columns, where it is there and names them."""
     entry = adata.uns.get(key)
-    params = entry.get("params") if is_flow(entry) else None
-    params = params if isinstance(params, Mapping) else {}
+    params = params_of(entry) if is_flow(entry) else {}
     columns = {name: [*map(str, np.ravel(params.get(name, [])))] for name in ("condition", "covariates", "numeric")}
     condition, *others = columns.pop("condition") or ["condition"]
     arguments = {name: mine for name, mine in columns.items() if mine} | options
@@ -52,13 +62,7 @@ def read_flow(adata: AnnData, key: str) -> ConditionalFlow:
         msg = f"No flow {key!r} in adata.uns (there: {named(flows)}).{other}: {fit_call(adata, key)}."
         raise KeyError(msg)
     try:
-        return from_dict(adata.uns[key], device=_device_of_fit(adata.uns[key]))
+        return from_dict(adata.uns[key], device=usable_device(params_of(adata.uns[key]).get("device", "auto")))
     except ValueError as error:
         msg = f"adata.uns[{key!r}]: {error} To fit one: {fit_call(adata, key)}."
         raise ValueError(msg) from error
-
-
-def _device_of_fit(stored: Mapping[str, Any]) -> str:
-    """Where the fit was computed; ``"auto"`` where that is not known or not at hand."""
-    params = stored.get("params") if isinstance(stored, Mapping) else None
-    return usable_device(params.get("device", "auto")) if isinstance(params, Mapping) else "auto"

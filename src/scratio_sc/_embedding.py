@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scratio_sc._check import fit_call, read_flow
+from scratio_sc._check import fit_call, params_of, read_flow
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow import ConditionalFlow
@@ -178,9 +177,8 @@ def read_fold(adata: AnnData, key: str) -> np.ndarray | None:
 
 def read_flow_params(adata: AnnData, key: str) -> tuple[str, int | None]:
     """Representation that a flow was fitted on, and how many of its components."""
-    params = adata.uns[key].get("params")
-    use_rep = params.get("use_rep") if isinstance(params, Mapping) else None
-    n_comps = params.get("n_comps") if isinstance(params, Mapping) else None
+    params = params_of(adata.uns[key])
+    use_rep, n_comps = params.get("use_rep"), params.get("n_comps")
     if not isinstance(use_rep, str) or not isinstance(n_comps, Integral):
         msg = (
             f"adata.uns[{key!r}]: The stored flow is damaged at 'params': it does not say which embedding it was "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pandas.api.types import is_numeric_dtype
 
-from scratio_sc._check import check_anndata, is_flow
+from scratio_sc._check import check_anndata, function_of, is_flow, params_of
 from scratio_sc._keys import FlowKeys
 from scratio_sc._warn import warn
 from scratio_sc.flow._arguments import check_bool, named, refuse
@@ -61,7 +60,7 @@ def check_slots(
 def _check_entry(adata: AnnData, key_added: str, function: str) -> None:
     """Refuse to overwrite an entry of `uns` that anything but `function` wrote."""
     entry = adata.uns.get(key_added)
-    if entry is None or _function_of(entry) == function:
+    if entry is None or function_of(entry) == function:
         return
     what, way_out = "a fitted flow", ""
     if not is_flow(entry):
@@ -99,34 +98,21 @@ def _may_be_ours(column: pd.Series, name: str) -> bool:
     return is_numeric_dtype(column) or all(isinstance(value, str) and value in words for value in column.dropna())
 
 
-def _function_of(entry: Any) -> str | None:
-    """Name of the function of `tl` that wrote an entry of `uns`; None where it was none of them."""
-    if is_flow(entry):
-        return "fit"
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    return params.get("function") if isinstance(params, Mapping) else None
-
-
 def warn_of_former(adata: AnnData, key: str, **now: Any) -> None:
     """Warn of results that a flow of `key` of other columns or another embedding gave, before it is replaced."""
-    former = adata.uns.get(key)
-    before = former.get("params") if isinstance(former, Mapping) else None
-    if not isinstance(before, Mapping):
+    before = params_of(adata.uns.get(key))
+    if not before or all([*np.ravel(before.get(name, []))] == [*np.ravel(value)] for name, value in now.items()):
         return
-    if all([*np.ravel(before.get(name, []))] == [*np.ravel(value)] for name, value in now.items()):
-        return
-    stale = [name for name, entry in adata.uns.items() if _made_by(entry, key)]
+    stale = [
+        name
+        for name, entry in adata.uns.items()
+        if function_of(entry) in OF_FLOWS and params_of(entry).get("key") == key
+    ]
     if stale:
         warn(
             f"adata.uns[{key!r}] held a flow of other columns or another embedding. What it gave is still there, and "
             f"not of the new one: {named(stale)}. Run these functions again, or give each flow a `key_added`."
         )
-
-
-def _made_by(entry: Any, key: str) -> bool:
-    """Whether an entry of `uns` is a result of the flow of `key`."""
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    return isinstance(params, Mapping) and params.get("key") == key and params.get("function") in OF_FLOWS
 
 
 def _folds(adata: AnnData, *, but: str) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratio_sc._check import params_of
 from scratio_sc._labels import read_labels
-from scratio_sc.pl._entry import params_of
 from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ LONGEST_SHARED = 30
 
 def contrast_of(adata: AnnData, key: str) -> Contrast | None:
     """Sides of the ratio `key`, if they were written down."""
-    params = params_of(adata, key)
+    params = params_of(adata.uns.get(key))
     for above, below in SIDES:
         if all(side in params for side in above + below):
             return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
@@ -41,8 +41,8 @@ def contrast_of(adata: AnnData, key: str) -> Contrast | None:
 
 def of_no_side(adata: AnnData, key: str) -> np.ndarray:
     """Cells whose condition is on no side of the ratio, ``(n_obs,)``; none where sides or conditions are not known."""
-    params = params_of(adata, key)
-    fit, levels = params_of(adata, str(params.get("key"))), params.get("levels")
+    params = params_of(adata.uns.get(key))
+    fit, levels = params_of(adata.uns.get(str(params.get("key")))), params.get("levels")
     numeric = np.atleast_1d(fit.get("numeric", []))
     conditions = [name for name in np.atleast_1d(fit.get("condition", [])) if name in adata.obs and name not in numeric]
     if not conditions or not isinstance(levels, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scratio_sc._check import is_flow
+from scratio_sc._check import function_of
 from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
@@ -31,19 +31,12 @@ def entry_of(adata: AnnData, key: str, what: str, *, of: Sequence[str], call: st
     Else a KeyError says `what` is missing, which function wrote what is there, and the `call` to run.
     """
     entry = adata.uns.get(key)
-    function = "fit" if is_flow(entry) else params_of(adata, key).get("function")
+    function = function_of(entry)
     if isinstance(entry, Mapping) and function in of:
         return entry
     instead = f", which is of `scratio.tl.{function}`" if function else ""
     msg = f"No {what} in `adata.uns[{key!r}]`{instead}. Run {call} first."
     raise KeyError(msg)
-
-
-def params_of(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """How the result `key` was made; empty where that is not written down."""
-    entry = adata.uns.get(key)
-    params = entry.get("params") if isinstance(entry, Mapping) else None
-    return params if isinstance(params, Mapping) else {}
 
 
 def check_columns(adata: AnnData, columns: Iterable[str], *, key: str, function: str) -> None:

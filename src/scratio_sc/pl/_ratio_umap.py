@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from scratio_sc._check import function_of
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
 from scratio_sc.pl._contrast import LINE_WIDTH, LONGEST_NAME, contrast_of, density_ratio, of_no_side
-from scratio_sc.pl._entry import names_of, params_of
+from scratio_sc.pl._entry import names_of
 from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
 from scratio_sc.pl._panel_titles import titles_of, wrap_titles
 from scratio_sc.pl._scatter_style import scatter_style
@@ -188,7 +189,7 @@ def _scanpy_call(basis: str, key: str) -> str:
 def _refuse_densities(adata: AnnData, keys: Sequence[str], basis: str) -> None:
     """Refuse log densities, which have no middle that colours could be centred at."""
     for key in keys:
-        if params_of(adata, key).get("function") == "log_density":
+        if function_of(adata.uns.get(key)) == "log_density":
             msg = (
                 f"`adata.obs[{key!r}]` is a log density, where 0 means nothing: its colours are not to be centred "
                 f"there. Draw it with `{_scanpy_call(basis, key)}`."
