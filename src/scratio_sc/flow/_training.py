@@ -221,7 +221,7 @@ def train(
         on_step()
         if step % every == every - 1:
             errors = held_out_errors(averaged, held_out, autocast)
-            records.append((step + 1, loss, float(errors.mean())))
+            records.append((step + 1, float(loss), float(errors.mean())))
             if not worth_its_steps(errors, anchor_errors, step + 1):
                 break
     if clearly_better(errors, anchor_errors):
@@ -232,7 +232,7 @@ def train(
     return Losses(steps.astype(np.int64), losses.astype(np.float32), held_out_losses.astype(np.float32))
 
 
-def learn_to_denoise(member: Member, cells: TrainingCells, noisy: Sequence[Noisy], *, autocast: Autocast) -> float:
+def learn_to_denoise(member: Member, cells: TrainingCells, noisy: Sequence[Noisy], *, autocast: Autocast) -> Tensor:
     """Add the gradients of the mean denoising error, and return it.
 
     Experts share nothing, and are at it side by side where there is a thread to spare (`in_shares`).
@@ -247,7 +247,8 @@ def learn_to_denoise(member: Member, cells: TrainingCells, noisy: Sequence[Noisy
             errors[part.fine] = own.detach()
 
     in_shares(learn, noisy, large=member.device.type == "cpu")
-    return float(errors[False] + errors[True])
+    total: Tensor = errors[False] + errors[True]
+    return total
 
 
 def _optimiser(
