@@ -206,12 +206,6 @@ def test_all_columns_make_the_condition_unless_told(fit: Fit) -> None:
     assert len(flow.design.conditions) == 4
 
 
-def test_one_column_of_numbers_needs_no_list(fit: Fit) -> None:
-    x, _ = small()
-    flow, _ = fit(x, np.tile(["1", "2", "5"], len(x) // 3), columns="dose", numeric="dose")
-    assert flow.design.numeric == ("dose",)
-
-
 def test_columns_without_names_are_numbered(fit: Fit) -> None:
     x, labels = small()
     flow, _ = fit(x, np.column_stack([labels, labels]))

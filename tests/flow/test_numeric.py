@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
+from helpers.flows import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +14,11 @@ from scratio_sc.flow._columns import Column
 from scratio_sc.flow._contrast import conditions_of, named_levels, side_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._numeric import MAX_BINS, MAX_SHAPES, Numeric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scratio_sc.flow import ConditionalFlow
 
 DOSES = np.array([0.0, 1.0, 3.0, 10.0])
 
@@ -217,3 +225,9 @@ def test_terms_are_the_features_in_order() -> None:
     starts = [column.start for column in Column.all_of(DESIGN)]
     assert starts == sorted(starts)
     assert Column.all_of(DESIGN)[-1].features.stop == DESIGN.n_features
+
+
+def test_one_column_of_numbers_needs_no_list(fit: Callable[..., tuple[ConditionalFlow, np.ndarray]]) -> None:
+    x, _ = small()
+    flow, _ = fit(x, np.tile(["1", "2", "5"], len(x) // 3), columns="dose", numeric="dose")
+    assert flow.design.numeric == ("dose",)
