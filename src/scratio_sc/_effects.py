@@ -10,6 +10,7 @@ import pandas as pd
 
 from scratio_sc._labels import MIN_CELLS
 from scratio_sc._warn import MAX_EXTRAPOLATED, all_zero
+from scratio_sc.flow._gain import CLEARLY
 from scratio_sc.flow._member_scores import observed
 from scratio_sc.stats._divergence import NAMES, Ratios, Share, by_name, divergence_of
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from scratio_sc.flow._member_scores import MemberScores
 
 ALL = "(all)"
-ONE_SIDED_5_PERCENT = 1.645
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _row(
         share = Share.of((n[0], n_all[0]), (n[1], n_all[1]))
     return {
         **effect,
-        "responds": pd.NA if np.isnan(effect["js_se"]) else bool(effect["js"] > ONE_SIDED_5_PERCENT * effect["js_se"]),
+        "responds": pd.NA if np.isnan(effect["js_se"]) else bool(effect["js"] > CLEARLY * effect["js_se"]),
         "composition": share.log_ratio if share else np.nan,
         "composition_se": float(np.sqrt(share.variance)) if share else np.nan,
         "n_target": n[0],

@@ -168,6 +168,10 @@ def test_sizes() -> None:
         (lambda: datasets.correlated_gaussians(n_dims=5), "even"),
         (lambda: datasets.correlated_gaussians(n_dims=0), "n_dims=0, expected an integer of 2 or more"),
         (lambda: datasets.cell_mixture(n_types=1), "n_types=1, expected an integer of 2 or more"),
+        (lambda: datasets.cell_mixture(abundance=np.nan), "abundance=nan, expected a finite number"),
+        (lambda: datasets.cell_mixture(response=np.inf), "response=inf, expected a finite number"),
+        (lambda: datasets.gaussian_shift(shift=np.nan), "shift=nan, expected a finite number"),
+        (lambda: datasets.batch_shift(shift=np.inf), "shift=inf, expected a finite number"),
     ],
 )
 def test_errors(call: Callable[[], AnnData], message: str) -> None:
@@ -175,7 +179,9 @@ def test_errors(call: Callable[[], AnnData], message: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("options", [{"n_cells": 1e3}, {"n_dims": 2.0}, {"sizes": 5}, {"rng": "seed"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"n_cells": 1e3}, {"n_dims": 2.0}, {"shift": "1"}, {"sizes": 5}, {"rng": "seed"}], ids=str
+)
 def test_arguments_of_another_type(options: dict[str, Any]) -> None:
     (argument,) = options
     with pytest.raises(TypeError, match=f"^{argument}=.*, expected"):

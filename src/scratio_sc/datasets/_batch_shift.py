@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy.special import logsumexp
 
 from scratio_sc.datasets._simulate import categorical
-from scratio_sc.flow._arguments import check_integer, generator_of
+from scratio_sc.flow._arguments import check_finite, check_integer, generator_of
 
 TYPE_DISTANCE = 4.0
 CONCENTRATION = 5.0
@@ -59,7 +59,7 @@ def batch_shift(
     Raises
     ------
     ValueError
-        If `n_cells`, `n_dims` or `n_types` is below 1, `n_batches` below 2, or the seed negative.
+        If `n_cells`, `n_dims` or `n_types` is below 1, `n_batches` below 2, `shift` not finite, or the seed negative.
     TypeError
         If an argument is of another type than documented.
 
@@ -72,6 +72,7 @@ def batch_shift(
     """
     check_integer(1, n_cells=n_cells, n_dims=n_dims, n_types=n_types)
     check_integer(2, n_batches=n_batches)
+    check_finite(shift=shift)
     rng = generator_of(rng)
     means = TYPE_DISTANCE * rng.standard_normal((n_types, n_dims))
     direction = rng.standard_normal((n_types, n_batches, n_dims))

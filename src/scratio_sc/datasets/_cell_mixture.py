@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc.datasets._mixture import GaussianMixture
 from scratio_sc.datasets._simulate import cells_per_condition, simulate
-from scratio_sc.flow._arguments import check_integer, generator_of
+from scratio_sc.flow._arguments import check_finite, check_integer, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,8 +78,8 @@ def cell_mixture(
     Raises
     ------
     ValueError
-        If `n_cells` or `n_dims` is below 1 or `n_types` below 2, `sizes` names other conditions, has a negative number
-        or none above 0, or the seed is negative.
+        If `n_cells` or `n_dims` is below 1 or `n_types` below 2, `abundance` or `response` is not finite, `sizes` names
+        other conditions, has a negative number or none above 0, or the seed is negative.
     TypeError
         If an argument is of another type than documented.
 
@@ -92,6 +92,7 @@ def cell_mixture(
     """
     check_integer(1, n_dims=n_dims)
     check_integer(2, n_types=n_types)
+    check_finite(abundance=abundance, response=response)
     rng = generator_of(rng)
     means, covariances = _cell_types(n_types, n_dims, rng)
     proportions = rng.dirichlet(np.full(n_types, 3.0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc.datasets._mixture import GaussianMixture
 from scratio_sc.datasets._simulate import cells_per_condition, simulate
-from scratio_sc.flow._arguments import check_integer, generator_of
+from scratio_sc.flow._arguments import check_finite, check_integer, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,8 +60,8 @@ def gaussian_shift(
     Raises
     ------
     ValueError
-        If `n_cells` or `n_dims` is below 1, `sizes` names other conditions, has a negative number or none above
-        0, or the seed is negative.
+        If `n_cells` or `n_dims` is below 1, `shift` is not finite, `sizes` names other conditions, has a negative
+        number or none above 0, or the seed is negative.
     TypeError
         If an argument is of another type than documented.
 
@@ -73,6 +73,7 @@ def gaussian_shift(
     {'reference': 500, 'target': 500}
     """
     check_integer(1, n_dims=n_dims)
+    check_finite(shift=shift)
     identity = np.eye(n_dims)
     conditions = {
         "reference": GaussianMixture.single(np.zeros(n_dims), identity),

@@ -68,6 +68,13 @@ def check_share(**arguments: Any) -> None:
             refuse(name, value, "a number between 0 and 1", types=Real)
 
 
+def check_finite(**arguments: Any) -> None:
+    """Refuse what is not a finite number."""
+    for name, value in arguments.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(float(value)):
+            refuse(name, value, "a finite number", types=Real)
+
+
 def check_max_steps(max_steps: Any) -> None:
     """Refuse what is neither ``"auto"`` nor a number of steps."""
     if isinstance(max_steps, str) and max_steps == "auto":

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from scratio_sc._effects import ALL, ONE_SIDED_5_PERCENT
+from scratio_sc._effects import ALL
 from scratio_sc._keys import ALL_CELLS
+from scratio_sc.flow._gain import CLEARLY
 from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import LETTER, finish, ink, panels, plot, shortened
 
@@ -28,7 +29,7 @@ LABELS = {
     "kl_target": "KL(target || {})  [nats]",
     "kl_reference": "KL({} || target)  [nats]",
 }
-CUTS = (ONE_SIDED_5_PERCENT, 5.0)
+CUTS = (CLEARLY, 5.0)
 SIZES = {f"under {CUTS[0]}": 20.0, f"{CUTS[0]} to 5": 75.0, "over 5": 170.0}
 CELL = 0.34
 LEAST, ERRORS = 0.05, 2.0
