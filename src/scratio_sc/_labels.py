@@ -50,8 +50,8 @@ class Labels:
 
 
 def columns_of(condition: Any, covariates: Any, adata: AnnData) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Columns of the condition and of the covariates, each named once."""
-    conditions, others = _names("condition", condition), _names("covariates", covariates)
+    """Columns of the condition and of the covariates, each named once; None for no covariates."""
+    conditions, others = _names("condition", condition), () if covariates is None else _names("covariates", covariates)
     if not conditions:
         msg = f"`condition` names no column. Name the one with the conditions (there: {named(adata.obs.columns)})."
         raise ValueError(msg)

@@ -20,7 +20,9 @@ NOT_FINITE = ("inf", "-inf")
 
 
 def numeric_of(numeric: Any, columns: Sequence[str]) -> tuple[str, ...]:
-    """Which of the columns hold numbers, each named once."""
+    """Which of the columns hold numbers, each named once; None for none of them."""
+    if numeric is None:
+        return ()
     names = tuple(numeric) if isinstance(numeric, Iterable) and not isinstance(numeric, str) else (numeric,)
     for name in names:
         if not isinstance(name, str):

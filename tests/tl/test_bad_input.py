@@ -49,7 +49,7 @@ def keep(adata: AnnData, level: str, n: int) -> AnnData:
         ({"condition": "CONDITION"}, KeyError, ["'CONDITION'", "Did you mean 'condition'"]),
         ({"condition": None}, TypeError, ["condition=None", "name of a column"]),
         ({"condition": ["condition", 1]}, TypeError, [r"condition=\['condition', 1\]", "name of a column"]),
-        ({"covariates": None}, TypeError, ["covariates=None", "name of a column"]),
+        ({"covariates": 5}, TypeError, ["covariates=5", "name of a column"]),
         ({"covariates": ["donor", "donor"]}, ValueError, ["'donor' is named 2 times in `covariates`"]),
         ({"covariates": "exact"}, ValueError, ["'exact' has 60 levels in 60 cells", r"`pd\.cut`", "leave it out"]),
         ({"condition": "exact"}, ValueError, ["Too few cells in 'exact'", "and 40 more", "60 levels", r"`pd\.cut`"]),

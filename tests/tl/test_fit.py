@@ -204,6 +204,11 @@ def test_coarse_numbers_fit_as_the_floats_they_are(fresh, dtype):
     assert_same_flow(fresh.uns["scratio"], other.uns["scratio"])
 
 
+def test_none_is_no_covariate_and_no_number(fresh, fresh_fit):
+    tl.fit(fresh, "condition", covariates=None, numeric=None, **FAST)
+    assert_same_flow(fresh.uns["scratio"], fresh_fit.uns["scratio"])
+
+
 def test_n_comps_takes_the_first(fresh, fresh_fit):
     fresh.obsm["X_pca"] = np.column_stack([fresh.obsm["X_pca"], np.arange(fresh.n_obs)])
     tl.fit(fresh, "condition", n_comps=2, **FAST)

@@ -33,8 +33,8 @@ def fit(
     adata: AnnData,
     condition: str | Sequence[str],
     *,
-    covariates: Sequence[str] = (),
-    numeric: Sequence[str] = (),
+    covariates: Sequence[str] | None = (),
+    numeric: Sequence[str] | None = (),
     use_rep: str = "X_pca",
     n_comps: int | None = None,
     n_members: int = 16,
@@ -60,7 +60,7 @@ def fit(
         Column of `adata.obs`, or several whose combination is the condition. Category, text, number or bool.
     covariates
         Columns of `adata.obs` held fixed in comparisons: donor, batch, age, or the cell type, which leaves changes of
-        state within types and no changes in their number.
+        state within types and no changes in their number. None of them where it is empty or `None`.
     numeric
         Which of these columns are numbers: dose, time, age. Ratios may then be asked for at any value, and values in
         between are interpolated. A column that is not named here holds labels, even if the labels are numbers. Where a
