@@ -129,6 +129,19 @@ def test_family_takes_its_largest_member() -> None:
     np.testing.assert_allclose(test.pvalue, 2 / 70)
 
 
-def test_nothing_differs() -> None:
-    test = PermutationTest.of(np.full((2, 8), 1e-16), two_groups(4, 4), variance=np.zeros(2))
-    assert (test.pvalue == 1).all()
+@pytest.mark.parametrize("variance", [0.0, 0.1])
+@pytest.mark.parametrize("value", [1e-16, np.log(1.1), -1.3])
+@pytest.mark.parametrize("relabelling", [two_groups(4, 4), two_groups(3, 4), two_groups(6, 7), two_batches()])
+def test_nothing_differs(relabelling: Relabelling, value: float, variance: float) -> None:
+    values = np.full((1, relabelling.contrasts.shape[1]), value)
+    test = PermutationTest.of(values, relabelling, variance=np.array([variance]))
+    np.testing.assert_array_equal([test.pvalue, test.adjusted], 1)
+
+
+def test_what_does_not_differ_leaves_the_others_as_they_are() -> None:
+    values = np.random.default_rng(2).normal(size=(2, 8)) + 2 * FOUR_OF_EIGHT
+    alone = PermutationTest.of(values, two_groups(4, 4), variance=values.var(1))
+    beside = np.vstack([values, np.full(8, np.log(1.1))])
+    test = PermutationTest.of(beside, two_groups(4, 4), variance=np.append(values.var(1), 0))
+    np.testing.assert_array_equal(test.pvalue[:2], alone.pvalue)
+    np.testing.assert_array_equal(test.adjusted[:2], alone.adjusted)

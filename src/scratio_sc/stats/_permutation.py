@@ -15,7 +15,7 @@ import numpy as np
 TIES = 1 - 1e-9
 """Statistics that differ by rounding alone count as equal."""
 NOISE = 1e-12
-"""Variance below which values differ by rounding alone."""
+"""Variance below which values differ by rounding alone, and by what share of the largest value their sums do."""
 AT_ONCE = 64
 """Relabellings that are computed together."""
 
@@ -145,7 +145,9 @@ class PermutationTest:
         observed = np.abs(scaled @ contrasts[0])
         largest = np.array([own[observed[own].argmax()] for own in members])
         order = np.argsort(observed[largest], kind="stable")
-        threshold = TIES * observed[largest[order], None]
+        # where samples do not differ at all, statistics are what rounding leaves: all of them are the same
+        rounding = NOISE * np.array([np.abs(scaled[own]).max() for own in members])
+        threshold = (TIES * observed[largest] - rounding)[order, None]
         n_alone, n_any = np.zeros(len(members)), np.zeros(len(members))
         for start in range(0, len(contrasts), AT_ONCE):
             by_set = np.abs(scaled @ contrasts[start : start + AT_ONCE].T)
