@@ -12,7 +12,7 @@ from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import ALL_CELLS, BatchScoreKeys
 from scratio_sc._labels import MIN_CELLS, check_levels, read_labels
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import BEATEN_BY, warn
+from scratio_sc._warn import BEATEN_BY, all_zero, warn
 from scratio_sc.flow._arguments import (
     check_bandwidth,
     check_device,
@@ -116,8 +116,10 @@ def batch_score(
         A row for each ``representation`` and ``group`` (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,
         the mean corrected for what it lacks, with ``information_se``, ``above`` (share of cells above the threshold)
-        with ``above_se``, and ``maximum``, the mean where batches are apart (their entropy within the type). NaN for
-        types that have one batch only. Lower is better.
+        with ``above_se``, ``maximum``, the mean where batches are apart (their entropy within the type), and ``flag``:
+        ``"one batch only"``, with no numbers (NaN), ``"no difference"`` where batches cannot be told apart and all
+        scores are 0, which does not rule out a difference too small for so many cells to show, or empty. Lower is
+        better.
     `adata.uns[key_added]['params']` : :class:`dict`
         The arguments of the call, and for each representation the weights and bandwidths of the nodes.
 
@@ -259,21 +261,28 @@ def _check_types(labels: Labels) -> None:
 def _scored_cells(labels: Labels, cells: Mapping[str, np.ndarray], names: pd.Index) -> np.ndarray:
     """Cells that are scored ``(n_cells,)``: comparable with another batch, not far from all others; warns of the rest.
 
-    What is comparable is asked again without cells far away, of which a batch may have had one too many.
+    What is comparable, and what is far, is asked again without cells far away, of which a batch may have had one too
+    many, and others have been the neighbours: a fit would leave these out.
     """
-    sizes = _sizes(labels, labels.complete)
+    sizes, far = _sizes(labels, labels.complete), np.zeros(len(labels.complete), bool)
     _check_comparable(labels, sizes)
     used = _comparable(labels, sizes)
     for rep, x in cells.items():
         check_varies(x[used], rep)
-    apart = {rep: outliers(x[used]) for rep, x in cells.items()}
-    far = np.zeros(len(used), bool)
-    far[used] = np.any([*apart.values()], axis=0)
-    sizes = _sizes(labels, labels.complete & ~far)
-    _check_comparable(labels, sizes, far=names[far])
-    _warn_of_far(names[far], [rep for rep, some in apart.items() if some.any()])
+    where: set[str] = set()
+    while True:
+        apart = {rep: outliers(x[used]) for rep, x in cells.items()}
+        where |= {rep for rep, some in apart.items() if some.any()}
+        found = np.any([*apart.values()], axis=0)
+        if not found.any():
+            break
+        far[used] = found
+        sizes = _sizes(labels, labels.complete & ~far)
+        _check_comparable(labels, sizes, far=names[far])
+        used = _comparable(labels, sizes) & ~far
+    _warn_of_far(names[far], [rep for rep in cells if rep in where])
     _warn_of_incomparable(labels, sizes)
-    return _comparable(labels, sizes) & ~far
+    return used
 
 
 def _sizes(labels: Labels, cells: np.ndarray) -> pd.DataFrame:
@@ -355,8 +364,16 @@ def _table(
             cells = (text[:, 1] == group) | (group == ALL_CELLS)
             counts = {"n_cells": int(cells.sum()), "n_batches": len(np.unique(text[cells, 0]))}
             found = summary(part, cells, largest=largest, threshold=threshold) if cells.any() else {}
-            rows.append({"representation": rep, "group": group, **counts, **found})
+            flag = _flag_of(part.ratios.value[cells])
+            rows.append({"representation": rep, "group": group, **counts, **found, "flag": flag})
     return pd.DataFrame(rows)
+
+
+def _flag_of(score: np.ndarray) -> str:
+    """Why there are no scores ``(n,)``, or why they are no evidence; empty where they can be taken at face value."""
+    if not len(score):
+        return "one batch only"
+    return "no difference" if all_zero(score) else ""
 
 
 def _warn_of_negative(table: pd.DataFrame) -> None:
