@@ -207,6 +207,18 @@ def test_confounded_covariate_leaves_no_summary() -> None:
     assert np.isnan(found["interaction"])
 
 
+def test_cells_of_covariates_without_the_combination_are_named_and_left_out() -> None:
+    adata = simulated(60)
+    others = (adata.obs["condition"] != "A+B").to_numpy() & (np.arange(adata.n_obs) % 2 == 0)
+    adata.obs["donor"] = np.where(others, "d2", "d1")
+    tl.fit(adata, "condition", covariates=["donor"], max_steps=0, n_members=2, progress=False)
+    with pytest.warns(UserWarning, match="42% of the cells have covariates that the fit has not seen under all four"):
+        found = summary_of(adata)
+    assert not found["flag"]
+    assert np.isfinite(found["interaction"])
+    assert adata.obs["interaction_extrapolated"][others].all()
+
+
 @pytest.mark.parametrize("file", ["h5ad", "zarr"])
 def test_round_trip(combined: AnnData, tmp_path: Path, file: str) -> None:
     summary_of(combined)

@@ -24,7 +24,7 @@ from scratio_sc._sides import (
     was_fitted,
 )
 from scratio_sc._slots import check_slots, log_written
-from scratio_sc._warn import MAX_EXTRAPOLATED, warn
+from scratio_sc._warn import MAX_CONFOUNDED, MAX_EXTRAPOLATED, warn
 from scratio_sc.flow import LogRatio
 from scratio_sc.flow._arguments import check_bandwidth, listed, named
 from scratio_sc.flow._calibration import mean_of
@@ -127,9 +127,10 @@ def interaction(
     Warns
     -----
     UserWarning
-        If there are too few cells for a summary, most of them are extrapolated, the embedding is not that of the fit,
-        or nothing says which cells were fitted; counts cells without a label that is needed, and those of labels that
-        the fit has not seen.
+        If there are too few cells for a summary, most of them are extrapolated, more than a quarter of all cells have
+        covariates that the fit has not seen under all four sides, the embedding is not that of the fit, or nothing says
+        which cells were fitted; counts cells without a label that is needed, and those of labels that the fit has not
+        seen.
 
     Raises
     ------
@@ -180,7 +181,10 @@ def interaction(
     summary, table = _summarised(scores, by_cell, cells, left_out=flow.left_out)
     names = {name: describe(side) for name, side in sides.items()}
     unfitted = [names[name] for name, side in sides.items() if not was_fitted(flow, side)]
-    summary["flag"] = _flag_of(cells, n_scored, names, extrapolated=summary["extrapolated"], unfitted=unfitted)
+    confounded = mean_of(~comparable[scored])
+    summary["flag"] = _flag_of(
+        cells, n_scored, names, extrapolated=summary["extrapolated"], confounded=confounded, unfitted=unfitted
+    )
     table.insert(0, "target", [names[target] for target, _ in CONTRASTS])
     table.insert(1, "reference", [names[other] for _, other in CONTRASTS])
     signs = np.array([*SIGNS.values()])
@@ -287,6 +291,7 @@ def _flag_of(
     names: Mapping[str, str],
     *,
     extrapolated: float,
+    confounded: float,
     unfitted: Sequence[str],
 ) -> str:
     """Why the summary is missing or no evidence, with a warning; empty where it can be taken at face value."""
@@ -309,6 +314,13 @@ def _flag_of(
             f"{extrapolated:.0%} of the cells of the four sides have hardly any cells of one of them nearby. The size "
             "of the interaction there continues what was seen elsewhere and is no evidence; the summary is flagged as "
             "extrapolated."
+        )
+        warn(msg)
+    if not small and confounded > MAX_CONFOUNDED:
+        msg = (
+            f"{confounded:.0%} of the cells have covariates that the fit has not seen under all four sides. They are "
+            "flagged as extrapolated, and the summary does without them. Leave out covariates that go with the "
+            "condition."
         )
         warn(msg)
     return flag
