@@ -106,12 +106,27 @@ def test_what_is_withheld_from_all_four_is_in_the_standard_error(
     def agreed(flow: ConditionalFlow, x: np.ndarray, sides: list[Any], **_: Any) -> MemberScores:
         density = np.zeros((len(flow.members), len(x), len(sides)))
         withheld = np.tile(root @ root.T, (len(x), 1, 1))
-        return MemberScores(density, density[:1], density[0], np.zeros(density[0].shape, bool), withheld)
+        return MemberScores(density, density[:1], density[0], np.zeros(density[0].shape, bool), withheld, 1)
 
     monkeypatch.setattr(_interaction, "member_scores", agreed)
     summary_of(combined)
     signs = np.array([1, 1, -1, -1])  # of the combination, the reference and both treatments
     np.testing.assert_allclose(combined.obs["interaction_sd"], np.sqrt(signs @ root @ root.T @ signs), rtol=1e-6)
+
+
+def test_standard_error_knows_how_two_opinions_differ(combined: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where members agree and nothing is withheld, it is all there is: log densities of a side 1 nat to each side."""
+
+    def apart(flow: ConditionalFlow, x: np.ndarray, sides: list[Any], **_: Any) -> MemberScores:
+        density = np.zeros((len(flow.members), len(x), len(sides)))
+        opinions = np.stack([density[0], density[0]])
+        opinions[:, :, 0] = [[1.0], [-1.0]]
+        nothing = np.zeros((len(x), len(sides), len(sides)))
+        return MemberScores(density, opinions, density[0], np.zeros(density[0].shape, bool), nothing, 1)
+
+    monkeypatch.setattr(_interaction, "member_scores", apart)
+    summary_of(combined)
+    np.testing.assert_allclose(combined.obs["interaction_sd"], np.sqrt(2), rtol=1e-6)
 
 
 def test_summary_is_of_the_cells_of_the_combination(combined: AnnData) -> None:

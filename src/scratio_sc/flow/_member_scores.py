@@ -23,22 +23,33 @@ class MemberScores:
     ----------
     by_member
         Log density according to each member, nats, ``(n_members, n, k)``; NaN for cells that are not scored.
-    by_partition
-        Log density according to each partition, nats, ``(n_partitions, n, k)``; of two opinions their mean, for what
-        is no mean of ratios says little of one of them.
+    by_opinion
+        Log density according to each partition, nats, ``(n_partitions, n, k)``; twice as many by two opinions.
     value
         Mean of the members that did not see the cell, nats, ``(n, k)``.
     far
         Whether a side has hardly any cells of the fit nearby, ``(n, k)``.
     withheld
         Covariance of what shrinking may have withheld from the sides, nats², ``(n, k, k)``.
+    n_parts
+        How many partitions there are.
     """
 
     by_member: np.ndarray
-    by_partition: np.ndarray
+    by_opinion: np.ndarray
     value: np.ndarray
     far: np.ndarray
     withheld: np.ndarray
+    n_parts: int
+
+    @property
+    def by_partition(self) -> np.ndarray:
+        """Log density according to each partition, nats, ``(n_partitions, n, k)``; of two opinions their mean.
+
+        What is no mean of ratios, such as a divergence, says little of one of them.
+        """
+        opinions = self.by_opinion.reshape(-1, self.n_parts, *self.value.shape)
+        return np.asarray(opinions.mean(0))
 
 
 def member_scores(
@@ -54,14 +65,14 @@ def member_scores(
     """Score cells ``(n, d)`` as `ConditionalFlow.scores` does."""
     value, far = np.full((len(x), len(sides)), np.nan), np.zeros((len(x), len(sides)), bool)
     by_member = np.full((len(flow.members), *value.shape), np.nan)
-    n_parts = flow.members[0].anchor.n_parts
-    by_partition = np.full((n_parts, *value.shape), np.nan)
+    anchor = flow.members[0].anchor
+    by_opinion = np.full((anchor.n_opinions, *value.shape), np.nan)
     withheld = np.zeros((*value.shape, len(sides)))
     for batch in flow.scores(x, sides, own=own, fold=fold, weights=weights, progress=progress):
         by_member[:, batch.cells] = batch.by_member
-        by_partition[:, batch.cells] = batch.by_partition.reshape(-1, n_parts, *batch.value.shape).mean(0)
+        by_opinion[:, batch.cells] = batch.by_partition
         value[batch.cells], far[batch.cells], withheld[batch.cells] = batch.value, batch.far, batch.withheld
-    return MemberScores(by_member, by_partition, value, far, withheld)
+    return MemberScores(by_member, by_opinion, value, far, withheld, anchor.n_parts)
 
 
 def observed(flow: ConditionalFlow, n: int, sides: Sequence[SideSpec], *, own: np.ndarray | None) -> np.ndarray:

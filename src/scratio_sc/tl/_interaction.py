@@ -189,7 +189,7 @@ def interaction(
     table.insert(1, "reference", [names[other] for _, other in CONTRASTS])
     signs = np.array([*SIGNS.values()])
     withheld = scores.withheld @ signs @ signs
-    sd = standard_error(by_cell.by_member, by_cell.by_partition, flow.left_out, withheld=withheld)
+    sd = standard_error(by_cell.by_member, scores.by_opinion @ signs, flow.left_out, withheld=withheld)
     entry = {
         "summary": summary,
         "table": table,
