@@ -107,7 +107,10 @@ def _strata(adata: AnnData, sample: np.ndarray, columns: Sequence[str]) -> tuple
             "it to find changes in number; `log_fold_change` and p-values do not depend on that."
         )
         warn(msg)
-    stratum: np.ndarray = np.unique(text[first][:, same], axis=0, return_inverse=True)[1].reshape(-1)
+    stratum = np.unique(text[first][:, same], axis=0, return_inverse=True)[1].reshape(-1)
+    # nothing says that samples without a label are alike
+    alone = np.flatnonzero(~labels.known[cells][first][:, same].all(1))
+    stratum[alone] = len(stratum) + alone
     return stratum, within
 
 

@@ -286,6 +286,15 @@ def test_cells_without_a_batch_leave_the_others_in_theirs() -> None:
     assert adata.uns[KEY]["params"]["n_relabellings"] == 6 * 6
 
 
+def test_samples_without_a_batch_are_not_exchanged_with_each_other() -> None:
+    adata = in_batches(list("aaabaaab"))
+    adata.obs.loc[adata.obs["sample"].isin(["s3", "s7"]), "batch"] = np.nan
+    no_say, unscored = "within 'batch' have no say in the test: 's3', 's7'", "are not scored"
+    with pytest.warns(UserWarning, match=no_say), pytest.warns(UserWarning, match=unscored):
+        tl.differential_abundance(adata, **SIDES, sample_key="sample")
+    assert adata.uns[KEY]["params"]["n_relabellings"] == 20
+
+
 def test_batches_that_go_with_the_condition_leave_no_test() -> None:
     adata = in_batches(list("aaabbbbb"))
     no_test, no_evidence = "No p-values: the fit holds 'batch' fixed", "are no evidence"
