@@ -26,6 +26,8 @@ DRAWINGS = re.compile(r"(^|_)(umap|tsne|phate|draw_graph)(_|$)", re.IGNORECASE)
 """Names of embeddings that are drawn, not measured in."""
 MAX_COPIED = 0.05
 """Share of cells that are copies of others from which on they are warned of."""
+LARGEST = 1e15
+"""Numbers beyond this are no coordinates, and their squares more than single precision holds."""
 MIN_SPREAD, NORMAL_QUARTILES = 0.01, 1.349
 """Least spread of a dimension, as a share of that of all; distance of the quartiles of a Gaussian of deviation 1."""
 
@@ -90,14 +92,17 @@ def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
 
 
 def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
-    bad = ~np.isfinite(x).all(1)
+    finite = np.isfinite(x).all()
+    bad = ~np.isfinite(x).all(1) if not finite else (np.abs(x) > LARGEST).any(1)
     if bad.any():
         stored = f"adata.obsm[{use_rep!r}]"
         array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
+        what, good = f"beyond {LARGEST:g}", f"(abs({array}) < {LARGEST:g})"
+        if not finite:
+            what, good = "NaN or infinite", f"np.isfinite({array})"
         msg = (
-            f"{stored} is NaN or infinite in {bad.sum()} of {len(x)} cells "
-            f"(first: {named(adata.obs_names[bad][:3])}). "
-            f"Remove them: `adata = adata[np.isfinite({array}).all(axis=1)].copy()`."
+            f"{stored} is {what} in {bad.sum()} of {len(x)} cells (first: {named(adata.obs_names[bad][:3])}). "
+            f"Remove them: `adata = adata[{good}.all(axis=1)].copy()`."
         )
         raise ValueError(msg)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MIN_CELLS = 20
 MANY_LEVELS = 50
+CONDITIONS = "conditions"
+"""What levels are called where a column of numbers may be named in `numeric`."""
 LIKE_MISSING = ("", "nan", "NaN", "None", "NA", "<NA>", "NaT")
 """Labels that text makes of missing ones, as by ``.astype(str)``."""
 UNKNOWN = "\0unknown"
@@ -126,7 +128,7 @@ def label_of(value: object) -> str:
     return str(pd.Timestamp(value)) if isinstance(value, np.datetime64) else str(value)
 
 
-def check_levels(labels: Labels, n_condition_columns: int, *, called: str = "conditions") -> None:
+def check_levels(labels: Labels, n_condition_columns: int, *, called: str = CONDITIONS) -> None:
     """Refuse what cannot be compared, levels of too few cells, and measurements for labels; warn of missing labels.
 
     Messages speak of conditions as they are `called`.
@@ -267,7 +269,7 @@ def _check_conditions(labels: Labels, n_condition_columns: int, *, left_out: str
         if len(sizes) > MANY_LEVELS and len(small) > len(sizes) / 2:
             column = conditions[of_labels[0]]
             way_out = f"There are {len(sizes)} levels: name a column with fewer {called}."
-            if _are_numbers(rows[:, of_labels[0]]):
+            if called == CONDITIONS and _are_numbers(rows[:, of_labels[0]]):
                 way_out = (
                     f"There are {len(sizes)} levels: if it is a measurement, say `numeric=[{column!r}]`, or cut it "
                     "into classes first, with `pd.cut`."

@@ -117,6 +117,15 @@ def test_embedding_that_is_not_finite(fresh: AnnData, unchanged: Unchanged, valu
         tl.fit(fresh, "condition", progress=False)
 
 
+def test_embedding_with_a_number_that_is_no_coordinate(fresh: AnnData, unchanged: Unchanged) -> None:
+    set_embedding(fresh, 7, 1e20)
+    with unchanged(fresh), raises(ValueError, r"beyond 1e\+15 in 1 of 60 cells", "'cell_7'") as caught:
+        tl.fit(fresh, "condition", progress=False)
+    names = {"adata": fresh}
+    exec(str(caught.value).split("`")[1], names)
+    assert names["adata"].n_obs == 59
+
+
 @pytest.mark.parametrize("stored", [np.asarray, sparse.csr_matrix, pd.DataFrame])
 def test_way_out_of_an_embedding_that_is_not_finite(fresh: AnnData, stored: Callable[[Any], Any]) -> None:
     """What the error says to run can be run, and removes the cells."""

@@ -92,6 +92,14 @@ def test_layer_and_sparse_give_the_same(genes: AnnData) -> None:
     pd.testing.assert_frame_equal(ranked(genes, layer="dense"), ranked(genes), rtol=1e-6)
 
 
+def test_several_entries_of_a_cell_and_gene_count_as_their_sum(genes: AnnData) -> None:
+    whole, half = ranked(genes), genes.X * 0.5
+    order = np.repeat(np.arange(half.nnz), 2)
+    genes.X = sparse.csr_matrix((half.data[order], half.indices[order], 2 * half.indptr), shape=half.shape)
+    pd.testing.assert_frame_equal(ranked(genes), whole)
+    assert genes.X.nnz == 2 * half.nnz
+
+
 def test_cells_without_a_ratio_are_left_out(genes: AnnData) -> None:
     some = genes[20:].copy()
     genes.obs.loc[genes.obs_names[:20], "log_ratio"] = np.nan

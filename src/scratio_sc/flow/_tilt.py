@@ -96,7 +96,7 @@ class Tilt:
 
     def fit(self, x: Tensor, group: np.ndarray, design: Design) -> Tensor:
         """The effect of each feature in which conditions differ, and of all, on slopes, ``(n_contested + 1, d)``."""
-        contest, unit = Contest.of(x, group, design), (x.var(0) + VARIANCE_FLOOR).sqrt()
+        contest, unit = Contest.of(x, group, design), (x.var(0, correction=0) + VARIANCE_FLOOR).sqrt()
         kept = torch.ones_like(self.kinds[0])
         for _ in range(MAX_ROUNDS):  # what is common to all shows as effects go
             step = self._steps(contest, unit, kept)

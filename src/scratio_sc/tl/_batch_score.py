@@ -10,7 +10,7 @@ import pandas as pd
 
 from scratio_sc._embedding import check_varies, read_representation
 from scratio_sc._keys import ALL_CELLS, BatchScoreKeys
-from scratio_sc._labels import MIN_CELLS, check_levels, read_labels
+from scratio_sc._labels import MIN_CELLS, check_groups, check_levels, read_labels
 from scratio_sc._slots import check_slots, log_written
 from scratio_sc._warn import BEATEN_BY, all_zero, warn
 from scratio_sc.flow._arguments import (
@@ -184,6 +184,7 @@ def batch_score(
     check_slots(adata, key_added, "batch_score", columns=[keys.score(rep) for rep in reps], reads=columns, copy=copy)
     labels = read_labels(adata, columns)
     cells = {rep: read_representation(adata, rep, n_comps) for rep in reps}
+    check_groups(read_labels(adata, (groupby,)))
     check_levels(labels, 1, called="batches")
     _check_types(labels)
     used = _scored_cells(labels, cells, adata.obs_names)

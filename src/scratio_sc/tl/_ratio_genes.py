@@ -156,6 +156,14 @@ def _read_ratio(adata: AnnData, key: str) -> np.ndarray:
     return column.to_numpy(np.float64)
 
 
+def _summed(x: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The same with one entry a cell and gene: several of them count as their sum."""
+    if not x.has_canonical_format:
+        x = x.copy()
+        x.sum_duplicates()
+    return x
+
+
 def _read_expression(adata: AnnData, layer: str | None) -> Any:
     if not isinstance(layer, str | None):
         refuse("layer", layer, "the name of a layer, or None for adata.X", types=())
@@ -167,7 +175,7 @@ def _read_expression(adata: AnnData, layer: str | None) -> Any:
         msg = "There is no expression in adata.X. Name a layer with `layer`, or use the AnnData that holds the genes."
         raise ValueError(msg)
     x = x if sparse.issparse(x) else x[:]  # of a backed AnnData, what is in the file
-    x = sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x)
+    x = _summed(sparse.csr_matrix(x)) if sparse.issparse(x) else np.asarray(x)
     sums = np.ravel(x.sum(0, dtype=np.float64))
     if not np.isfinite(sums).all():
         genes = np.flatnonzero(~np.isfinite(sums))
