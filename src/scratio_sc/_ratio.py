@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scratio_sc._labels import MIN_CELLS
 from scratio_sc._sides import cells_of, describe, levels_of, not_of_fit, read_own_labels
-from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of
-from scratio_sc.flow._calibration import calibration, mean_of, overlap
+from scratio_sc._warn import MAX_UNLIKE, all_zero, warn_of, warn_of_contradiction
+from scratio_sc.flow._calibration import Judged, calibration, mean_of, overlap
 from scratio_sc.flow._contrast import named_levels
 from scratio_sc.flow._member_scores import observed
 
@@ -68,6 +69,8 @@ def score_cells(
         nothing=nothing,
         width=width,
     )
+    if own_labels := _judged_by_own_labels(adata, flow, cells, sides=sides, ratio=ratio):
+        warn_of_contradiction(own_labels)
     entry = {
         "calibration": checked,
         "overlap": covered,
@@ -87,6 +90,22 @@ def score_cells(
         },
     }
     return ratio, entry
+
+
+def _judged_by_own_labels(
+    adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any], ratio: LogRatio
+) -> Judged | None:
+    """New cells of both sides, by the labels that they happen to have; None where there are too few of them."""
+    columns = {column for side in sides for column in named_levels(flow.design, side)}
+    if not cells.new.any() or not columns <= set(adata.obs) - set(flow.design.numeric):
+        return None
+    target, reference = (cells_of(adata, flow, side) & cells.new & np.isfinite(ratio.value) for side in sides)
+    judged = target ^ reference
+    is_target = target[judged]
+    n_reference, n_target = np.bincount(is_target, minlength=2)
+    if min(n_reference, n_target) < MIN_CELLS:
+        return None
+    return Judged(ratio.value[judged], is_target, np.full(len(is_target), np.log(n_target / n_reference)))
 
 
 def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scratio_sc.flow._calibration import MIN_JUDGED, NOTHING
+from scratio_sc.flow._calibration import MIN_JUDGED, NOTHING, log_losses
+from scratio_sc.flow._gain import is_clear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from scratio_sc.flow._calibration import Judged
 
 MIN_OVERLAP = 0.02
 MAX_EXTRAPOLATED = 0.5
@@ -55,6 +58,11 @@ BEATEN = (
     "On held-out cells {} the condition better than the ratio does (log-loss {:.3f} against {:.3f}). Do not build on "
     "these ratios; {} may mend it."
 )
+CONTRADICTED = (
+    "{} cells of both sides were not fitted, and their own labels contradict the ratios: how many there are of each "
+    "side predicts them better (log-loss {:.3f} against {:.3f}). Do not build on these ratios. Are the cells in the "
+    "embedding of the fit? A PCA or scVI space computed again is another one."
+)
 OVERSTATED = (
     "Held-out cells say that the ratios are too large: they bear out {:.2f} ± {:.2f} times of them (the slope of "
     "`pl.calibration`, ± one standard error). Signs and ranks stand, sizes do not; {} may mend it."
@@ -74,6 +82,14 @@ def warn(msg: str) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "scratio_sc":
         frame, level = frame.f_back, level + 1
     warnings.warn(msg, UserWarning, stacklevel=level)
+
+
+def warn_of_contradiction(judged: Judged) -> None:
+    """Warn where labels of new cells are predicted better without ratios."""
+    log_odds = judged.log_prior_odds
+    losses, of_prior = (log_losses(odds, judged.is_target) for odds in (judged.ratio + log_odds, log_odds))
+    if is_clear(losses - of_prior, n_errors=CLEARLY, least=BEATEN_BY):
+        warn(CONTRADICTED.format(len(losses), of_prior.mean(), losses.mean()))
 
 
 def not_fitted(beyond: str, unseen: str, *, what: str) -> str:

@@ -97,6 +97,30 @@ def test_new_cells_like_none_of_the_fit_are_strangers_beside_a_third_condition()
         tl.log_ratio(new, target="b", reference="a", flow=scratio.get.flow(fitted), progress=False)
 
 
+@pytest.mark.parametrize(("turn", "n_warnings"), [(np.asarray, 0), (np.fliplr, 1)])
+def test_new_cells_whose_labels_contradict_their_ratios_are_named(
+    turn: Callable[[np.ndarray], np.ndarray], n_warnings: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Axes that have changed places, among cells like those of the fit, are seen by the labels alone."""
+    fitted, new = (scratio.datasets.gaussian_shift(400, n_dims=2, rng=seed) for seed in range(2))
+    for adata in (fitted, new):
+        adata.obsm["X_pca"] = adata.obsm["X_pca"] * np.where(adata.obs[["condition"]] == "target", [1, -1], 1)
+    tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
+    new.obsm["X_pca"] = turn(new.obsm["X_pca"])
+    tl.log_ratio(new, target="target", reference="reference", flow=scratio.get.flow(fitted), progress=False)
+    told = [str(one.message) for one in recwarn if one.category is UserWarning]
+    assert len(told) == n_warnings
+    assert all("400 cells of both sides were not fitted, and their own labels contradict" in one for one in told)
+
+
+@pytest.mark.filterwarnings("error")
+def test_new_cells_of_one_side_contradict_nothing() -> None:
+    fitted, new = (scratio.datasets.gaussian_shift(400, n_dims=2, rng=seed) for seed in range(2))
+    tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
+    new = new[new.obs["condition"] == "target"].copy()
+    tl.log_ratio(new, target="target", reference="reference", flow=scratio.get.flow(fitted), progress=False)
+
+
 def test_a_bandwidth_that_leaves_nothing_is_to_blame(fresh_fit: AnnData) -> None:
     with pytest.warns(UserWarning, match=r"At bandwidth=1e\+09 nothing .* bandwidth='auto'") as caught:
         tl.log_ratio(fresh_fit, target="stim", reference="ctrl", bandwidth=1e9, progress=False)

@@ -117,8 +117,9 @@ def log_ratio(
         If the ratios should not be taken at face value: a side is a number beyond the fit, a combination that was not
         fitted, or has none of the cells' covariates, the cells are like none of the fit, the sides hardly overlap or
         cannot be told apart at all (ratios of 0), a simpler model predicts better or the ratios are too large, as far
-        as at least 80 held-out cells can tell, the embedding is not that of the fit, `flow` was fitted on these very
-        cells, or nothing says which cells were. Also counts cells without a ratio for want of a level of their own.
+        as at least 80 held-out cells can tell, new cells have labels that contradict them, the embedding is not that of
+        the fit, `flow` was fitted on these very cells, or nothing says which cells were. Also counts cells without a
+        ratio for want of a level of their own.
 
     Raises
     ------
