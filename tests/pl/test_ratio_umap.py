@@ -106,6 +106,12 @@ def test_columns_of_the_user_are_called_by_their_names(adata: AnnData) -> None:
     assert _bar(axes[0].figure).get_ylabel() == "log_ratio, n$counts$"
 
 
+def test_a_standard_error_is_left_to_scanpy(adata: AnnData) -> None:
+    adata.obs["log_ratio_sd"], adata.uns["log_ratio"]["params"]["function"] = 0.1, "log_ratio"
+    with pytest.raises(ValueError, match=r"the standard error of 'log_ratio'.*`sc.pl.embedding\(adata, 'umap'"):
+        pl.ratio_umap(adata, "log_ratio_sd", show=False)
+
+
 def test_a_log_density_is_left_to_scanpy(adata: AnnData) -> None:
     adata.uns["log_ratio"] = {"params": {"function": "log_density", "condition": "stim"}}
     with pytest.raises(ValueError, match=r"is a log density.*`sc.pl.embedding\(adata, 'umap', color='log_ratio'\)`"):
@@ -241,19 +247,30 @@ def test_sparse_coordinates(adata: AnnData) -> None:
     np.testing.assert_allclose(np.sort(_coloured(pl.ratio_umap(adata, show=False)).get_offsets(), axis=0), expected)
 
 
-@pytest.mark.parametrize(
-    ("width", "basis", "lower"),
-    [(3.0, "umap", True), (4.0, "umap", True), (12.0, "umap", False), (6.0, "umap_harmony_of_all_the_cells", True)],
-)
-def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, width: float, basis: str, *, lower: bool) -> None:
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(("basis", "lower"), [("umap", False), ("umap_harmony_of_all_the_cells", True)])
+def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, basis: str, *, lower: bool, given: bool) -> None:
+    """Given axes may become narrower, as those of a grid do when others are drawn on."""
     adata.obs["log_ratio_extrapolated"] = np.arange(60) < 5
     adata.obsm[f"X_{basis}"] = adata.obsm["X_pca"]
-    figure, ax = plt.subplots(figsize=(width, 4))
-    pl.ratio_umap(adata, basis=basis, ax=ax, show=False)
-    figure.draw_without_rendering()
+    ax = plt.subplots(figsize=(12, 4))[1] if given else None
+    ax = pl.ratio_umap(adata, basis=basis, ax=ax, show=False)
+    if given:
+        ax.figure.set_figwidth(3)
+    ax.figure.draw_without_rendering()
     legend, name = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
     assert not legend.overlaps(name)
-    assert (legend.y1 < name.y0 + 1) == lower
+    assert (legend.y1 < name.y0 + 1) == (lower or given)
+
+
+@pytest.mark.filterwarnings("error")
+def test_tight_layout_makes_room_for_the_colour_bar(adata: AnnData) -> None:
+    figure, (ax, beside) = plt.subplots(1, 2)
+    pl.ratio_umap(adata, ax=ax, show=False)
+    figure.tight_layout()
+    figure.draw_without_rendering()
+    assert not _bar(figure).get_tightbbox().overlaps(beside.get_tightbbox())
+    assert not _bar(figure).get_tightbbox().overlaps(ax.get_window_extent())
 
 
 @pytest.mark.parametrize(("basis", "name"), [("umap", "UMAP"), ("X_umap", "UMAP"), ("pca", "PC"), ("mine", "mine")])

@@ -99,7 +99,8 @@ def test_direction_is_named_where_the_ratio_of_the_cell_agrees() -> None:
     """A cell of a type that loses may share a branch with one that gains."""
     effect, adjusted = np.array([1.0, 1.0, -1.0, 1.0, 1.0]), np.array([0.05, 0.05, 0.05, 0.2, np.nan])
     change = _changes(PermutationTest(effect, adjusted, adjusted), np.array([0.5, -0.5, -0.5, 0.5, 0.5]), 0.1)
-    assert change.tolist() == ["up", "none", "down", "none", "none"]
+    assert change[:4].tolist() == ["up", "none", "down", "none"]
+    assert change.isna().tolist() == [False] * 4 + [True]  # without a test nothing is said
 
 
 def test_table_of_groups(tested: AnnData) -> None:
@@ -155,6 +156,7 @@ def test_without_samples_there_are_ratios_alone(donors: AnnData) -> None:
     tl.differential_abundance(donors, **SIDES, groupby="cell_type")
     assert donors.obs[KEY].notna().all()
     assert donors.obs[f"{KEY}_fdr"].isna().all()
+    assert donors.obs[f"{KEY}_change"].isna().all()
     assert donors.uns[KEY]["groups"][["pvalue", "share_up"]].isna().all(axis=None)
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from scratio_sc._keys import BatchScoreKeys
 from scratio_sc._labels import read_labels
 from scratio_sc.pl._entry import check_columns, entry_of
-from scratio_sc.pl._figure import finish, ink, panels, plot, shortened
+from scratio_sc.pl._figure import LEGEND_STYLE, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,8 +227,7 @@ def _draw_legend(ax: Axes, reps: Sequence[str]) -> None:
         loc="lower right",
         bbox_to_anchor=(1, 1),
         ncols=2,
-        frameon=False,
-        fontsize="small",
+        **LEGEND_STYLE,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -99,7 +99,8 @@ def calibration(
             f"LDA {checked['log_loss_lda']:.3f}, QDA {checked['log_loss_qda']:.3f}\n"
             f"frequencies alone {checked['log_loss_prior']:.3f}"
         )
-        panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small")
+        paper = {"facecolor": panel.get_facecolor(), "edgecolor": "none", "alpha": 0.7, "pad": 1}
+        panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top", fontsize="small", bbox=paper)
         panel.spines[["top", "right"]].set_visible(False)
     return finish(axes, show=show, return_fig=return_fig)
 

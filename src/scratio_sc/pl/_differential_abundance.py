@@ -11,7 +11,7 @@ from scratio_sc._keys import ALL_CELLS, AbundanceKeys
 from scratio_sc._labels import MIN_CELLS, check_groups, read_labels
 from scratio_sc.pl._contrast import contrast_of, density_ratio
 from scratio_sc.pl._entry import check_columns, entry_of
-from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, ink, panels, plot, ring, shortened
+from scratio_sc.pl._figure import EXTRAPOLATED, LEGEND_STYLE, LETTER, finish, ink, panels, plot, ring, shortened
 from scratio_sc.pl._point_names import name_points
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"none": "0.75", "down": "#2166AC", "up": "#B2182B"}
+UNTESTED = "untested"
+COLOURS = {UNTESTED: "0.75", "none": "0.75", "down": "#2166AC", "up": "#B2182B"}
 BINS = 60
 WIDEST = 0.42
 RASTERISE_ABOVE = 5_000
@@ -52,7 +53,7 @@ class _Cells:
             groups, known = labels.text[:, 0], labels.complete
         ratio = adata.obs[keys.obs].to_numpy(float)
         there = adata.obs[keys.side].notna().to_numpy() & np.isfinite(ratio) & known
-        columns = adata.obs[keys.change], groups, adata.obs[keys.ratio.extrapolated]
+        columns = adata.obs[keys.change].astype(object).fillna(UNTESTED), groups, adata.obs[keys.ratio.extrapolated]
         return cls(ratio[there], *(np.asarray(column)[there] for column in columns))
 
 
@@ -176,11 +177,11 @@ def _ring(colour: str, size: float) -> dict[str, Any]:
 
 
 def _explain(ax: Axes, cells: _Cells, params: Mapping[str, Any]) -> None:
-    """Colours, where cells were tested, and rings, above the panel."""
+    """Colours, all of them where cells were tested, and rings, above the panel."""
     labels = {"down": "its neighbourhood is down", "up": "its neighbourhood is up"}
     labels["none"] = f"no clear change, FDR {params['alpha']:g}"
     for what, label in labels.items():
-        if params["sample_key"] and (cells.change == what).any():
+        if (cells.change != UNTESTED).any():
             ax.scatter([], [], label=label, **_point(COLOURS[what], 16))
     if cells.far.any():
         ax.scatter([], [], label=EXTRAPOLATED, **_ring("0.5", 16))
@@ -190,10 +191,8 @@ def _explain(ax: Axes, cells: _Cells, params: Mapping[str, Any]) -> None:
             loc="lower right",
             bbox_to_anchor=(1, 1),
             ncols=2,
-            fontsize="small",
-            frameon=False,
-            handletextpad=0,
             borderpad=0,
+            **{**LEGEND_STYLE, "handletextpad": 0},
         )
 
 

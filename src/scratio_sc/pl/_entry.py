@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from scratio_sc._check import function_of
+from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import refuse
 
 if TYPE_CHECKING:
@@ -37,6 +38,22 @@ def entry_of(adata: AnnData, key: str, what: str, *, of: Sequence[str], call: st
     instead = f", which is of `scratio.tl.{function}`" if function else ""
     msg = f"No {what} in `adata.uns[{key!r}]`{instead}. Run {call} first."
     raise KeyError(msg)
+
+
+def refuse_unsigned(adata: AnnData, key: str, *, instead: str) -> None:
+    """Refuse a column that has no middle which colours could be centred at; `instead` is a call that draws it."""
+    if function_of(adata.uns.get(key)) == "log_density":
+        msg = (
+            f"`adata.obs[{key!r}]` is a log density, where 0 means nothing: its colours are not to be centred there. "
+            f"Draw it with `{instead}`."
+        )
+        raise ValueError(msg)
+    for ratio in (name for name, entry in adata.uns.items() if RatioKeys(name).sd == key and function_of(entry)):
+        msg = (
+            f"`adata.obs[{key!r}]` is the standard error of {ratio!r} and has no sign: its colours are not to be "
+            f"centred at 0. Draw it with `{instead}`."
+        )
+        raise ValueError(msg)
 
 
 def check_columns(adata: AnnData, columns: Iterable[str], *, key: str, function: str) -> None:

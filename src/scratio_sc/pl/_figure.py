@@ -26,6 +26,8 @@ FONT_SIZE = 10.0
 """Points that letters have unless somebody says otherwise, as `scanpy.set_figure_params` does."""
 LETTER = 0.085
 """Inches that a letter of the name of a row or column takes."""
+LEGEND_STYLE: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 1.6, "handletextpad": 0.5}
+"""How legends look, whatever the style: with that of `scanpy.set_figure_params` words would touch the handles."""
 HEAD = 0.6
 """Share of a shortened name before the part that it loses."""
 
@@ -69,7 +71,7 @@ def plot(**instead: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 @contextmanager
 def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: int = 1) -> Iterator[list[Axes]]:
-    """Axes to draw on: `ax`, or `n` of a new figure, which is closed again when drawing fails.
+    """Axes to draw on, without a grid: `ax`, or `n` of a new figure, which is closed again when drawing fails.
 
     Panels are as large as they should be for letters of the usual size, and larger where these are.
     """
@@ -79,6 +81,7 @@ def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: i
         if n > 1:
             msg = f"`ax` takes a single panel, but there are {n}. Leave `ax` out, or plot one key at a time."
             raise ValueError(msg)
+        ax.grid(visible=False)
         yield [ax]
         return
     ncols = min(n, ncols)
@@ -87,7 +90,10 @@ def panels(n: int, *, ax: Axes | None, panel_size: tuple[float, float], ncols: i
     size = (larger * panel_size[0] * ncols, larger * panel_size[1] * nrows)
     figure = plt.figure(figsize=size, layout="constrained")
     try:
-        yield [figure.add_subplot(nrows, ncols, i + 1) for i in range(n)]
+        axes = [figure.add_subplot(nrows, ncols, i + 1) for i in range(n)]
+        for panel in axes:
+            panel.grid(visible=False)
+        yield axes
     except BaseException:
         plt.close(figure)
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scratio_sc.pl._entry import entry_of, names_of
-from scratio_sc.pl._figure import EXTRAPOLATED, LETTER, finish, panels, plot, shortened
+from scratio_sc.pl._figure import EXTRAPOLATED, LEGEND_STYLE, LETTER, finish, panels, plot, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MORE, LESS, UNCLEAR = "#D55E00", "#0072B2", "0.35"
-PALE = 0.22
+MORE, LESS, UNCLEAR = "#D55E00", "#0072B2", "0.5"
+PALE = 0.4
 ROW, WIDTH, HEIGHT = 0.42, 4.2, 1.5
 """Inches: a row, the panel without names, and what stands above and below it."""
 LINE_WIDTH = 50
@@ -149,8 +149,8 @@ def _draw(panel: Axes, y: int, summary: Any) -> None:
 
 def _draw_legend(panel: Axes, *, extrapolated: bool) -> None:
     panel.errorbar([], [], xerr=[], color=UNCLEAR, **POINT, capsize=3, label="mean, 95 % interval")
-    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=8, label="half of the cells")
-    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=3, label="90 % of the cells")
+    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=8, solid_capstyle="butt", label="half of the cells")
+    panel.plot([], [], color=UNCLEAR, alpha=PALE, linewidth=3, solid_capstyle="butt", label="90 % of the cells")
     if extrapolated:
         panel.plot([], [], color=UNCLEAR, linestyle="", markerfacecolor="none", label=EXTRAPOLATED, **POINT)
-    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small")
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, **LEGEND_STYLE)

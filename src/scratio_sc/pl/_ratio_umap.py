@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from scratio_sc._check import function_of
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
 from scratio_sc.flow._arguments import check_integer, refuse
 from scratio_sc.pl._contrast import LINE_WIDTH, LONGEST_NAME, contrast_of, density_ratio, of_no_side
-from scratio_sc.pl._entry import names_of
+from scratio_sc.pl._entry import names_of, refuse_unsigned
 from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
 from scratio_sc.pl._panel_titles import titles_of, wrap_titles
 from scratio_sc.pl._scatter_style import scatter_style
@@ -150,7 +149,8 @@ def ratio_umap(
         refuse("size", size, "the area of a point, in square points", types=Real)
     if not isinstance(basis, str):
         refuse("basis", basis, "the name of an embedding in `adata.obsm`, such as 'umap'", types=())
-    _refuse_densities(adata, keys, basis)
+    for key in keys:
+        refuse_unsigned(adata, key, instead=_scanpy_call(basis, key))
     ratios, signs = zip(*(_ratio(adata, key) for key in keys), strict=True)
     contrasts = [contrast_of(adata, key) for key in keys]
     titles = titles_of(title, keys, contrasts)
@@ -177,24 +177,13 @@ def ratio_umap(
         bar = _draw_colour_bar(axes, np.concatenate(ratios), colours=colours, ncols=ncols)
         bar.set_label(_label(keys, contrasts), parse_math=False)
         wrap_titles(axes)
-        _lower_legends(axes)
+        _lower_legends(axes, always=ax is not None)
     return finish(axes, show=show, return_fig=return_fig)
 
 
 def _scanpy_call(basis: str, key: str) -> str:
     """The call that draws any column."""
     return f"sc.pl.embedding(adata, {basis!r}, color={key!r})"
-
-
-def _refuse_densities(adata: AnnData, keys: Sequence[str], basis: str) -> None:
-    """Refuse log densities, which have no middle that colours could be centred at."""
-    for key in keys:
-        if function_of(adata.uns.get(key)) == "log_density":
-            msg = (
-                f"`adata.obs[{key!r}]` is a log density, where 0 means nothing: its colours are not to be centred "
-                f"there. Draw it with `{_scanpy_call(basis, key)}`."
-            )
-            raise ValueError(msg)
 
 
 def _label(keys: list[str], contrasts: list[Contrast | None]) -> str:
@@ -342,8 +331,11 @@ def _draw_legend(ax: Axes, rings: dict[int, Any], na_color: str | None) -> None:
     )
 
 
-def _lower_legends(axes: list[Axes]) -> None:
-    """Put legends a line lower where they would cover the name of the horizontal axis."""
+def _lower_legends(axes: list[Axes], *, always: bool) -> None:
+    """Put legends a line lower where they would cover the name of the horizontal axis.
+
+    Always in a figure that may still change.
+    """
     from matplotlib.font_manager import FontProperties
     from matplotlib.transforms import ScaledTranslation
 
@@ -351,10 +343,11 @@ def _lower_legends(axes: list[Axes]) -> None:
     legends = [(ax, legend) for ax in axes if ax.axison and (legend := ax.get_legend()) is not None]
     if not legends:
         return
-    figure.figure.draw_without_rendering()  # before that, the axes do not have their size
+    if not always:
+        figure.figure.draw_without_rendering()  # before that, the axes do not have their size
     line = LINE * FontProperties().get_size_in_points() / 72
     for ax, legend in legends:
-        if legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
+        if always or legend.get_window_extent().overlaps(ax.xaxis.label.get_window_extent()):
             lower = ax.transAxes + ScaledTranslation(0, -line, figure.dpi_scale_trans)
             legend.set_bbox_to_anchor((1, 0), transform=lower)
 
@@ -369,7 +362,7 @@ def _draw_colour_bar(axes: list[Axes], ratios: np.ndarray, *, colours: dict[str,
     nrows, ncols = ceil(len(axes) / ncols), min(len(axes), ncols)
     bar = axes[0].figure.colorbar(
         ScalarMappable(**colours),
-        ax=axes,
+        ax=axes if len(axes) > 1 else axes[0],  # of one, `tight_layout` knows where the bar belongs
         extend=extend,
         extendfrac=0.03 / nrows,
         aspect=30 * nrows,

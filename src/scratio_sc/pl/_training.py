@@ -8,7 +8,7 @@ import numpy as np
 
 from scratio_sc._check import fit_call
 from scratio_sc.pl._entry import entry_of
-from scratio_sc.pl._figure import finish, panels, plot
+from scratio_sc.pl._figure import LEGEND_STYLE, finish, panels, plot
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -86,8 +86,7 @@ def training(
                 loc="lower right",
                 bbox_to_anchor=(1, 1),
                 ncols=2,
-                fontsize="small",
-                frameon=False,
+                **LEGEND_STYLE,
             )
         else:
             panel.text(0.5, 0.5, "no network was trained", ha="center", va="center", transform=panel.transAxes)

@@ -13,7 +13,7 @@ from scratio_sc._effects import ALL
 from scratio_sc._keys import ALL_CELLS
 from scratio_sc.flow._gain import CLEARLY
 from scratio_sc.pl._entry import entry_of
-from scratio_sc.pl._figure import LETTER, finish, ink, panels, plot, shortened
+from scratio_sc.pl._figure import LEGEND_STYLE, LETTER, finish, ink, panels, plot, shortened
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -264,8 +264,7 @@ def _draw_legend(bar: Axes, table: pd.DataFrame, effect: str) -> None:
         bbox_to_anchor=(0, 0),
         borderaxespad=1.2,
         borderpad=0,
-        frameon=False,
-        fontsize="small",
         title_fontsize="small",
         alignment="left",
+        **LEGEND_STYLE,
     )

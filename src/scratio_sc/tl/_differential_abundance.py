@@ -100,7 +100,7 @@ def differential_abundance(
         cell below 0.1. It is of neighbourhoods, which may hold cells of other types, too.
     `adata.obs[key_added + '_change']` : :class:`pandas.Series` (dtype ``category``)
         "up" or "down" where the adjusted p-value is at most `alpha` and the cell's log ratio agrees with its
-        neighbourhood, in sign and by a tenth of the change there, else "none".
+        neighbourhood, in sign and by a tenth of the change there, else "none". Missing without a test.
     `adata.obs[key_added + '_side']` : :class:`pandas.Series` (dtype ``category``)
         "target" or "reference", missing for cells of neither side.
     `adata.uns[key_added]` : :class:`dict`
@@ -114,7 +114,8 @@ def differential_abundance(
         their states; where they move (``share_extrapolated`` is large, and the plot has two clouds), it says nothing of
         numbers, and ``log_fold_change`` does. Adjusted in the order of the statistic, ``fdr`` may be larger where
         ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A type whose cells move
-        without a change in number has cells up and cells down, and no change of its share.
+        without a change in number has cells up and cells down, and no change of its share. Cells are judged by their
+        neighbourhoods and groups by their shares, so that a group may be significant without a cell that is up or down.
 
     Warns
     -----
@@ -240,8 +241,9 @@ def _changes(tested: PermutationTest, ratio: np.ndarray, alpha: float) -> pd.Cat
     next to nothing.
     """
     agreed = (tested.adjusted <= alpha) & (np.sign(tested.effect) * ratio > LEAST_SHARE * np.abs(tested.effect))
-    change = np.select([agreed & (ratio > 0), agreed & (ratio < 0)], ["up", "down"], "none")
-    return pd.Categorical(change, categories=["down", "none", "up"])
+    direction = np.where(agreed, np.sign(tested.effect), 0).astype(int)
+    code = np.where(np.isnan(tested.adjusted), -1, 1 + direction)  # missing without a test
+    return pd.Categorical.from_codes(code, categories=["down", "none", "up"])
 
 
 def _untested(n_cells: int) -> PermutationTest:
