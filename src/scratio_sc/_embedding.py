@@ -65,7 +65,9 @@ def _check_name(use_rep: object) -> None:
 def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
     _check_name(use_rep)
     if use_rep not in adata.obsm:
-        make = "`sc.pp.pca(adata)`" if use_rep in {"X", "X_pca"} else f"store it as `adata.obsm[{use_rep!r}]`"
+        make = "`sc.pp.pca(adata)`" if use_rep == "X_pca" else f"store it as `adata.obsm[{use_rep!r}]`"
+        if use_rep == "X":
+            make = "`sc.pp.pca(adata)`, or of few markers `adata.obsm['X'] = adata.X`"
         msg = (
             f"No {use_rep!r} in adata.obsm (there: {named(adata.obsm)}).{closest(use_rep, adata.obsm)} "
             f"Make it first: {make}; or name another with `use_rep`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from scratio_sc.flow import ConditionalFlow
 
 NOT_FINITE = ("inf", "-inf")
+LONG_NUMBER = re.compile(r"\d+\.\d{4,}(e[+-]?\d+)?")
 
 
 def numeric_of(numeric: Any, columns: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +68,11 @@ def _as_numbers(column: pd.Series, kind: Any, stored: str) -> str:
     except (TypeError, ValueError):
         return ""
     return f"{stored}.astype(float)"
+
+
+def rounded(name: str) -> str:
+    """A name with four digits of each number that has more, as people read it."""
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.4g}", name)
 
 
 def beyond_fit(flow: ConditionalFlow, sides: Sequence[Any]) -> str:

@@ -29,6 +29,9 @@ def as_spec(side: Any) -> Any:
         return {str(column): as_spec(value) for column, value in side.items()}
     if side is Ellipsis:
         return side
+    if side is None:
+        msg = "A side is None, which names no level. Name one, several in a list, or {column: level}; `...` means all."
+        raise TypeError(msg)
     if isinstance(side, Iterable) and not isinstance(side, str):
         labels = [label_of(value) for value in side]
         labels = sorted(labels) if isinstance(side, set | frozenset) else labels

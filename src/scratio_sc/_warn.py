@@ -42,8 +42,7 @@ UNLIKE = (
 APART = (
     "Target and reference hardly overlap: {:.0%} of their cells have hardly any cells of one of them nearby. Their "
     "ratios say which side a cell belongs to, not how much more likely it is there, and are flagged as extrapolated. "
-    "Where the sides were measured apart, the difference may be one of batches, which integrating the embedding first "
-    "would mend; it would also weaken a true effect. Where one side has few cells, more of them may be what is lacking."
+    "That is what strong effects look like, but also batches (integrate the embedding first) and sides of few cells."
 )
 ALL_ZERO = (
     "The two sides cannot be told apart in this embedding, so all ratios are 0. That does not prove them equal: a "

@@ -345,7 +345,7 @@ def test_missing_key(adata: AnnData) -> None:
         pl.ratio_umap(adata, ["log_ratio", "typo"], show=False)
     message = str(error.value)
     assert "'typo'" in message
-    assert "['exact_log_ratio', 'log_ratio', 'wide', 'other']" in message
+    assert "'exact_log_ratio', 'log_ratio', 'wide', 'other'" in message
     assert "scratio.tl.log_ratio(adata, target=..., reference=...)" in message
 
 

@@ -53,6 +53,18 @@ def test_rows_and_columns_are_sorted_by_effect(effects: AnnData) -> None:
     assert labels(pl.treatment_effect(effects, show=False)) == (["T", "B"], ["drug$1", "other"])
 
 
+def test_doses_are_in_their_own_order_and_short(effects: AnnData) -> None:
+    doses = {"drug$1": "10.986122886681098", "other": "2.3978952727983707"}
+    effects.uns["treatment_effect"]["table"]["target"] = effects.uns["treatment_effect"]["table"]["target"].map(doses)
+    assert labels(pl.treatment_effect(effects, show=False))[1] == ["2.398", "10.99"]
+
+
+def test_doses_that_differ_in_late_digits_keep_them(effects: AnnData) -> None:
+    doses = {"drug$1": "2.39789", "other": "2.39788"}
+    effects.uns["treatment_effect"]["table"]["target"] = effects.uns["treatment_effect"]["table"]["target"].map(doses)
+    assert labels(pl.treatment_effect(effects, show=False))[1] == ["2.39788", "2.39789"]
+
+
 def test_samples_are_the_rows_where_there_are_no_groups(effects: AnnData) -> None:
     entry = effects.uns["treatment_effect"]
     entry["table"] = entry["table"][entry["table"]["group"] == ALL]

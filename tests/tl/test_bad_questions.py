@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     [
         ("stmi", KeyError, ["'stmi'", "'ctrl', 'drug/high', 'stim'", "Did you mean 'stim'"]),
         ({"dose": "1"}, KeyError, ["'dose'", "'condition'"]),
-        (None, KeyError, ["'None'", "'ctrl', 'drug/high', 'stim'"]),
+        (None, TypeError, ["A side is None", "means all"]),
         (["ctrl", "stmi"], KeyError, ["'stmi'", "Did you mean 'stim'"]),
         ({}, ValueError, ["names no level"]),
         ([], ValueError, ["No level|names no level", "'ctrl'"]),
@@ -72,6 +72,7 @@ def test_both_sides_the_same(cells: AnnData, unchanged: Unchanged, *, target: An
         ({"use_rep": 3}, TypeError, ["use_rep", "int", "name of an embedding"]),
         ({"key": ["scratio"]}, TypeError, [r"key=\['scratio'\]", "name of a flow"]),
         ({"method": 3}, TypeError, ["method=3", "'denoising'"]),
+        ({"target": {"conditon": "stim"}}, KeyError, ["no column 'conditon'", "Did you mean 'condition'"]),
         ({"target": "stim", "key": "joint"}, TypeError, ["several columns", "'condition': ..., 'donor': ..."]),
         ({"key_added": "a/b"}, ValueError, ["a/b", "a_b"]),
         ({"key_added": "condition"}, ValueError, ["condition", "overwrite"]),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scratio_sc.flow._arguments import closest
+
 if TYPE_CHECKING:
     from scratio_sc.flow._design import Design
 
@@ -41,7 +43,8 @@ def named_levels(design: Design, spec: SideSpec) -> dict[str, list[int | float]]
     if isinstance(spec, Mapping):
         unknown = [column for column in spec if column not in design.columns]
         if unknown:
-            msg = f"The flow knows no column {unknown[0]!r}. Its columns: {', '.join(map(repr, design.columns))}."
+            hint = closest(unknown[0], design.columns)
+            msg = f"The flow knows no column {unknown[0]!r}. Its columns: {', '.join(map(repr, design.columns))}.{hint}"
             raise KeyError(msg)
         named = dict(spec)
     elif design.n_condition_columns == 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from scratio_sc._check import params_of
 from scratio_sc._labels import read_labels
+from scratio_sc._numbers import rounded
 from scratio_sc.pl._figure import shortened
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def contrast_of(adata: AnnData, key: str) -> Contrast | None:
     params = params_of(adata.uns.get(key))
     for above, below in SIDES:
         if all(side in params for side in above + below):
-            return tuple(str(params[side]) for side in above), tuple(str(params[side]) for side in below)
+            names = {side: rounded(str(params[side])) for side in above + below}
+            return tuple(names[side] for side in above), tuple(names[side] for side in below)
     return None
 
 

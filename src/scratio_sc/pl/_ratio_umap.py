@@ -14,7 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from scratio_sc._embedding import dense
 from scratio_sc._keys import RatioKeys
-from scratio_sc.flow._arguments import check_integer, refuse
+from scratio_sc.flow._arguments import check_integer, named, refuse
 from scratio_sc.pl._contrast import LINE_WIDTH, LONGEST_NAME, contrast_of, density_ratio, of_no_side
 from scratio_sc.pl._entry import names_of, refuse_unsigned
 from scratio_sc.pl._figure import EXTRAPOLATED, RING, finish, panels, plot, ring, shortened
@@ -201,7 +201,7 @@ def _ratio(adata: AnnData, key: str) -> tuple[np.ndarray, np.ndarray]:
     if key not in adata.obs:
         known = [column for column in adata.obs if contrast_of(adata, str(column)) is not None]
         msg = (
-            f"No log ratio {key!r} in `adata.obs`; the log ratios there are {known}. "
+            f"No log ratio {key!r} in `adata.obs`; the log ratios there: {named(known)}. "
             f"Run `scratio.tl.log_ratio(adata, target=..., reference=...)` first."
         )
         raise KeyError(msg)

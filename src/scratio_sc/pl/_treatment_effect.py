@@ -11,6 +11,7 @@ import pandas as pd
 
 from scratio_sc._effects import ALL
 from scratio_sc._keys import ALL_CELLS
+from scratio_sc._numbers import rounded
 from scratio_sc.flow._gain import CLEARLY
 from scratio_sc.pl._entry import entry_of
 from scratio_sc.pl._figure import LEGEND_STYLE, LETTER, finish, ink, panels, plot, shortened
@@ -61,8 +62,9 @@ def treatment_effect(
     The colour is the effect, the size says by how many of its standard errors it exceeds 0; where that is 1.645 for the
     JS divergence, the treatment ``responds``. A rim marks effects that rest on extrapolation, a cross an effect that
     could not be measured (column ``flag``, or no row, where there are no cells at all). Treatments, types and donors
-    with large effects come first. The colours reach to the largest effect, and to twice the median standard error at
-    least; KL divergences that rest on extrapolation do not stretch them unless all do.
+    with large effects come first; treatments that are numbers, such as doses, are in their own order. The colours reach
+    to the largest effect, and to twice the median standard error at least; KL divergences that rest on extrapolation do
+    not stretch them unless all do.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def treatment_effect(
             anchor=(0.0, 1.0),
             extend="max" if (points.get_array() > points.norm.vmax).any() else "neither",
         )
-        label = _label(effect, str(entry["params"]["reference"]), width=int(length / SMALL_LETTER))
+        label = _label(effect, rounded(str(entry["params"]["reference"])), width=int(length / SMALL_LETTER))
         bar.set_label(label, parse_math=False, fontsize="small")
         _draw_legend(bar.ax, table, effect)
     return finish(axes, show=show, return_fig=return_fig)
@@ -189,8 +191,13 @@ def _completed(table: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
 
 
 def _sorted(table: pd.DataFrame, axis: str, effect: str) -> list[str]:
-    """Names on an axis, largest mean effect first, those without any last, by the numbers in their names."""
+    """Names on an axis, largest mean effect first, those without any last, by the numbers in their names.
+
+    Treatments that are numbers, such as doses, in their own order.
+    """
     mean = table.groupby(axis, observed=True)[effect].mean()
+    if axis == "target" and (numbers := pd.to_numeric(mean.index.to_series(), errors="coerce")).notna().all():
+        return list(numbers.sort_values().index)
     mean = mean.loc[sorted(mean.index, key=_parts)]
     return list(mean.sort_values(ascending=False, kind="stable", na_position="last").index)
 
@@ -202,7 +209,9 @@ def _parts(name: str) -> list[tuple[str, int]]:
 
 def _called(names: list[str]) -> list[str]:
     """Labels of rows or columns."""
-    return shortened([ALL_CELLS if name == ALL else name for name in names], LONGEST_NAME)
+    whole = [ALL_CELLS if name == ALL else name for name in names]
+    short = [rounded(name) for name in whole]
+    return shortened(short if len({*short}) == len({*whole}) else whole, LONGEST_NAME)
 
 
 def _draw(panel: Axes, table: pd.DataFrame, xy: np.ndarray, *, effect: str, cmap: Any) -> Any:

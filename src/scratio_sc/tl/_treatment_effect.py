@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from scratio_sc._effects import ALL, Contrast, counted_cells, rows_of
 from scratio_sc._embedding import read_flow_and_cells
 from scratio_sc._labels import MIN_CELLS, check_groups, check_names, read_labels, warn_of_missing
+from scratio_sc._numbers import rounded
 from scratio_sc._sides import (
     as_spec,
     cells_of,
@@ -298,7 +299,7 @@ def _check_across(part: np.ndarray, sides: tuple[np.ndarray, np.ndarray], *, arg
 
 
 def _name_of(row: Any) -> str:
-    return " / ".join(part for part in (row.target, row.group, row.sample) if part != ALL)
+    return " / ".join(part for part in (rounded(row.target), row.group, row.sample) if part != ALL)
 
 
 def _why_none(row: Any) -> str:
@@ -325,7 +326,7 @@ def _warn_of_rows_without_effect(table: pd.DataFrame) -> None:
         return
     each = [f"{_name_of(row)} ({_why_none(row)})" for row in empty.itertuples()]
     msg = (
-        f"{len(empty)} of {len(table)} effects could not be measured (NaN), for want of {MIN_CELLS} comparable cells "
-        f"under the target and under the reference: {listed(each, most=MAX_NAMED)}. See the column 'flag'."
+        f"{len(empty)} of {len(table)} effects could not be measured (NaN): {listed(each, most=MAX_NAMED)}. Needed are "
+        f"{MIN_CELLS} cells under the target and under the reference that can be compared; see the column 'flag'."
     )
     warn(msg)
