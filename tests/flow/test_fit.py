@@ -366,11 +366,13 @@ def test_single_condition_is_fitted(fit: Fit) -> None:
 
 
 @pytest.mark.usefixtures("quick_training")
-def test_progress_bar_counts_members_and_steps_of_all_networks(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_counts_partitions_members_and_steps_of_all_networks(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit(*small(), n_members=2, max_steps=3, batch_size=16, progress=True)
     err = capsys.readouterr().err
     assert "fitting" in err
-    assert "8/8" in err
+    assert "12/12" in err  # and four partitions
 
 
 def test_progress_bar_does_not_wait_for_networks_that_are_not_trained(
@@ -383,14 +385,14 @@ def test_progress_bar_does_not_wait_for_networks_that_are_not_trained(
     monkeypatch.setattr(_fit, "train", train)
     fit(*small(), n_members=2, max_steps=3, progress=True)
     err = capsys.readouterr().err
-    assert "/5 " in err
-    assert "5/5" in err
+    assert "/9 " in err
+    assert "9/9" in err
 
 
 def test_progress_bar_says_that_there_are_no_networks(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*small(), n_members=2, max_steps=0, progress=True)
     err = capsys.readouterr().err
-    assert "2/2" in err
+    assert "6/6" in err
     assert "network" not in err.replace("no networks", "")
 
 

@@ -21,6 +21,8 @@ from scratio_sc.flow._mixture_fit import Fitted, Mixture
 from scratio_sc.flow._moved_types import MovedTypes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from torch import Tensor
 
@@ -80,11 +82,19 @@ class AnchorPlan:
 
     @classmethod
     def of(
-        cls, x: np.ndarray, group: np.ndarray, design: Design, *, copy: np.ndarray, rng: np.random.Generator
+        cls,
+        x: np.ndarray,
+        group: np.ndarray,
+        design: Design,
+        *,
+        copy: np.ndarray,
+        rng: np.random.Generator,
+        on_partition: Callable[[], object] = lambda: None,
     ) -> AnchorPlan:
         """One Gaussian a group, or mixtures where they explain cells better, of cells ``(n, d)`` in groups ``(n,)``.
 
         The first of the copies of each cell is ``copy (n,)``: cells are not judged by what was fitted to their copies.
+        `on_partition` is called for each partition that was looked for, `N_PARTITIONS` at most.
         """
         center, basis, within = eigenbasis(x, group)
         z = torch.as_tensor((x - center) @ basis)
@@ -93,8 +103,10 @@ class AnchorPlan:
         first, own_share = best.mixture, best.own_share
         parts = [Fitted.of(first, z, group, design=design, n_sweeps=PLAN_SWEEPS)]
         types = [] if best.types is None else [best.types]
+        on_partition()
         for _ in range(N_PARTITIONS - 1 if len(first.mean) > 1 else 0):
             start = _search(z, group, design, copy=copy, finer=finer, rng=rng)
+            on_partition()
             if start is None:
                 continue
             own = None

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from scratio_sc.flow._anchor import Anchor
-from scratio_sc.flow._anchor_plan import AnchorPlan
+from scratio_sc.flow._anchor_plan import N_PARTITIONS, AnchorPlan
 from scratio_sc.flow._arguments import check_device, check_integer, check_max_steps, generator_of
 from scratio_sc.flow._design import Design
 from scratio_sc.flow._device import choose_autocast, choose_device, usual_torch
@@ -131,10 +131,11 @@ def fit_flow(
     place, seen = choose_device(device), [folds.of_cell != left_out for left_out in folds.left_out]
     n_steps = auto_steps(len(scaled)) if max_steps == "auto" else max_steps
     schedule = Schedule(n_steps, batch_size, autocast=choose_autocast(precision, place))
-    with tqdm(total=n_members + n_steps, desc="fitting", unit="step", disable=not progress) as bar:
+    with tqdm(total=N_PARTITIONS + n_members + n_steps, desc="fitting", unit="step", disable=not progress) as bar:
         bar.set_postfix_str("finding components")
         with one_torch_thread():
-            plan = AnchorPlan.of(scaled, group, design, copy=copy, rng=rng)
+            plan = AnchorPlan.of(scaled, group, design, copy=copy, rng=rng, on_partition=bar.update)
+        bar.update(N_PARTITIONS - bar.n)
         member_rngs = rng.spawn(n_members)
         members, judges = _untrained_members(
             scaled, group, seen, design=design, plan=plan, rngs=member_rngs, device=place, bar=bar
