@@ -146,7 +146,7 @@ def null_check(
     counted, sizes = _counted(flow, ratio, asked, own=labels.text), []
     _warn_of_other_cells(flow, len(mine.x), len(mine.x) if mine.fold is None else int((~mine.new).sum()))
     draws = labels.permuted(n_permutations, rng=generator)
-    for shuffled in tqdm(draws, total=n_refits, desc="permuting", disable=not progress):
+    for shuffled in tqdm(draws, total=n_refits, desc="permuting", unit="refit", disable=not progress):
         refitted, fold = fit_flow(mine.x, shuffled, rng=generator, **fit_again)
         null_ratio = refitted.log_ratio(mine.x, target, reference, own=shuffled, fold=fold, bandwidth=width)
         told = counted & observed(refitted, len(mine.x), asked, own=shuffled)
