@@ -76,7 +76,8 @@ print(table.round(3).to_string())
 # Read a row as: the mean score, with its standard error; the information, which is that mean corrected for what it
 # lacks on average, as scores are of cells that were not fitted; the share of cells that their state tells apart by
 # batch (more than half of their largest possible score); and the maximum that the mean could have. A mean slightly
-# below 0 is noise around 0 and is left as it is.
+# below 0 is noise around 0 and is left as it is. Where the flag says "no difference", batches cannot be told apart at
+# all: that rules out no difference which is too small for so many cells to show.
 
 # %%
 overall = table[table["group"] == "all cells"].set_index("representation")
