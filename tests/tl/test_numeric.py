@@ -236,7 +236,6 @@ def test_fit_refuses(
     ("target", "reference", "text"),
     [
         ("high", 0, r"'high' is no number, but 'dose' is a column of numbers. It takes numbers from 0 to 10"),
-        (None, 0, "'None' is no number"),
         (np.nan, 0, "'nan' is no number"),
         (10, 10.0, r"the same.*'dose': numbers from 0 to 10"),
         ({"dose": []}, 0, "No level given for 'dose'. Known levels: numbers from 0 to 10"),
