@@ -82,7 +82,7 @@ html_static_path = ["_static"]
 def _slots_as_code(*event: Any) -> None:
     """Mend what napoleon makes of "`adata.obs['key']` : type": bold text with backticks in it."""
     lines = event[-1]
-    lines[:] = [re.sub(r"\*\*`(.+?)`\*\*", r"``\1``", line) for line in lines]
+    lines[:] = [re.sub(r"\*\*(`.+?)\*\*", lambda slots: slots[1].replace("`", "``"), line) for line in lines]
 
 
 def setup(app: Sphinx) -> None:

@@ -94,7 +94,7 @@ for ax, title in zip(axes, ("mean squared error [nats²]", "held-out log-loss ab
     ax.set(xlabel="bandwidth (0: the finest)", title=title)
 axes[0].set_yscale("log")
 axes[1].set_yscale("symlog", linthresh=1e-3)
-axes[1].set_ylim(bottom=-1e-4)
+axes[1].set_ylim(-1e-4, 2 * max(max(values) - min(values) for values in loss.values()))
 axes[0].legend(frameon=False, title="dashed: auto")
 plt.show()
 

@@ -19,7 +19,8 @@
 #
 # We take blood cells of eight donors, none of whom was treated (Kang et al. 2018), call four of them "treated", and
 # put an effect in by hand, so that we know what has to come out: in the other four, nine of ten B cells are removed.
-# Where the cells are not at hand, eight donors are simulated instead.
+# Where the cells are not at hand, eight donors are simulated instead. **The outputs on this page are of such simulated
+# donors**, from whom nine of ten cells of type_1 are removed.
 
 # %%
 from pathlib import Path
@@ -69,7 +70,7 @@ print(adata.uns["differential_abundance"]["groups"].round(3).to_string(index=Fal
 
 # %% [markdown]
 # `share_up` and `share_down` are the shares of cells whose adjusted p-value is at most `alpha` (10 % by default) and
-# whose own log ratio has the sign of the change.
+# whose own log ratio agrees with the change of their neighbourhood, in sign and by at least a tenth of it.
 # `log_fold_change` is the change of the group's share of a sample's cells; its p-value and FDR compare donors, too.
 
 # %%
@@ -78,7 +79,8 @@ figure = scratio.pl.differential_abundance(adata, show=False, return_fig=True)
 # %% [markdown]
 # ## The same donors, labels that mean nothing
 #
-# Without an effect, nothing should be found in nine of ten labellings. The ratios are not zero: donors do differ.
+# Without an effect, nothing should be found in nine of ten labellings. Ratios need not be zero, for real
+# donors differ; the donors simulated on this page do not.
 
 # %%
 adata.obs["coin"] = np.where(adata.obs["donor"].isin(donors[[0, 3, 5, 6]]), "heads", "tails")

@@ -95,7 +95,9 @@ plt.show()
 # ## Another space is an error only if it shows
 #
 # A different number of dimensions is refused. The same number of dimensions of *another* space (a PCA of the new cells
-# alone, another scVI model) cannot be noticed; but cells far from everything that was fitted are flagged.
+# alone, another scVI model) is noticed only by its effects: a warning says so where more than an eighth of the cells
+# are like none of the fit, or where the cells' own labels contradict the ratios. Another space that happens to look
+# like that of the fit goes unnoticed.
 
 # %%
 try:

@@ -32,7 +32,7 @@ import scratio_sc as scratio
 
 here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 folder = next((p / "shared" / "data" for p in here.resolve().parents if (p / "shared" / "data").exists()), None)
-FAST = {"max_steps": 0, "n_members": 4, "progress": False}  # the anchor alone; leave out max_steps for the full model
+FAST = {"max_steps": 0, "n_members": 4, "progress": False}  # the anchor alone; leave both out for the full model
 
 
 # %%

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 
 from scratio_sc import pl
@@ -80,13 +80,14 @@ def test_means_stand_beside_each_other(adata: AnnData) -> None:
     np.testing.assert_allclose(found[:, 1], [0.4, 0.1, 0.6, 0.2, 0.2, 0.05])
 
 
-def test_violins_hold_the_cells_of_the_type(adata: AnnData) -> None:
+def test_scores_that_are_all_the_same_are_a_line(adata: AnnData) -> None:
     adata.obs.loc[adata.obs["kind"] == "T", "batch_score_X_new"] = 0.3
-    extent = [violin.get_extents() for violin in violins(draw(adata))]
-    flat = [box for box in extent if box.width < 0.2]
-    assert len(flat) == 1
-    assert (flat[0].x0 + flat[0].x1) / 2 == pytest.approx(0.3, abs=0.01)
-    assert round((flat[0].y0 + flat[0].y1) / 2) == 2
+    ax = draw(adata)
+    lines = [part.get_segments()[0] for part in ax.collections if isinstance(part, LineCollection)]
+    (line,) = [line for line in lines if line[0, 0] == line[1, 0]]  # others are intervals
+    np.testing.assert_allclose(line[:, 0], 0.3, rtol=1e-6)
+    assert round(line[:, 1].mean()) == 2
+    assert len(violins(ax)) == 5
 
 
 def test_scores_of_two_values_are_bumps_that_are_not_cut(adata: AnnData) -> None:

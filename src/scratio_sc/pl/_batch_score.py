@@ -46,9 +46,9 @@ def batch_score(
     A row for all cells and one for each type, those that the first representation separates most on top, and at the
     bottom types that were not scored, for they have too few batches to compare. In a row, one violin for each
     representation, of 95 % of the cells, without the outermost ones on either side. At 0 the batches are mixed; the
-    short line is the maximum of the mean, where they are apart: there a cell's score says nothing but how large its
-    batch is, so that the violin is a bump for each batch. Points are the ``information`` with intervals of 95 %: the
-    mean, corrected for what it lacks.
+    short line is the maximum of the mean, where they are apart: a cell's score is then that of the size of its batch
+    alone, so that the violin has a bump for each batch. A line is drawn where all scores are the same. Points are the
+    ``information`` with intervals of 95 %: the mean, corrected for what it lacks.
 
     Parameters
     ----------
@@ -142,6 +142,9 @@ def _edges(scores: np.ndarray) -> np.ndarray:
 
 
 def _draw_violin(ax: Axes, scores: np.ndarray, edges: np.ndarray, *, place: float, half: float, colour: str) -> None:
+    if len(scores) and np.ptp(scores) < edges[1] - edges[0]:  # smoothing would feign a spread
+        ax.vlines(scores.mean(), place - half, place + half, color=colour, alpha=0.55, linewidth=4, zorder=2)
+        return
     count, _ = np.histogram(scores, bins=edges)
     density = gaussian_filter1d(count.astype(float), SMOOTHING, mode="constant", truncate=REACH)
     width = half * density / max(density.max(), 1e-9)

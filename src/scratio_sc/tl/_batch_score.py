@@ -99,8 +99,8 @@ def batch_score(
     progress
         Whether to show progress bars.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
-        are numbers in columns of these default names; what else would be overwritten is an error.
+        Name of the slots; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced, and so are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -109,9 +109,9 @@ def batch_score(
     Returns `None` if `copy=False`, else returns an `AnnData` object. Sets the following fields:
 
     `adata.obs[key_added + '_' + use_rep]` : :class:`pandas.Series` (dtype ``float32``)
-        Score of every cell in nats, for each representation; lower is better, and above -log of the cells of the type,
-        for so many cannot say more. NaN for cells without a label or far from all others, and without these, in a batch
-        with fewer than 20 cells of their type or of a type that has one batch only.
+        Score of every cell in nats, for each representation; lower is better. Never below -log(n) of a type of n cells,
+        which cannot show more. NaN for cells without a label or far from all others, and without these, in a batch with
+        fewer than 20 cells of their type or of a type that has one batch only.
     `adata.uns[key_added]['table']` : :class:`pandas.DataFrame`
         A row for each ``representation`` and ``group`` (``"all cells"``, then the types): ``n_cells`` that are scored,
         ``n_batches`` compared, ``mean`` of the scores (nats) with its standard error ``mean_se``, ``information``,

@@ -82,8 +82,8 @@ def differential_abundance(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
-        are numbers in columns of these default names; what else would be overwritten is an error.
+        Name of the slots; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced, and so are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -94,7 +94,7 @@ def differential_abundance(
     `adata.obs[key_added]`, `adata.obs[key_added + '_sd']`, `adata.obs[key_added + '_extrapolated']`
         The log ratio in nats, its standard error and its flag, as :func:`scratio_sc.tl.log_ratio` writes them.
     `adata.obs[key_added + '_pvalue']` : :class:`pandas.Series` (dtype ``float64``)
-        p-value of the neighbourhoods that a cell is in, for this cell alone. NaN without a test.
+        p-value of the most changed neighbourhood of a cell, not corrected for the other cells. NaN without a test.
     `adata.obs[key_added + '_fdr']` : :class:`pandas.Series` (dtype ``float64``)
         The same adjusted for all neighbourhoods: where samples could be exchanged, one labelling in ten at most has any
         cell below 0.1. It is of neighbourhoods, which may hold cells of other types, too.
@@ -107,15 +107,16 @@ def differential_abundance(
         What :func:`scratio_sc.tl.log_ratio` writes, with the arguments and the number of relabellings in ``params``.
     `adata.uns[key_added]['groups']` : :class:`pandas.DataFrame`
         With `groupby`, a row for each group, of the cells of both sides: ``group``, ``n_cells``, ``median_log_ratio``
-        (nats), ``share_extrapolated``, ``share_up`` and ``share_down`` (of its cells), ``log_fold_change`` (of its
-        share among the cells of a sample, nats, mean over samples, drawn towards 0 as if a sample of typical size, the
-        harmonic mean, had two cells more at the mean share: where a sample has few cells of a type, much), ``pvalue``
-        and ``fdr``. NaN where there is no test. The median says on which side there are more cells where cells keep
-        their states; where they move (``share_extrapolated`` is large, and the plot has two clouds), it says nothing of
-        numbers, and ``log_fold_change`` does. Adjusted in the order of the statistic, ``fdr`` may be larger where
-        ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A type whose cells move
-        without a change in number has cells up and cells down, and no change of its share. Cells are judged by their
-        neighbourhoods and groups by their shares, so that a group may be significant without a cell that is up or down.
+        (nats), ``share_extrapolated``, ``share_up`` and ``share_down`` (of its cells), ``log_fold_change``, ``pvalue``
+        and ``fdr``. ``log_fold_change`` is the change of the group's share among the cells of a sample, nats, mean over
+        samples; it is drawn towards 0 as if a sample of typical size (the harmonic mean) had two cells more at the mean
+        share, so that of rare types much of it is lost. NaN where there is no test. The median says on which side there
+        are more cells where cells keep their states; where they move (``share_extrapolated`` is large, and the plot has
+        two clouds), it says nothing of numbers, and ``log_fold_change`` does. Adjusted in the order of the statistic,
+        ``fdr`` may be larger where ``pvalue`` is smaller, and larger than Bonferroni's where other groups vary more. A
+        type whose cells move without a change in number has cells up and cells down, and no change of its share. Cells
+        are judged by their neighbourhoods and groups by their shares, so that a group may be significant without a cell
+        that is up or down.
 
     Warns
     -----

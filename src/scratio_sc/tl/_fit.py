@@ -60,7 +60,7 @@ def fit(
         Column of `adata.obs`, or several whose combination is the condition. Category, text, number or bool.
     covariates
         Columns of `adata.obs` held fixed in comparisons: donor, batch, age, or the cell type, which leaves changes of
-        state within types and no changes in their number. None of them where it is empty or `None`.
+        state within types and no changes in their number. Empty or `None`: no covariates.
     numeric
         Which of these columns are numbers: dose, time, age. Ratios may then be asked for at any value, and values in
         between are interpolated. A column that is not named here holds labels, even if the labels are numbers. Where a
@@ -85,12 +85,13 @@ def fit(
         ``"auto"`` takes a GPU where there is one; or any torch device. Ratios are computed there, too, on machines that
         have it.
     precision
-        Of training; ``"auto"`` is bfloat16 where the hardware has it. Scores are always computed in float32.
+        Of training; ``"auto"`` is bfloat16 where the hardware has it. When cells are scored, networks run in float32
+        and the mixture in float64.
     progress
         Whether to show progress bars: of the training, and of the held-out cells judged.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
-        are numbers in columns of these default names; what else would be overwritten is an error.
+        Name of the slots; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced, and so are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

@@ -54,8 +54,8 @@ def log_density(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slots, without "/", which files do not keep. An earlier result of this function is replaced, and so
-        are numbers in columns of these default names; what else would be overwritten is an error.
+        Name of the slots; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced, and so are numbers in columns of these default names; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

@@ -49,8 +49,8 @@ def null_check(
 
     Ratios of permuted labels are noise. A contrast whose ratios are not clearly larger than all of them has found
     nothing. Every permutation is a whole fit; a few of them say how large noise is, and give no p-value. The conditions
-    of both sides are exchanged; cells of other conditions keep theirs, unless several columns or numbers make the
-    condition, where others tell of these conditions, too.
+    of both sides are exchanged; cells of other conditions keep theirs. Where the condition is several columns or a
+    number, cells of other levels tell of these two as well, so that all labels are permuted.
 
     Cells of a donor are alike, so that permuted cells are no measure of what differs between donors: pass `sample_key`
     where the conditions have different donors.
@@ -72,16 +72,16 @@ def null_check(
     bandwidth
         As in :func:`scratio_sc.tl.log_ratio`, for the real and the permuted conditions alike.
     n_permutations
-        How many refits: each with another grouping into both sides, never the observed one or the same under exchanged
-        names (of several columns or numbers, whose other levels are permuted, too, with another grouping into all
-        conditions). Fewer where there are not so many: two samples against two can be grouped in 2 other ways.
+        How many refits. Each has another grouping of the cells (or samples) into target and reference, never the real
+        one or its mirror image. Where there are fewer groupings, there are fewer refits: two samples against two have 2
+        others. Of several columns or numbers, the labels of all conditions are grouped again.
     rng
         Seed or generator.
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slot; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

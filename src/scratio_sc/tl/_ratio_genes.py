@@ -51,8 +51,8 @@ def ratio_genes(
     layer
         Layer with the expression; `adata.X` by default.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slot; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 

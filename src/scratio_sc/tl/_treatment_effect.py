@@ -85,8 +85,8 @@ def treatment_effect(
     progress
         Whether to show a progress bar.
     key_added
-        Name of the slot, without "/", which files do not keep. An earlier result of this function is replaced; what
-        else would be overwritten is an error.
+        Name of the slot; without "/", which h5ad and zarr files cannot store. An earlier result of this function is
+        replaced; what else would be overwritten is an error.
     copy
         Whether to return a copy instead of writing to `adata`.
 
@@ -109,7 +109,7 @@ def treatment_effect(
             corrected for the number of rows; missing where it could not be measured.
         ``composition``, ``composition_se``
             Log ratio of the group's shares of the cells, target over reference, with the error of counting; of all
-            cells that were compared, whatever their covariates.
+            cells that were compared, whatever their covariates. NaN where the group is "(all)".
         ``n_target``, ``n_reference``
             Cells that were compared.
         ``extrapolated``
