@@ -84,6 +84,22 @@ def test_outliers_and_neighbourhoods_are_found_whatever_the_default_device() -> 
         torch.set_default_device(None)
 
 
+def test_lower_precision_around_a_call_does_not_matter(fit: Fit, flow: ConditionalFlow) -> None:
+    x, labels = small(60)
+    asked = np.random.default_rng(0).standard_normal((5, flow.n_dims))
+
+    def ask() -> list[np.ndarray]:
+        fitted = fit(x, labels, max_steps=0)[0].log_ratio(x, "b", "a").value
+        ratios = [flow.log_ratio(asked, "stim", "ctrl", method=method).value for method in ("denoising", "ode")]
+        return [fitted, *ratios, flow.sample(5, "stim")]
+
+    expected = ask()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ask()
+    for part, usual in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(part, usual)
+
+
 def test_settings_of_torch_that_users_changed_do_not_matter(fit: Fit) -> None:
     """A notebook may compute in double precision, or without gradients; both are as before afterwards."""
     x, labels = small(60)

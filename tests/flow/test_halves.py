@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from scratio_sc.flow._components import Components
@@ -37,6 +38,15 @@ def test_copies_do_not_judge_what_was_fitted_to_them() -> None:
     x = np.tile(np.random.default_rng(0).normal(size=(100, 2)), (8, 1))
     halves = Halves.of(torch.as_tensor(x), group, design, copy=copies_of(x), rng=np.random.default_rng(0))
     assert not np.intersect1d(halves.x[:, 0], halves.judge[:, 0]).size
+
+
+@pytest.mark.parametrize(("n", "chosen"), [(30, False), (300, True)])
+def test_covariances_of_a_group_of_few_cells_are_not_judged(n: int, chosen: bool) -> None:
+    """Nearly all judges would be of the other group, and like whatever is too sure of it."""
+    design, group = Design.of(np.repeat(["ctrl", "stim"], [1000, n])[:, None], ("condition",), 1)
+    x = np.random.default_rng(0).normal(size=(len(group), 2)) * np.where(group == 1, 3, 1)[:, None]
+    halves = Halves.of(torch.as_tensor(x), group, design, copy=copies_of(x), rng=np.random.default_rng(0))
+    assert bool(halves.candidate(Mixture.start(ONE, design.n_features)).own_share) == chosen
 
 
 def serves(halves: Halves, part: Fitted) -> bool:

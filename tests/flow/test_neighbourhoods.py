@@ -87,6 +87,12 @@ def test_few_cells_are_one_neighbourhood_at_least(n: int) -> None:
     assert found.any(1).all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_copies_of_one_cell_are_one_neighbourhood_at_least(seed: int) -> None:
+    """All of them may be among those that judge."""
+    assert find_neighbourhoods(np.ones((40, 2)), rng=np.random.default_rng(seed)).any(1).all()
+
+
 def test_outlier_changes_no_neighbourhood_of_the_others(clouds: tuple[np.ndarray, np.ndarray]) -> None:
     found = []
     for far in (1e3, 1e5):

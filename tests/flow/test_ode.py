@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scratio_sc.flow import _ode
+from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._ode import OdeOptions, SmoothedDensity, ode_log_density, ode_log_ratio, ode_sample
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 
@@ -224,6 +225,18 @@ def test_score_is_asked_only_in_the_trained_range() -> None:
     assert min(asked) == pytest.approx(low)
     assert max(asked) == pytest.approx(high)
     assert all(low <= sigma <= high for sigma in asked)
+
+
+def test_a_jump_between_the_networks_costs_no_accuracy() -> None:
+    """The coarse network does not go on where the fine one ends."""
+
+    class Jumping(Gaussian):
+        def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+            return super().score(y, sigma) * (1.3 if sigma > BOUNDARY else 1.0)
+
+    density, x = Jumping(torch.zeros(2), torch.eye(2)), torch.randn(20, 2, generator=generator())
+    found, exact = (ode_log_density(x, density, options=OdeOptions(n_steps=n)) for n in (24, 400))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-3)
 
 
 def test_probes_are_exact_for_independent_dimensions() -> None:

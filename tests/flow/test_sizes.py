@@ -91,6 +91,13 @@ def test_shares_of_sizes_are_those_of_most_likelihood() -> None:
     np.testing.assert_allclose(share[0, 2], best.x, atol=1e-5)
 
 
+def test_sizes_that_explain_nothing_end_at_0_whatever_numpy_says_of_underflow() -> None:
+    of_each = evidence(drawn(TAU)) * 50
+    with np.errstate(all="raise"):
+        _, share = _apart(of_each)
+    np.testing.assert_allclose(share.sum(1), 1)
+
+
 def test_sizes_that_differ_explain_no_less_than_one() -> None:
     of_each = evidence(drawn(np.full(20, 0.3)))
     assert _apart(of_each)[0][0] > of_each.sum(0).max() - 0.1 * PRICE

@@ -174,6 +174,8 @@ def _search(
 ) -> Mixture | None:
     """A mixture found without labels; None where it does not explain cells clearly better than Gaussian groups."""
     apart = rng.random(len(x))[copy] < JUDGE_SHARE
+    if apart.all():
+        return None
     fitted, judge = x[torch.as_tensor(~apart)], x[torch.as_tensor(apart)]
     rivals = gaussian_groups(fitted, group[~apart])
     found = find_components(fitted, judge, rivals=rivals, finer=finer, rng=rng)

@@ -40,7 +40,7 @@ class Contest:
 
     @classmethod
     def of(cls, x: Tensor, group: np.ndarray, design: Design) -> Contest:
-        """Of cells ``(n, d)`` in groups ``(n,)``; of many, the same part of every group."""
+        """Of cells ``(n, d)`` in groups ``(n,)``; of many, the same part of every group, whatever groups are called."""
         stratum, condition = design.stratum, design.condition_of(design.groups)
         table = np.full((stratum.max() + 1, len(design.conditions)), -1)
         table[stratum, condition] = np.arange(design.n_groups)
@@ -48,7 +48,8 @@ class Contest:
         with np.errstate(divide="ignore"):
             log_prior = np.log(size / np.maximum(size.sum(1, keepdims=True), 1))
         most = np.clip(MAX_SCORES // table.shape[1], MIN_CELLS, MAX_CELLS)
-        asked = np.argsort(group, kind="stable")[:: max(-(-len(x) // most), 1)]
+        _, first, code = np.unique(group, return_index=True, return_inverse=True)
+        asked = np.argsort(first[code], kind="stable")[:: max(-(-len(x) // most), 1)]
         of_cells = group[asked]
         parts = np.maximum(table, 0)[stratum[of_cells]], log_prior[stratum[of_cells]], condition[of_cells]
         return cls(x[torch.as_tensor(asked)], *(torch.as_tensor(part) for part in parts))

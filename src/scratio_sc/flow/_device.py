@@ -47,7 +47,10 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """Numbers of single precision on the processor by default, and gradients; afterwards what a notebook has set."""
+    """Numbers of single precision on the processor by default, and gradients; afterwards what a notebook has set.
+
+    No lower precision either, unless a part asks for it.
+    """
     before = torch.get_default_dtype()
     if before is not torch.float32:  # of all threads: where it is usual, it is left alone
         torch.set_default_dtype(torch.float32)
@@ -57,6 +60,8 @@ def usual_torch() -> Iterator[None]:
         with (
             torch.inference_mode(mode=False),
             torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext(),
             torch.device("cpu") if elsewhere else nullcontext(),
         ):
             yield

@@ -179,7 +179,7 @@ class LabelledMeans:
 
     @property
     def log_loss(self) -> np.ndarray:
-        """Log-loss of the conditions of the cells before any step, nats, ``(n,)``, in the order of groups."""
+        """Log-loss of the conditions of the cells before any step, nats, ``(n,)``, as the contest asks them."""
         loss: np.ndarray = cross_entropy(self.logit, self.contest.own, reduction="none").numpy()
         return loss
 

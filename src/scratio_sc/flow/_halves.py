@@ -36,6 +36,8 @@ LEAST_ADDED = 0.02
 MAX_ELEMENTS = 2_000_000
 """Numbers in the means of all groups above which there is no second opinion: it would take too long."""
 MAX_JUDGED, MAX_CONTESTED, MAX_SCORES = 5_000, 20_000, 60_000
+MIN_CONTESTED = 20
+"""Cells to judge by that two groups need: where nearly all are of one, a model too sure of it looks right."""
 TRIAL_SWEEPS = 3
 
 
@@ -77,11 +79,13 @@ class Halves:
     def candidate(self, mixture: Mixture) -> Candidate:
         """A mixture with the own share of least log-loss of the groups.
 
-        The share is 0 unless another is clearly better (one standard error): own covariances have many parameters.
+        The share is 0 unless another is clearly better (one standard error), as cells of two groups at least judge: own
+        covariances have many parameters.
         """
         fitted = Fitted.of(mixture, self.x, self.group, design=self.design, n_sweeps=TRIAL_SWEEPS)
         alike = self.design.numbers and self.design.n_label_combinations == 1
-        shares = OWN_SHARES if len(fitted.scatter) and not alike else OWN_SHARES[:1]
+        contested = (np.bincount(self.judge_group[:MAX_JUDGED]) >= MIN_CONTESTED).sum() > 1
+        shares = OWN_SHARES if len(fitted.scatter) and contested and not alike else OWN_SHARES[:1]
         losses, densities = zip(*(self._judged(fitted, share, MAX_JUDGED) for share in shares), strict=True)
         best = int(np.argmin(np.sum(losses, axis=1)))
         best = best if is_clear(losses[0] - losses[best]) else 0

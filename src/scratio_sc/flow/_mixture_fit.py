@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 
 from scratio_sc.flow._components import (
     MIN_SHARE,
@@ -238,7 +237,7 @@ class Fitted:
         own = self.covariances(own_share) if own_share else self.mixture.covariance[None]
         shapes = [*map(Shapes.of, torch.as_tensor(own))]
         parts = [
-            logsumexp(shape.log_density(x, mean).numpy() + weight, axis=1)
+            torch.logsumexp(shape.log_density(x, mean) + torch.as_tensor(weight), 1).numpy()
             for shape, mean, weight in zip(cycle(shapes), torch.as_tensor(means), weights, strict=False)
         ]
         return np.stack(parts, axis=1)

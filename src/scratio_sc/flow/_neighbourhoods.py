@@ -41,6 +41,8 @@ def find_neighbourhoods(x: np.ndarray, *, rng: np.random.Generator) -> np.ndarra
 
 def _partition(x: torch.Tensor, looked_at: torch.Tensor, *, copy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     apart = torch.as_tensor(rng.random(len(x))[copy] < JUDGE_SHARE)
+    if not (looked_at & ~apart).any():
+        return _pieces(x, rng=rng)
     fitted, judge = x[looked_at & ~apart], x[looked_at & apart]
     components = find_components(fitted, judge, rivals=gaussian_groups(fitted, np.zeros(len(fitted))), rng=rng)
     if len(components.weight) == 1:

@@ -20,12 +20,17 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from scratio_sc.flow._network import BOUNDARY
 from scratio_sc.flow._path import SIGMA_MAX, SIGMA_MIN
 from scratio_sc.flow._solve import Field, integrate
 
 EXACT_DIVERGENCE_DIMS = 100
 """Largest number of dimensions whose divergence is taken exactly; above, one random probe, the same for all cells,
 estimates it."""
+
+
+STRETCHES = ((SIGMA_MIN, BOUNDARY), (BOUNDARY * (1 + 1e-6), SIGMA_MAX))
+"""Noise levels of the fine network and of the coarse one, which has those above `BOUNDARY`."""
 
 
 class SmoothedDensity(Protocol):
@@ -59,7 +64,7 @@ class OdeOptions:
     Attributes
     ----------
     n_steps
-        Steps, equal in log sigma.
+        Steps, half of them below `BOUNDARY` and half above, equal in log sigma in either.
     method
         One of ``"dopri5"``, ``"tsit5"``, ``"midpoint"``, ``"euler"``.
     chunk_size
@@ -183,8 +188,7 @@ def ode_sample(
     Cells, ``(n, d)``.
     """
 
-    def flow(s: Tensor, y: Tensor) -> Tensor:
-        sigma = _sigma(s)
+    def flow(sigma: Tensor, y: Tensor) -> Tensor:
         return -(sigma**2) * density.score(y, sigma)
 
     chunks = torch.split(density.anchor_sample(n, SIGMA_MAX, generator), options.chunk_size)
@@ -215,8 +219,7 @@ def _evaluate(
 def _follow(y0: Tensor, rates: Rates, probe: Tensor | None, *, options: OdeOptions) -> tuple[Tensor, Tensor]:
     """End ``(n, d)`` at `SIGMA_MAX` of the path from ``y0`` at `SIGMA_MIN`, and the integral ``(n,)`` of the rate."""
 
-    def field(s: Tensor, state: Tensor) -> Tensor:
-        sigma = _sigma(s)
+    def field(sigma: Tensor, state: Tensor) -> Tensor:
         path_score, rate = rates(state[:, :-1], sigma, probe)
         return sigma**2 * torch.cat([-path_score, rate[:, None]], dim=1)
 
@@ -225,14 +228,22 @@ def _follow(y0: Tensor, rates: Rates, probe: Tensor | None, *, options: OdeOptio
     return end[:, :-1], end[:, -1]
 
 
-def _integrate(field: Field, y0: Tensor, options: OdeOptions, *, sigma_from: float, sigma_to: float) -> Tensor:
-    start, stop = math.log(sigma_from), math.log(sigma_to)
-    return integrate(field, y0, start=start, stop=stop, n_steps=options.n_steps, method=options.method)
+def _integrate(field: Field, y: Tensor, options: OdeOptions, *, sigma_from: float, sigma_to: float) -> Tensor:
+    """Solve dy/ds = ``field(sigma, y)`` on each side of `BOUNDARY`, where one network hands over to another.
+
+    No step may straddle the jump between them, nor start with a slope from beyond it.
+    """
+    n_steps = -(-options.n_steps // 2)
+    for low, high in STRETCHES if sigma_from < sigma_to else STRETCHES[::-1]:
+        start, stop = (low, high) if sigma_from < sigma_to else (high, low)
+        within = _within(field, low, high)
+        y = integrate(within, y, start=math.log(start), stop=math.log(stop), n_steps=n_steps, method=options.method)
+    return y
 
 
-def _sigma(s: Tensor) -> Tensor:
-    # rounding may carry the last step out of the trained range
-    return s.exp().clamp(SIGMA_MIN, SIGMA_MAX)
+def _within(field: Field, low: float, high: float) -> Field:
+    """A field of sigma as one of log sigma; rounding may carry the last step out of the noise levels."""
+    return lambda s, y: field(s.exp().clamp(low, high), y)
 
 
 def _divergence(

@@ -89,9 +89,10 @@ def _apart(evidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     By expectation-maximisation from equal shares.
     """
     top = evidence.max(2, keepdims=True)
-    likelihood = np.exp(evidence - top)
     share = np.full(evidence.shape[1:], 1 / evidence.shape[2])
-    for _ in range(N_SWEEPS):
-        of_level = np.einsum("lkt,kt->lk", likelihood, share)
-        share = share * np.einsum("lkt,lk->kt", likelihood, 1 / of_level) / len(evidence)
+    with np.errstate(under="ignore"):  # sizes that explain nothing end at 0
+        likelihood = np.exp(evidence - top)
+        for _ in range(N_SWEEPS):
+            of_level = np.einsum("lkt,kt->lk", likelihood, share)
+            share = share * np.einsum("lkt,lk->kt", likelihood, 1 / of_level) / len(evidence)
     return (np.log(np.einsum("lkt,kt->lk", likelihood, share)) + top[..., 0]).sum(0), share
