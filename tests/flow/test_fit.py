@@ -366,9 +366,7 @@ def test_single_condition_is_fitted(fit: Fit) -> None:
 
 
 @pytest.mark.usefixtures("quick_training")
-def test_progress_bar_counts_partitions_members_and_steps_of_all_networks(
-    fit: Fit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_bar_counts_mixtures_and_steps_of_all_networks(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     fit(*small(), n_members=2, max_steps=3, batch_size=16, progress=True)
     err = capsys.readouterr().err
     assert "fitting" in err

@@ -247,32 +247,6 @@ def test_sparse_coordinates(adata: AnnData) -> None:
     np.testing.assert_allclose(np.sort(_coloured(pl.ratio_umap(adata, show=False)).get_offsets(), axis=0), expected)
 
 
-@pytest.mark.parametrize("given", [True, False])
-@pytest.mark.parametrize(("basis", "lower"), [("umap", False), ("umap_harmony_of_all_the_cells", True)])
-def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, basis: str, *, lower: bool, given: bool) -> None:
-    """Given axes may become narrower, as those of a grid do when others are drawn on."""
-    adata.obs["log_ratio_extrapolated"] = np.arange(60) < 5
-    adata.obsm[f"X_{basis}"] = adata.obsm["X_pca"]
-    ax = plt.subplots(figsize=(12, 4))[1] if given else None
-    ax = pl.ratio_umap(adata, basis=basis, ax=ax, show=False)
-    if given:
-        ax.figure.set_figwidth(3)
-    ax.figure.draw_without_rendering()
-    legend, name = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
-    assert not legend.overlaps(name)
-    assert (legend.y1 < name.y0 + 1) == (lower or given)
-
-
-@pytest.mark.filterwarnings("error")
-def test_tight_layout_makes_room_for_the_colour_bar(adata: AnnData) -> None:
-    figure, (ax, beside) = plt.subplots(1, 2)
-    pl.ratio_umap(adata, ax=ax, show=False)
-    figure.tight_layout()
-    figure.draw_without_rendering()
-    assert not _bar(figure).get_tightbbox().overlaps(beside.get_tightbbox())
-    assert not _bar(figure).get_tightbbox().overlaps(ax.get_window_extent())
-
-
 @pytest.mark.parametrize(("basis", "name"), [("umap", "UMAP"), ("X_umap", "UMAP"), ("pca", "PC"), ("mine", "mine")])
 def test_bases(adata: AnnData, basis: str, name: str) -> None:
     adata.obsm["mine"] = adata.obsm["X_umap"]
