@@ -94,13 +94,13 @@ def _stored(adata: AnnData, use_rep: str) -> np.ndarray:
 
 
 def _check_finite(x: np.ndarray, adata: AnnData, use_rep: str) -> None:
-    finite = np.isfinite(x).all()
-    bad = ~np.isfinite(x).all(1) if not finite else (np.abs(x) > LARGEST).any(1)
+    infinite = ~np.isfinite(x).all(1)
+    bad = infinite if infinite.any() else (np.abs(x) > LARGEST).any(1)
     if bad.any():
         stored = f"adata.obsm[{use_rep!r}]"
         array = f"{stored}.toarray()" if sparse.issparse(adata.obsm[use_rep]) else stored
-        what, good = f"beyond {LARGEST:g}", f"(abs({array}) < {LARGEST:g})"
-        if not finite:
+        what, good = f"beyond {LARGEST:g}", f"(abs({array}) <= {LARGEST:g})"
+        if infinite.any():
             what, good = "NaN or infinite", f"np.isfinite({array})"
         msg = (
             f"{stored} is {what} in {bad.sum()} of {len(x)} cells (first: {named(adata.obs_names[bad][:3])}). "

@@ -96,8 +96,7 @@ def _judged_by_own_labels(
     adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any], ratio: LogRatio
 ) -> Judged | None:
     """New cells of both sides, by the labels that they happen to have; None where there are too few of them."""
-    columns = {column for side in sides for column in named_levels(flow.design, side)}
-    if not cells.new.any() or not columns <= set(adata.obs) - set(flow.design.numeric):
+    if not cells.new.any() or not _named(flow, sides) <= set(adata.obs) - set(flow.design.numeric):
         return None
     target, reference = (cells_of(adata, flow, side) & cells.new & np.isfinite(ratio.value) for side in sides)
     judged = target ^ reference
@@ -110,10 +109,14 @@ def _judged_by_own_labels(
 
 def _expected_near(adata: AnnData, flow: ConditionalFlow, cells: Cells, *, sides: tuple[Any, Any]) -> np.ndarray:
     """Cells that should lie near one of the sides ``(n_cells,)``: those of the sides, and all that were not fitted."""
-    named = {column for side in sides for column in named_levels(flow.design, side)}
-    if cells.new.all() or not named <= set(adata.obs):
+    if cells.new.all() or not _named(flow, sides) <= set(adata.obs):
         return cells.new
     return cells.new | np.any([cells_of(adata, flow, side) for side in sides], axis=0)
+
+
+def _named(flow: ConditionalFlow, sides: tuple[Any, Any]) -> set[str]:
+    """Columns that any of the sides names."""
+    return {column for side in sides for column in named_levels(flow.design, side)}
 
 
 def _share_like_others(flow: ConditionalFlow, cells: Cells, lost: np.ndarray) -> float:

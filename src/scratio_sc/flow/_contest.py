@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from scratio_sc.flow._folds import in_turn
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,8 +50,8 @@ class Contest:
         with np.errstate(divide="ignore"):
             log_prior = np.log(size / np.maximum(size.sum(1, keepdims=True), 1))
         most = np.clip(MAX_SCORES // table.shape[1], MIN_CELLS, MAX_CELLS)
-        _, first, code = np.unique(group, return_index=True, return_inverse=True)
-        asked = np.argsort(first[code], kind="stable")[:: max(-(-len(x) // most), 1)]
+        order, _ = in_turn(group)
+        asked = order[:: max(-(-len(x) // most), 1)]
         of_cells = group[asked]
         parts = np.maximum(table, 0)[stratum[of_cells]], log_prior[stratum[of_cells]], condition[of_cells]
         return cls(x[torch.as_tensor(asked)], *(torch.as_tensor(part) for part in parts))

@@ -50,6 +50,12 @@ def places_in_groups(size: np.ndarray) -> np.ndarray:
     return places
 
 
+def in_turn(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cells ``(n,)`` group by group, as groups turn up, so that their names do not matter; and the sizes of these."""
+    _, first, own, size = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    return np.argsort(first[own], kind="stable"), size[np.argsort(first)]
+
+
 def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> np.ndarray:
     """Fold of every cell ``(n,)``, balanced within groups and over all cells.
 
@@ -57,10 +63,8 @@ def draw_folds(group: np.ndarray, n_folds: int, *, rng: np.random.Generator) -> 
     """
     fold = np.empty(len(group), np.int8)
     order = rng.permutation(len(group))  # of all cells at once, so that names of groups do not matter
-    _, first, own, size = np.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
-    dealt = np.argsort(first[own], kind="stable")  # groups in the order in which they turn up
-    order, size = order[dealt], size[np.argsort(first)]
-    place = places_in_groups(size)
+    dealt, size = in_turn(group[order])
+    order, place = order[dealt], places_in_groups(size)
     whole = place < np.repeat(size // n_folds * n_folds, size)
     fold[order[whole]] = place[whole] % n_folds
     fold[order[~whole]] = np.arange((~whole).sum()) % n_folds

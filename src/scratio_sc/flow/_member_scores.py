@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ class MemberScores:
     withheld: np.ndarray
     n_parts: int
 
-    @property
+    @cached_property
     def by_partition(self) -> np.ndarray:
         """Log density according to each partition, nats, ``(n_partitions, n, k)``; of two opinions their mean.
 

@@ -180,8 +180,8 @@ def _explain(ax: Axes, cells: _Cells, params: Mapping[str, Any]) -> None:
     """Colours, all of them where cells were tested, and rings, above the panel."""
     labels = {"down": "its neighbourhood is down", "up": "its neighbourhood is up"}
     labels["none"] = f"no clear change, FDR {params['alpha']:g}"
-    for what, label in labels.items():
-        if (cells.change != UNTESTED).any():
+    if (cells.change != UNTESTED).any():
+        for what, label in labels.items():
             ax.scatter([], [], label=label, **_point(COLOURS[what], 16))
     if cells.far.any():
         ax.scatter([], [], label=EXTRAPOLATED, **_ring("0.5", 16))

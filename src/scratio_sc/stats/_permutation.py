@@ -146,7 +146,8 @@ class PermutationTest:
         largest = np.array([own[observed[own].argmax()] for own in members])
         order = np.argsort(observed[largest], kind="stable")
         # where samples do not differ at all, statistics are what rounding leaves: all of them are the same
-        rounding = NOISE * np.array([np.abs(scaled[own]).max() for own in members])
+        size = np.abs(scaled).max(1)
+        rounding = NOISE * np.array([size[own].max() for own in members])
         threshold = (TIES * observed[largest] - rounding)[order, None]
         n_alone, n_any = np.zeros(len(members)), np.zeros(len(members))
         for start in range(0, len(contrasts), AT_ONCE):
