@@ -16,6 +16,8 @@ from scratio_sc._numbers import rounded
         ("1.23456e-07", "1.235e-07"),
         ("2.5", "2.5"),
         ("cluster 10", "cluster 10"),
+        ("AL123456.12345", "AL123456.12345"),
+        ("release_1.23456.7", "release_1.23456.7"),
     ],
 )
 def test_long_numbers_have_four_digits(name: str, expected: str) -> None:

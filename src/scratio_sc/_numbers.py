@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from scratio_sc.flow import ConditionalFlow
 
 NOT_FINITE = ("inf", "-inf")
-LONG_NUMBER = re.compile(r"\d+\.\d{4,}(e[+-]?\d+)?")
+LONG_NUMBER = re.compile(r"(?<![\w.])\d+\.\d{4,}(e[+-]?\d+)?(?![\w.])")
+"""A number that stands alone, and is no part of a name such as an accession."""
 
 
 def numeric_of(numeric: Any, columns: Sequence[str]) -> tuple[str, ...]:
